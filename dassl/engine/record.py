@@ -1,0 +1,88 @@
+"""What a run leaves in its folder beside log and checkpoints: metrics.jsonl, result.json, predictions.npz, fewshot.json."""
+
+import json
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dassl.utils.tools import versions, write_json
+
+RESULT = "result.json"
+
+
+class MetricsLog:
+    """A line of JSON for every training batch in `metrics.jsonl`.
+
+    A resumed run drops the lines of the epoch that it was cut off in, since it does that epoch again.
+    """
+
+    def __init__(self, folder: str | Path, start_epoch: int):
+        self.path = Path(folder) / "metrics.jsonl"
+        lines = self.path.read_text().splitlines() if self.path.is_file() else []
+        whole = [line for line in lines if line.endswith("}")]  # a kill may have cut the last one
+        kept = [line for line in whole if json.loads(line)["epoch"] <= start_epoch]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text("".join(line + "\n" for line in kept))
+
+    def write(self, **values: float) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def dataset_label(cfg: Any) -> str:
+    """What the data set is called in results: its class's name, or for somebody's own data the folder's or file's."""
+    return Path(cfg.DATASET.PATH).stem if cfg.DATASET.PATH else cfg.DATASET.NAME
+
+
+def write_result(trainer: Any) -> None:
+    """Write `result.json` for the test that `trainer` did last, and `predictions.npz` where it is asked for."""
+    cfg = trainer.cfg
+    folder = Path(cfg.OUTPUT_DIR)
+    started = getattr(trainer, "time_start", None)
+    result = {
+        "dataset": dataset_label(cfg),
+        "split": trainer.tested_split,
+        "subsample_classes": cfg.DATASET.SUBSAMPLE_CLASSES,
+        "trainer": cfg.TRAINER.NAME,
+        "backbone": cfg.MODEL.BACKBONE.PATH or cfg.MODEL.BACKBONE.NAME,
+        "config": cfg.TRAINER.CONFIG,
+        "shots": cfg.DATASET.NUM_SHOTS,
+        "seed": cfg.SEED,
+        "epoch": trainer.tested_epoch,
+        **trainer.evaluator.record(),
+        "seconds": round(time.time() - started if started else trainer.test_seconds, 3),
+        "versions": versions(),
+        "command": shlex.join(["python", *sys.argv]),
+    }
+    if cfg.TEST.SAVE_PREDICTIONS:
+        loader = trainer.val_loader if trainer.tested_split == "val" else trainer.test_loader
+        items = loader.dataset.data_source
+        np.savez_compressed(
+            folder / "predictions.npz",
+            impath=np.array([_relative(item.impath, cfg) for item in items]),
+            label=np.array([item.label for item in items]),
+            logits=torch.cat(trainer.evaluator.logits).numpy(),
+        )
+    write_json(result, folder / RESULT)
+
+
+def write_picks(trainer: Any) -> None:
+    """Write `fewshot.json`: the images that this run trains and validates on, as [path, label, class name]."""
+    dataset = trainer.dm.dataset
+    picks = {
+        split: [[_relative(item.impath, trainer.cfg), item.label, item.classname] for item in items or []]
+        for split, items in (("train", dataset.train_x), ("val", dataset.val))
+    }
+    write_json(picks, Path(trainer.cfg.OUTPUT_DIR) / "fewshot.json")
+
+
+def _relative(impath: str, cfg: Any) -> str:
+    """A path relative to the data: to DATASET.PATH (or the folder that file is in) or to DATASET.ROOT."""
+    base = Path(cfg.DATASET.PATH or cfg.DATASET.ROOT).expanduser()
+    return os.path.relpath(impath, base.parent if base.is_file() else base)

@@ -1,0 +1,7 @@
+"""Optimisers and schedules."""
+
+from dassl.optim.lr_scheduler import ConstantWarmupScheduler, LinearWarmupScheduler, build_lr_scheduler
+from dassl.optim.optimizer import build_optimizer
+from dassl.optim.radam import RAdam
+
+__all__ = ["ConstantWarmupScheduler", "LinearWarmupScheduler", "RAdam", "build_lr_scheduler", "build_optimizer"]

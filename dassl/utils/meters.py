@@ -1,0 +1,54 @@
+"""Running averages of what a training loop prints."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+import torch
+
+__all__ = ["AverageMeter", "MetricMeter"]
+
+
+class AverageMeter:
+    """Last value, sum and mean of a series; with `ema`, an exponential mean (0.9 old, 0.1 new) instead."""
+
+    def __init__(self, ema: bool = False):
+        self.ema = ema
+        self.reset()
+
+    def reset(self) -> None:
+        self.val = self.avg = self.sum = 0.0
+        self.count = 0
+
+    def update(self, val: float | torch.Tensor, n: int = 1) -> None:
+        """Take in `val`, which stands for `n` samples."""
+        self.val = float(val)
+        self.sum += self.val * n
+        self.count += n
+        if self.ema and self.count > n:
+            self.avg = 0.9 * self.avg + 0.1 * self.val
+        else:
+            self.avg = self.val if self.ema else self.sum / self.count
+
+
+class MetricMeter:
+    """An AverageMeter by name.
+
+    >>> meter = MetricMeter(); meter.update({"loss": 0.5}); print(meter)
+    loss 0.5000 (0.5000)
+    """
+
+    def __init__(self, delimiter: str = " "):
+        self.meters: defaultdict[str, AverageMeter] = defaultdict(AverageMeter)
+        self.delimiter = delimiter
+
+    def update(self, input_dict: Mapping | None) -> None:
+        """Take in one value a name. Raises TypeError for what is no mapping."""
+        if input_dict is None:
+            return
+        if not isinstance(input_dict, Mapping):
+            raise TypeError(f"MetricMeter takes a mapping of names to values, not {type(input_dict).__name__}")
+        for name, value in input_dict.items():
+            self.meters[name].update(value)
+
+    def __str__(self) -> str:
+        return self.delimiter.join(f"{name} {m.val:.4f} ({m.avg:.4f})" for name, m in self.meters.items())

@@ -1,0 +1,45 @@
+"""Name -> class tables, filled by decorators."""
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Registry"]
+
+
+class Registry:
+    """Classes by their own name.
+
+    >>> TRAINERS = Registry("TRAINER")
+    >>> @TRAINERS.register()
+    ... class MyTrainer: ...
+    >>> TRAINERS.get("MyTrainer")
+    """
+
+    def __init__(self, name: str):
+        self._name = name
+        self._objects: dict[str, Any] = {}
+
+    def register(self, obj: Any = None, force: bool = False) -> Callable:
+        """Enter `obj` under its `__name__`: called directly, or as a decorator without `obj`.
+
+        Raises:
+            KeyError: the name is taken and `force` is not set.
+        """
+        if obj is None:
+            return lambda wrapped: self.register(wrapped, force)
+        name = obj.__name__
+        if name in self._objects and not force:
+            taken = self._objects[name]
+            raise KeyError(f"{name} is registered as {self._name} already, by {taken.__module__}")
+        self._objects[name] = obj
+        return obj
+
+    def get(self, name: str) -> Any:
+        """The class of that name. Raises KeyError where there is none."""
+        if name not in self._objects:
+            raise KeyError(f"{name} is not registered as {self._name}")
+        return self._objects[name]
+
+    def registered_names(self) -> list[str]:
+        """All names, in order of registration."""
+        return list(self._objects)

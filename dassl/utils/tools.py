@@ -1,0 +1,108 @@
+"""Small helpers around files and seeds, under Dassl's names."""
+
+import json
+import os
+import platform
+import random
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image
+
+from dassl.utils.errors import InputError, unknown
+
+__all__ = [
+    "check_availability",
+    "check_isfile",
+    "collect_env_info",
+    "listdir_nohidden",
+    "mkdir_if_missing",
+    "read_image",
+    "read_json",
+    "set_random_seed",
+    "tolist_if_not",
+    "versions",
+    "write_json",
+]
+
+
+def mkdir_if_missing(dirname: str | Path) -> None:
+    """Make a folder and its parents; an empty name is the current folder."""
+    os.makedirs(dirname or ".", exist_ok=True)
+
+
+def check_isfile(fpath: str | Path) -> bool:
+    """Whether `fpath` is a file; warns where it isn't."""
+    isfile = os.path.isfile(fpath)
+    if not isfile:
+        warnings.warn(f'No file found at "{fpath}"', stacklevel=2)
+    return isfile
+
+
+def read_json(fpath: str | Path) -> Any:
+    """Content of a JSON file. Raises InputError where it can't be parsed."""
+    try:
+        return json.loads(Path(fpath).read_text())
+    except json.JSONDecodeError as error:
+        raise InputError(f"{fpath} is not valid JSON: {error}") from error
+
+
+def write_json(obj: Any, fpath: str | Path) -> None:
+    """Write JSON in one piece: a reader, or a kill in between, never sees half a file."""
+    path = Path(fpath)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(obj, indent=4, separators=(",", ": ")))
+    os.replace(temporary, path)
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's (CPU and all GPUs) generators."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    torch.cuda.manual_seed_all(seed)
+
+
+def check_availability(requested: str, available: list[str]) -> None:
+    """Raise InputError unless `requested` is among `available`."""
+    if requested not in available:
+        raise unknown("name", requested, available)
+
+
+def tolist_if_not(x: Any) -> list:
+    """`x` as a list: itself where it is one, else a list of one."""
+    return x if isinstance(x, list) else [x]
+
+
+def listdir_nohidden(path: str | Path, sort: bool = False) -> list[str]:
+    """Names in a folder that don't start with a dot, in the file system's order unless `sort`."""
+    names = [name for name in os.listdir(path) if not name.startswith(".")]
+    return sorted(names) if sort else names
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """An RGB image. Raises InputError where the file is missing, cut short or no image."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"can't read the image {path}: {error}") from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    packages = ("torch", "torchvision", "open_clip_torch", "numpy")
+    return {"python": platform.python_version(), "pillow": PIL.__version__} | {name: version(name) for name in packages}
+
+
+def collect_env_info() -> str:
+    """A line on the versions and one on the device, for the log."""
+    packages = ", ".join(f"{name} {number}" for name, number in versions().items())
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    return f"{packages}\n{platform.platform()}, {device}"

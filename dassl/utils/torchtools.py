@@ -1,0 +1,154 @@
+"""Checkpoints and parameters."""
+
+import os
+import pickle
+import warnings
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dassl.utils import unpickle
+from dassl.utils.errors import InputError
+
+__all__ = [
+    "count_num_param",
+    "load_checkpoint",
+    "load_pretrained_weights",
+    "open_specified_layers",
+    "resume_from_checkpoint",
+    "save_checkpoint",
+]
+
+POINTER = "checkpoint"  # file beside the checkpoints that names the last one
+BEST = "model-best.pth.tar"
+
+
+def save_checkpoint(
+    state: dict[str, Any],
+    save_dir: str | Path,
+    is_best: bool = False,
+    remove_module_from_keys: bool = True,
+    model_name: str = "",
+) -> Path:
+    """Save `state` as `model.pth.tar-<epoch>` (or `model_name`) and note it as the last one.
+
+    A best model goes to `model-best.pth.tar` and is not noted: a resume goes on from the last epoch, not from the best.
+    """
+    folder = Path(save_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    if remove_module_from_keys:
+        state = state | {"state_dict": _without_module_prefix(state["state_dict"])}
+    name = model_name or (BEST if is_best else f"model.pth.tar-{state['epoch']}")
+    temporary = folder / (name + ".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, folder / name)  # in one piece: a kill never leaves half a checkpoint
+    if name != BEST:
+        temporary.write_text(name + "\n")
+        os.replace(temporary, folder / POINTER)
+    print(f"Checkpoint saved to {folder / name}")
+    return folder / name
+
+
+def load_checkpoint(fpath: str | Path | None) -> dict[str, Any]:
+    """A checkpoint, on the CPU where there is no GPU. Runs no code from the file.
+
+    Files that hold more than tensors and plain values (the official ones pickle a live scheduler) are read with
+    inert stand-ins for every other class.
+
+    Raises:
+        ValueError: no path given.
+        FileNotFoundError: no such file.
+        InputError: the file can't be read as a checkpoint.
+    """
+    if fpath is None:
+        raise ValueError("File path is None")
+    if not os.path.exists(fpath):
+        raise FileNotFoundError(f'File is not found at "{fpath}"')
+    options: dict[str, Any] = {"map_location": None if torch.cuda.is_available() else "cpu"}
+    try:
+        try:
+            return torch.load(fpath, weights_only=True, **options)
+        except pickle.UnpicklingError:
+            return torch.load(fpath, weights_only=False, pickle_module=unpickle, **options)
+    except Exception as error:  # a broken file can raise almost anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"can't read the checkpoint {fpath}: {reason}") from error
+
+
+def resume_from_checkpoint(
+    fdir: str | Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    scheduler: Any = None,
+) -> int:
+    """Load the last checkpoint of `fdir` into what is given; returns the index of the next epoch.
+
+    Raises:
+        InputError: the checkpoint's tensors are not the model's.
+    """
+    path = Path(fdir) / (Path(fdir) / POINTER).read_text().strip()
+    print(f'Loading checkpoint from "{path}"')
+    checkpoint = load_checkpoint(path)
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise InputError(f"{path} is of another model: {' '.join(str(error).split())}") from error
+    if optimizer is not None and checkpoint.get("optimizer"):
+        optimizer.load_state_dict(checkpoint["optimizer"])
+    if scheduler is not None and checkpoint.get("scheduler"):
+        if isinstance(checkpoint["scheduler"].get("successor"), unpickle.Inert):
+            for _ in range(checkpoint["epoch"]):  # the original's pickled object: step there anew
+                scheduler.step()
+        else:
+            scheduler.load_state_dict(checkpoint["scheduler"])
+    print(f"Previous epoch: {checkpoint['epoch']}")
+    return checkpoint["epoch"]
+
+
+def load_pretrained_weights(model: nn.Module, weight_path: str | Path) -> None:
+    """Copy the weights whose names and shapes fit; names the others, warns where nothing fits."""
+    checkpoint = load_checkpoint(weight_path)
+    state = _without_module_prefix(checkpoint.get("state_dict", checkpoint))
+    own = model.state_dict()
+    fitting = {name: w for name, w in state.items() if name in own and own[name].shape == w.shape}
+    model.load_state_dict(own | fitting)
+    if not fitting:
+        warnings.warn(f"no weight of {weight_path} fits the model", stacklevel=2)
+        return
+    print(f"Successfully loaded pretrained weights from {weight_path}")
+    discarded = [name for name in state if name not in fitting]
+    if discarded:
+        print(f"Layers discarded due to unmatched keys or size: {discarded}")
+
+
+def count_num_param(model: nn.Module | None = None, params: Any = None) -> int:
+    """Number of entries in the parameters of `model`, or in `params` (tensors or parameter groups)."""
+    if model is not None:
+        return sum(p.numel() for p in model.parameters())
+    if params is None:
+        raise ValueError("give a model or parameters to count")
+    return sum(count_num_param(params=p["params"]) if isinstance(p, dict) else p.numel() for p in params)
+
+
+def open_specified_layers(model: nn.Module, open_layers: str | list[str]) -> None:
+    """Train only the named top-level children: they get gradients and train mode, all others neither.
+
+    Raises:
+        ValueError: the model has no child of that name.
+    """
+    names = [open_layers] if isinstance(open_layers, str) else open_layers
+    children = dict(model.named_children())
+    for name in names:
+        if name not in children:
+            raise ValueError(f'"{name}" is no layer of the model; there is: {", ".join(children)}')
+    for name, child in children.items():
+        child.train(name in names)
+        child.requires_grad_(name in names)
+
+
+def _without_module_prefix(state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Names without the "module." that DataParallel puts in front."""
+    return OrderedDict((name.removeprefix("module."), value) for name, value in state_dict.items())
