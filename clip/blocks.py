@@ -1,0 +1,108 @@
+"""The residual attention block that both towers are made of."""
+
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class LayerNorm(nn.LayerNorm):
+    """Computes in float32 whatever the input's type is, as CLIP's half precision needs it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps).type_as(x)
+
+
+class QuickGELU(nn.Module):
+    """x * sigmoid(1.702 x), which OpenAI's models were trained with."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
+
+
+def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
+    """(..., length, width) -> (..., heads, length, width / heads)"""
+    return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
+
+
+def join_heads(x: torch.Tensor) -> torch.Tensor:
+    """(..., heads, length, width / heads) -> (..., length, width)"""
+    return x.transpose(-2, -3).flatten(-2)
+
+
+class ResidualAttentionBlock(nn.Module):
+    """Pre-norm attention and MLP.
+
+    `forward` is the plain way over (length, batch, width), through every submodule's own `forward`. `project` and
+    `finish` are its parts, for rows in any arrangement (..., width): what attends to what is the caller's business.
+    """
+
+    def __init__(self, width: int, heads: int, causal: bool = False, mlp: int = 0, activation: str = "quick_gelu"):
+        super().__init__()
+        self.attn = nn.MultiheadAttention(width, heads)
+        self.ln_1 = LayerNorm(width)
+        self.mlp = nn.Sequential(
+            OrderedDict(
+                c_fc=nn.Linear(width, mlp or 4 * width),
+                gelu=ACTIVATIONS[activation](),
+                c_proj=nn.Linear(mlp or 4 * width, width),
+            )
+        )
+        self.ln_2 = LayerNorm(width)
+        self.causal = causal
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(length, batch, width) -> the same"""
+        h = self.ln_1(x)
+        mask = None
+        if self.causal:
+            mask = torch.full((len(x), len(x)), -torch.inf, dtype=x.dtype, device=x.device).triu_(1)
+        x = x + self.attn(h, h, h, need_weights=False, attn_mask=mask)[0]
+        return x + self.mlp(self.ln_2(x))
+
+    def project(self, h: torch.Tensor, first: int = 0, last: int = 3) -> torch.Tensor:
+        """Queries (0), keys (1) and values (2) number `first` to `last` (not included) of normed rows, side by side."""
+        part = slice(first * h.shape[-1], last * h.shape[-1])
+        return F.linear(h, self.attn.in_proj_weight[part], self.attn.in_proj_bias[part])
+
+    def finish(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """Rows `x` and what their attention gave -> the block's output, both (..., width)."""
+        x = x + self.attn.out_proj(attended)
+        return x + self.mlp(self.ln_2(x))
+
+
+class Transformer(nn.Module):
+    """Blocks one after another, over (length, batch, width)."""
+
+    def __init__(
+        self, width: int, layers: int, heads: int, causal: bool = False, mlp: int = 0, activation: str = "quick_gelu"
+    ):
+        super().__init__()
+        self.width, self.layers, self.heads = width, layers, heads
+        self.resblocks = nn.Sequential(
+            *(ResidualAttentionBlock(width, heads, causal, mlp, activation) for _ in range(layers))
+        )
+        self._made_of = _kinds(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.resblocks(x)
+
+
+def is_untouched(transformer: nn.Module) -> bool:
+    """Whether nobody has replaced, wrapped or hooked any part of a `Transformer`.
+
+    The fast ways compute with the weights of a block's parts. They are taken only then, so that an adapter that
+    somebody put in is never passed by.
+    """
+    if type(transformer) is not Transformer or _kinds(transformer) != transformer._made_of:
+        return False
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return not any("forward" in vars(m) or any(vars(m)[hook] for hook in hooks) for m in transformer.modules())
+
+
+def _kinds(module: nn.Module) -> list[type]:
+    return [type(part) for part in module.modules()]

@@ -1,0 +1,190 @@
+"""Finds a CLIP's weights by name or path, checks them, and builds the model."""
+
+import hashlib
+import json
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clip.model import CLIP, from_state_dict
+from clip.sizes import Sizes
+
+_OPENAI = "https://openaipublic.azureedge.net/clip/models"
+#: OpenAI's models: name -> address, whose last but one part is the file's SHA-256.
+MODELS = {
+    "RN50": f"{_OPENAI}/afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt",
+    "RN101": f"{_OPENAI}/8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599/RN101.pt",
+    "RN50x4": f"{_OPENAI}/7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd/RN50x4.pt",
+    "RN50x16": f"{_OPENAI}/52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa/RN50x16.pt",
+    "RN50x64": f"{_OPENAI}/be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c/RN50x64.pt",
+    "ViT-B/32": f"{_OPENAI}/40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt",
+    "ViT-B/16": f"{_OPENAI}/5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f/ViT-B-16.pt",
+    "ViT-L/14": f"{_OPENAI}/b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/ViT-L-14.pt",
+    "ViT-L/14@336px": f"{_OPENAI}/3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02/ViT-L-14-336px.pt",
+}
+
+
+def download(url: str, root: str | Path | None = None) -> str:
+    """Path of the file at `url`, from `root` (~/.cache/clip) or downloaded there.
+
+    The last but one part of the address is the file's SHA-256; a file with another is fetched anew.
+
+    Raises:
+        RuntimeError: the download fails or has another SHA-256, or something that is no file is in its place.
+    """
+    folder = Path(root or "~/.cache/clip").expanduser()
+    expected, name = url.split("/")[-2:]
+    target = folder / name
+    if target.exists() and not target.is_file():
+        raise RuntimeError(f"{target} exists and is not a regular file")
+    if target.is_file():
+        if _sha256(target) == expected:
+            return str(target)
+        warnings.warn(f"{target} exists, but its SHA-256 is another; downloading it again", stacklevel=2)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(url, str(target), hash_prefix=expected)
+    except (OSError, RuntimeError) as error:
+        raise RuntimeError(
+            f"can't download {url} ({error}); put the file at {target}, or give weights by MODEL.BACKBONE.PATH"
+        ) from error
+    return str(target)
+
+
+def load_clip(name: str = "", path: str | Path = "", root: str | Path | None = None) -> CLIP:
+    """A frozen float32 CLIP on the CPU, in eval mode.
+
+    Args:
+        name: one of OpenAI's models ("ViT-B/16"), one of OpenCLIP's as it lists them ("ViT-B-16:laion2b_s34b_b88k"),
+            or a model on the Hugging Face hub ("hf-hub:openai/clip-vit-base-patch16").
+        path: weights on this machine, which go before `name`: a TorchScript archive or a state dict in OpenAI's
+            layout, or a folder with a Hugging Face or OpenCLIP model. For a file of an OpenCLIP model `name` says
+            which ("ViT-B-16"), since heads and activation can't be read off weights.
+        root: where downloads are kept.
+
+    Raises:
+        ValueError: an unknown name, or a model that ours can't be.
+        FileNotFoundError: no such path.
+        RuntimeError: a download failed, or the weights are not a CLIP's.
+    """
+    source = str(path or name)
+    try:
+        return from_state_dict(*_weights_and_sizes(name, path, root))
+    except KeyError as error:
+        raise RuntimeError(f"{source} is no CLIP in a known layout: it has no {error}") from error
+    except ValueError as error:
+        raise ValueError(f"can't load {source}: {error}") from error
+
+
+def _weights_and_sizes(name: str, path: str | Path, root: str | Path | None) -> tuple[Mapping, Sizes | None]:
+    if path:
+        local = Path(path).expanduser()
+        if not local.exists():
+            raise FileNotFoundError(f"no weights at {local} (MODEL.BACKBONE.PATH)")
+        if local.is_dir():
+            return _from_folder(local)
+        if name and name not in MODELS:
+            return _openclip(name, local)
+        return read_weights(local), None
+    if name in MODELS:
+        return read_weights(download(MODELS[name], root)), None
+    if name.startswith("hf-hub:"):
+        from huggingface_hub import snapshot_download
+
+        patterns = ["*config.json", "*.safetensors"]
+        return _from_folder(
+            Path(snapshot_download(name.removeprefix("hf-hub:"), allow_patterns=patterns, cache_dir=root))
+        )
+    return _openclip(name, None, root)
+
+
+def _openclip(name: str, path: Path | None, root: str | Path | None = None) -> tuple[Mapping, Sizes]:
+    """Weights of an OpenCLIP model "architecture:tag", downloaded, or from `path` (the tag may then be left out)."""
+    import open_clip
+    from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+
+    from clip import convert
+
+    architecture, _, tag = name.partition(":")
+    model_cfg = open_clip.get_model_config(architecture) if architecture in open_clip.list_models() else None
+    pretrained = get_pretrained_cfg(architecture, tag)
+    if model_cfg is None or (path is None and not pretrained):
+        tags = open_clip.list_pretrained_tags_by_model(architecture)
+        there = f"tags of {architecture}: {', '.join(tags)}" if tags else f"names: {', '.join(MODELS)}"
+        raise ValueError(f"unknown backbone (MODEL.BACKBONE.NAME); {there}, or OpenCLIP's ARCHITECTURE:TAG")
+    quick_gelu = (pretrained or model_cfg).get("quick_gelu", False)
+    sizes = convert.openclip_sizes(model_cfg, pretrained, quick_gelu)  # before a large download that can't be used
+    file = path or Path(_checked_hub_file(download_pretrained(pretrained, cache_dir=root and str(root))))
+    return convert.openclip_weights(read_weights(file)), sizes
+
+
+def _from_folder(folder: Path) -> tuple[Mapping, Sizes]:
+    """A Hugging Face `CLIPModel` or OpenCLIP model as the hub lays it out: config and safetensors."""
+    from clip import convert
+
+    openclip_config = folder / "open_clip_config.json"
+    if openclip_config.is_file():
+        config = json.loads(openclip_config.read_text())
+        model_cfg = config["model_cfg"]
+        sizes = convert.openclip_sizes(model_cfg, config.get("preprocess_cfg", {}), model_cfg.get("quick_gelu", False))
+        return convert.openclip_weights(_safetensors(folder, "open_clip_model.safetensors")), sizes
+    if (folder / "config.json").is_file():
+        preprocessor = folder / "preprocessor_config.json"
+        preprocess = json.loads(preprocessor.read_text()) if preprocessor.is_file() else {}
+        sizes = convert.huggingface_sizes(json.loads((folder / "config.json").read_text()), preprocess)
+        return convert.huggingface_weights(_safetensors(folder, "model.safetensors")), sizes
+    raise ValueError(f"{folder} has neither config.json nor open_clip_config.json")
+
+
+def _safetensors(folder: Path, name: str) -> Mapping[str, torch.Tensor]:
+    if not (folder / name).is_file():
+        raise ValueError(f"{folder} has no {name}")
+    return read_weights(_checked_hub_file(folder / name))
+
+
+def _checked_hub_file(path: str | Path) -> str | Path:
+    """`path`, unless the hub's cache keeps it under a SHA-256 that isn't its own."""
+    expected = Path(path).resolve().name  # the cache links to a file named by its hash
+    is_hash = len(expected) == 64 and set(expected) <= set("0123456789abcdef")
+    if is_hash and _sha256(Path(path)) != expected:
+        raise RuntimeError(f"{path} is damaged (SHA-256 is not {expected}); delete it and start again")
+    return path
+
+
+def read_weights(path: str | Path) -> Mapping[str, torch.Tensor]:
+    """Tensors by name from a TorchScript archive, a safetensors file or a plain state dict. Runs nothing from it.
+
+    Raises:
+        RuntimeError: the file is none of these.
+    """
+    try:
+        if str(path).endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        if _is_torchscript(path):
+            return torch.jit.load(str(path), map_location="cpu").state_dict()
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        raise RuntimeError(f"can't read the weights {path}: {(str(error) or type(error).__name__).splitlines()[0]}") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise RuntimeError(f"can't read the weights {path}: it holds no dict of tensors")
+    return state
+
+
+def _is_torchscript(path: str | Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("constants.pkl") for name in archive.namelist())
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,160 @@
+"""CLIP: two towers, one embedding space. Takes prompts as arguments; knows nothing of who learns them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from clip import text
+from clip.blocks import LayerNorm, QuickGELU, ResidualAttentionBlock, Transformer
+from clip.sizes import Sizes
+from clip.vision import AttentionPool2d, Bottleneck, ModifiedResNet, VisionTransformer
+
+__all__ = [
+    "CLIP",
+    "AttentionPool2d",
+    "Bottleneck",
+    "LayerNorm",
+    "ModifiedResNet",
+    "QuickGELU",
+    "ResidualAttentionBlock",
+    "Transformer",
+    "VisionTransformer",
+    "build_model",
+    "convert_weights",
+    "from_state_dict",
+]
+
+#: What TorchScript archives carry beside the weights.
+_ARCHIVE_KEYS = ("input_resolution", "context_length", "vocab_size")
+
+
+class CLIP(nn.Module):
+    """Radford et al., 2021 (arXiv 2103.00020), laid out as in OpenAI's state dicts."""
+
+    def __init__(self, sizes: Sizes):
+        super().__init__()
+        self.sizes = sizes
+        self.context_length = sizes.context_length
+        self.vocab_size = sizes.vocab_size
+        self.visual = _image_tower(sizes)
+        self.transformer = Transformer(
+            sizes.transformer_width,
+            sizes.transformer_layers,
+            sizes.transformer_heads,
+            causal=True,
+            mlp=sizes.transformer_mlp,
+            activation=sizes.activation,
+        )
+        self.token_embedding = nn.Embedding(sizes.vocab_size, sizes.transformer_width)
+        self.positional_embedding = nn.Parameter(torch.randn(sizes.context_length, sizes.transformer_width) * 0.01)
+        self.ln_final = LayerNorm(sizes.transformer_width)
+        self.text_projection = nn.Parameter(
+            torch.randn(sizes.transformer_width, sizes.embed_dim) * sizes.transformer_width**-0.5
+        )
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type that the towers compute in."""
+        return self.visual.conv1.weight.dtype
+
+    def encode_image(self, image: torch.Tensor, prompts: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+        """Images (batch, 3, resolution, resolution) -> features (batch, embed_dim), not normalised.
+
+        `prompts` are those of `VisionTransformer.forward`. Raises TypeError where the tower is a ResNet.
+        """
+        return self.visual(image.type(self.dtype), prompts) if prompts else self.visual(image.type(self.dtype))
+
+    def encode_text(self, ids: torch.Tensor) -> torch.Tensor:
+        """Token ids (N, context length) as `tokenize` makes them -> features (N, embed_dim), not normalised."""
+        tokens = text.Tokens.cut(ids)
+        return self.encode_prompts(
+            self.token_embedding(tokens.prefix)[None], self.token_embedding(tokens.own), tokens.layout
+        )
+
+    def encode_prompts(
+        self, prefix: torch.Tensor, own: torch.Tensor, layout: text.Layout, deep: Sequence[torch.Tensor] = ()
+    ) -> torch.Tensor:
+        """Text features (N, embed_dim) of prompts given as embeddings: see `clip.text.encode`."""
+        return text.encode(self, prefix, own, layout, deep)
+
+    def forward(self, image: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scaled cosine similarities: logits per image (batch, N) and per text (N, batch)."""
+        image_features = F.normalize(self.encode_image(image), dim=-1)
+        text_features = F.normalize(self.encode_text(ids), dim=-1)
+        logits = self.logit_scale.exp() * image_features @ text_features.t()
+        return logits, logits.t()
+
+
+def _image_tower(sizes: Sizes) -> nn.Module:
+    if isinstance(sizes.vision_layers, tuple):
+        return ModifiedResNet(
+            sizes.vision_layers, sizes.embed_dim, sizes.vision_heads, sizes.image_resolution, sizes.vision_width
+        )
+    return VisionTransformer(
+        sizes.image_resolution,
+        sizes.vision_patch_size,
+        sizes.vision_width,
+        sizes.vision_layers,
+        sizes.vision_heads,
+        sizes.embed_dim,
+        sizes.vision_mlp,
+        sizes.activation,
+    )
+
+
+def convert_weights(model: nn.Module, dtype: torch.dtype = torch.float16) -> None:
+    """Cast, in place, the weights of convolutions, linear layers, attention and projections to `dtype`.
+
+    Norms, embeddings, the logit scale and prompts stay as they are, as in OpenAI's half precision models.
+    """
+    for module in model.modules():
+        names: tuple[str, ...] = ("text_projection", "proj")
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
+            names = ("weight", "bias")
+        elif isinstance(module, nn.MultiheadAttention):
+            names = (*(f"{part}_proj_weight" for part in ("in", "q", "k", "v")), "in_proj_bias", "bias_k", "bias_v")
+        for name in names:
+            tensor = getattr(module, name, None)
+            if isinstance(tensor, torch.Tensor):
+                tensor.data = tensor.data.to(dtype)
+
+
+def from_state_dict(state: Mapping[str, torch.Tensor], sizes: Sizes | None = None) -> CLIP:
+    """A frozen float32 CLIP in eval mode, with copies of the weights.
+
+    Args:
+        state: weights under OpenAI's names; those that only archives carry are left out.
+        sizes: read off the weights where not given.
+
+    Raises:
+        RuntimeError: a weight is missing, left over, or of another size.
+    """
+    with torch.device("meta"):  # no time spent on random weights that are replaced at once
+        model = CLIP(sizes or Sizes.from_state_dict(state))
+    weights = {
+        name: w.to(torch.float32 if w.is_floating_point() else w.dtype, copy=True)
+        for name, w in state.items()
+        if name not in _ARCHIVE_KEYS
+    }
+    model.load_state_dict(weights, assign=True)
+    return model.requires_grad_(False).eval()
+
+
+def build_model(state_dict: Mapping[str, torch.Tensor], design_details: Any = None) -> CLIP:
+    """A CLIP in half precision and eval mode, as OpenAI's code and the trainers built on it make it.
+
+    Raises:
+        TypeError: `design_details` is given: this CLIP takes prompts as arguments instead.
+    """
+    if design_details is not None:
+        raise TypeError(
+            "build_model takes no design_details: pass prompts to encode_image(image, prompts) and encode_prompts(...)"
+        )
+    model = from_state_dict(state_dict).requires_grad_(True)
+    convert_weights(model)
+    return model

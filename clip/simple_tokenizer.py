@@ -1,0 +1,35 @@
+"""CLIP's byte pair encoding, through open_clip's, under OpenAI's names."""
+
+import functools
+
+import regex
+from open_clip.tokenizer import SimpleTokenizer as _OpenCLIPTokenizer
+from open_clip.tokenizer import default_bpe
+
+__all__ = ["SimpleTokenizer", "default_bpe"]
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+class SimpleTokenizer(_OpenCLIPTokenizer):
+    """49,408 tokens: bytes, bytes that end a word, merges, start and end of text.
+
+    `encode(text)` gives ids without start and end, `decode(ids)` the text; `encoder`, `decoder` are the tables.
+    """
+
+    def __init__(self, bpe_path: str = default_bpe()):
+        super().__init__(bpe_path)
+        for ours, theirs in zip((START, END), ("<start_of_text>", "<end_of_text>"), strict=True):
+            number = self.encoder.pop(theirs)
+            self.encoder[ours], self.decoder[number] = number, ours
+        self.cache = {START: START, END: END}
+        special = "|".join(regex.escape(token) for token in (START, END))
+        self.pat = regex.compile(
+            special + r"|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
+        )
+
+
+@functools.cache
+def tokenizer() -> SimpleTokenizer:
+    """The one that `tokenize` uses."""
+    return SimpleTokenizer()

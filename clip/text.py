@@ -1,0 +1,191 @@
+"""The fast text tower: the work that a text feature needs, and no more.
+
+Text attention is causal. So what comes after EOT can't change the feature, and a position before the class name is the
+same for all classes. Hence, exactly: sequences end at EOT; what several sequences begin with is computed once, and each
+attends to its keys and values; the remaining tokens of all sequences lie packed in one matrix for norms, projections
+and MLP, and are padded for attention alone; at the last layer only EOT asks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from clip.blocks import ResidualAttentionBlock, is_untouched, join_heads, split_heads
+
+if TYPE_CHECKING:
+    from clip.model import CLIP
+
+
+class Layout:
+    """Where N sequences lie: each behind one of G prefixes, its own tokens (the last is EOT) packed one after another.
+
+    Args:
+        lengths: number of own tokens of each sequence, (N,), at least 1.
+        group: which prefix each sequence stands behind, (N,); None where there is one for all.
+    """
+
+    def __init__(self, lengths: torch.Tensor, group: torch.Tensor | None = None):
+        self.count, self.longest = len(lengths), int(lengths.max())
+        ends = lengths.cumsum(0)
+        sequence = torch.repeat_interleave(torch.arange(self.count, device=lengths.device), lengths)
+        #: (total,) how many own tokens come before, in the same sequence
+        self.offset = torch.arange(int(ends[-1]), device=lengths.device) - (ends - lengths)[sequence]
+        #: (total,) row in the padded (N * longest) arrangement
+        self.padded_row = sequence * self.longest + self.offset
+        self.eot = ends - 1  # (N,) packed row of EOT
+        self.lengths, self.group = lengths, group
+
+    def pad(self, x: torch.Tensor) -> torch.Tensor:
+        """(total, width) -> (N, longest, width), zeros behind each sequence's end"""
+        rows = x.new_zeros(self.count * self.longest, x.shape[-1])
+        return rows.index_copy(0, self.padded_row, x).unflatten(0, (self.count, self.longest))
+
+    def pack(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, longest, width) -> (total, width)"""
+        return x.flatten(0, 1).index_select(0, self.padded_row)
+
+    def behind(self, prefix: torch.Tensor) -> torch.Tensor:
+        """(G, ...) -> (N, ...): for every sequence what belongs to its prefix"""
+        return prefix.expand(self.count, *prefix.shape[1:]) if self.group is None else prefix[self.group]
+
+
+@dataclass
+class Tokens:
+    """Token ids of N prompts, cut into what all begin with and what each has of its own, up to EOT."""
+
+    prefix: torch.Tensor  # (P,)
+    own: torch.Tensor  # (total,)
+    layout: Layout
+
+    @classmethod
+    def cut(cls, ids: torch.Tensor) -> "Tokens":
+        """`ids` (N, context length) as `tokenize` makes them: SOS first, EOT the first maximum of the row."""
+        eot = ids.argmax(dim=-1)  # (N,)
+        same = (ids == ids[0]).all(dim=0).long().cumprod(0)  # (context length,) 1 as long as all agree
+        start = min(int(same.sum()), int(eot.min()))
+        lengths = eot + 1 - start
+        own = torch.cat([row[start : end + 1] for row, end in zip(ids, eot.tolist(), strict=True)])
+        return cls(ids[0, :start], own, Layout(lengths))
+
+    def to(self, device: torch.device) -> "Tokens":
+        return Tokens(self.prefix.to(device), self.own.to(device), Layout(self.layout.lengths.to(device)))
+
+
+def encode(
+    model: "CLIP",
+    prefix: torch.Tensor,
+    own: torch.Tensor,
+    layout: Layout,
+    deep: Sequence[torch.Tensor] = (),
+) -> torch.Tensor:
+    """Text features (N, embed_dim), not normalised, of N prompts given as token embeddings.
+
+    Args:
+        prefix: embeddings of the G prefixes, (G, P, width), without positions; SOS first.
+        own: embeddings of the sequences' own tokens, (total, width), without positions, as `layout` has them.
+        deep: prompts of layers 1, 2, ...: each (n, width) or (G, n, width), taking positions 1 to n of the prefixes.
+
+    Raises:
+        ValueError: more layers of prompts than the tower has, or prompts that the prefix has no room for.
+    """
+    if len(deep) >= model.transformer.layers:
+        raise ValueError(f"{len(deep) + 1} layers of text prompts, but the tower has {model.transformer.layers}")
+    if any(prompt.shape[-2] >= prefix.shape[1] for prompt in deep):
+        raise ValueError("text prompts take positions after SOS within the prefix, which is too short")
+    positions = model.positional_embedding.to(model.dtype)
+    prefix = prefix.to(model.dtype) + positions[: prefix.shape[1]]
+    own = own.to(model.dtype) + positions[prefix.shape[1] + layout.offset]
+    way = _packed if is_untouched(model.transformer) else _plain
+    return model.ln_final(way(model, prefix, own, layout, deep)) @ model.text_projection.to(model.dtype)
+
+
+def _packed(
+    model: "CLIP", prefix: torch.Tensor, own: torch.Tensor, layout: Layout, deep: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """Rows of EOT after the last layer, (N, width), the fast way."""
+    shared = prefix.shape[1]
+    device = own.device
+    keys = torch.arange(layout.longest, device=device)
+    # A padded row sees what is behind its sequence's end, but nobody looks at it again.
+    causal = torch.cat(
+        [torch.ones(layout.longest, shared, dtype=torch.bool, device=device), keys <= keys[:, None]], dim=1
+    )
+    blocks = list(model.transformer.resblocks)
+    for layer, block in enumerate(blocks[:-1]):
+        prefix = _replace(prefix, deep, layer)
+        prefix, own = _block(block, model.transformer.heads, prefix, own, layout, causal)
+    prefix = _replace(prefix, deep, len(blocks) - 1)
+    until_eot = F.pad(keys < layout.lengths[:, None], (shared, 0), value=True)  # (N, P + longest)
+    return _last_block(blocks[-1], model.transformer.heads, prefix, own, layout, until_eot)
+
+
+def _block(
+    block: ResidualAttentionBlock,
+    heads: int,
+    prefix: torch.Tensor,  # (G, P, width)
+    own: torch.Tensor,  # (total, width)
+    layout: Layout,
+    mask: torch.Tensor,  # (longest, P + longest)
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One layer over prefixes and own tokens."""
+    groups = prefix.shape[:2]
+    rows = torch.cat([prefix.flatten(0, 1), own])  # (G * P + total, width)
+    qkv = block.project(block.ln_1(rows))
+    ahead, behind = qkv.split([groups.numel(), len(own)])
+    q, k, v = (split_heads(t, heads) for t in ahead.unflatten(0, groups).chunk(3, dim=-1))  # (G, heads, P, ...)
+    attended_ahead = join_heads(F.scaled_dot_product_attention(q, k, v, is_causal=True)).flatten(0, 1)
+    own_q, own_k, own_v = (split_heads(t, heads) for t in layout.pad(behind).chunk(3, dim=-1))
+    all_k = torch.cat([layout.behind(k), own_k], dim=2)  # (N, heads, P + longest, ...)
+    all_v = torch.cat([layout.behind(v), own_v], dim=2)
+    attended = layout.pack(join_heads(F.scaled_dot_product_attention(own_q, all_k, all_v, attn_mask=mask)))
+    rows = block.finish(rows, torch.cat([attended_ahead, attended]))
+    ahead, own = rows.split([groups.numel(), len(own)])
+    return ahead.unflatten(0, groups), own
+
+
+def _last_block(
+    block: ResidualAttentionBlock,
+    heads: int,
+    prefix: torch.Tensor,
+    own: torch.Tensor,
+    layout: Layout,
+    mask: torch.Tensor,  # (N, P + longest)
+) -> torch.Tensor:
+    """The last layer, of which EOT alone is wanted: (N, width)."""
+    groups = prefix.shape[:2]
+    h = block.ln_1(torch.cat([prefix.flatten(0, 1), own]))
+    ahead, behind = block.project(h, 1, 3).split([groups.numel(), len(own)])
+    k, v = (split_heads(layout.behind(t), heads) for t in ahead.unflatten(0, groups).chunk(2, dim=-1))
+    own_k, own_v = (split_heads(t, heads) for t in layout.pad(behind).chunk(2, dim=-1))
+    q = split_heads(block.project(h[groups.numel() + layout.eot], 0, 1)[:, None], heads)  # (N, heads, 1, ...)
+    k, v = torch.cat([k, own_k], dim=2), torch.cat([v, own_v], dim=2)
+    attended = join_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None]))
+    return block.finish(own[layout.eot], attended[:, 0])
+
+
+def _plain(
+    model: "CLIP", prefix: torch.Tensor, own: torch.Tensor, layout: Layout, deep: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """As `_packed`, but over whole sequences and through the modules as they are, since somebody changed them."""
+    shared = prefix.shape[1]
+    x = torch.cat([layout.behind(prefix), layout.pad(own)], dim=1)
+    x = F.pad(x, (0, 0, 0, model.context_length - x.shape[1]))  # (N, context length, width)
+    if not deep:
+        x = model.transformer(x.transpose(0, 1)).transpose(0, 1)
+    else:
+        deep = [layout.behind(prompt) if prompt.ndim == 3 else prompt for prompt in deep]
+        for layer, block in enumerate(model.transformer.resblocks):
+            x = block(_replace(x, deep, layer).transpose(0, 1)).transpose(0, 1)
+    return x[torch.arange(layout.count, device=x.device), shared + layout.lengths - 1]
+
+
+def _replace(prefix: torch.Tensor, deep: Sequence[torch.Tensor], layer: int) -> torch.Tensor:
+    """`prefix` (G, P, width) with the prompts of `layer` in positions 1 to n."""
+    if not 0 < layer <= len(deep):
+        return prefix
+    prompt = deep[layer - 1].to(prefix.dtype)
+    prompt = prompt.expand(len(prefix), *prompt.shape[-2:])
+    return torch.cat([prefix[:, :1], prompt, prefix[:, 1 + prompt.shape[1] :]], dim=1)

@@ -1,0 +1,37 @@
+"""FGVCAircraft: 100 aircraft variants (Maji et al., 2013)."""
+
+import os
+import random
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.base import Download, FewShotDataset, Listed
+
+
+@DATASET_REGISTRY.register()
+class FGVCAircraft(FewShotDataset):
+    """The official three lists; labels are the lines of variants.txt, in the file's order."""
+
+    dataset_dir = "fgvc_aircraft"  # `data/` of the archive, under this name
+    image_dir = "images"
+    needs = ("variants.txt", *(f"images_variant_{split}.txt" for split in ("train", "val", "test")))
+    template = "a photo of a {}, a type of aircraft."
+    downloads = (
+        Download(
+            "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",
+            "fgvc-aircraft-2013b/data -> .",
+        ),
+    )
+
+    def read_annotations(self, rng: random.Random):
+        with open(os.path.join(self.dataset_dir, "variants.txt")) as file:
+            labels = {line.strip(): number for number, line in enumerate(file)}
+        return tuple(self._read(f"images_variant_{split}.txt", labels) for split in ("train", "val", "test"))
+
+    def _read(self, name: str, labels: dict[str, int]) -> list[Listed]:
+        """Lines "0034309 707-320": the variant may have spaces."""
+        items = []
+        with open(os.path.join(self.dataset_dir, name)) as file:
+            for line in file:
+                image, _, variant = line.strip().partition(" ")
+                items.append(Listed(os.path.join(self.image_dir, f"{image}.jpg"), labels[variant], variant))
+        return items

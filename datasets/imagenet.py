@@ -1,0 +1,73 @@
+"""ImageNet: 1,000 classes (Deng et al., CVPR 2009), with CLIP's class names."""
+
+import os
+import random
+from collections import OrderedDict
+from pathlib import Path
+
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils import InputError, listdir_nohidden
+from datasets.base import Download, FewShotDataset, Listed, as_data, gdrive, list_class_folders
+
+CLASSNAMES = Download(gdrive("1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"), "classnames.txt")
+
+
+class ImageNetFolders(FewShotDataset):
+    """Folders named by WordNet ids, whose names are in classnames.txt."""
+
+    needs = ("classnames.txt",)
+    downloads: tuple[Download, ...] = (CLASSNAMES,)
+
+    @staticmethod
+    def read_classnames(text_file: str) -> OrderedDict[str, str]:
+        """folder -> class name, in the file's order; lines "n01440764 tench"."""
+        names = OrderedDict()
+        with open(text_file) as file:
+            for line in file:
+                folder, _, name = line.strip().partition(" ")
+                names[folder] = name
+        return names
+
+    def classnames_by_folder(self) -> OrderedDict[str, str]:
+        """`read_classnames` of this data set's own file."""
+        return self.read_classnames(os.path.join(self.dataset_dir, "classnames.txt"))
+
+    def list_folders(self, folder: str) -> list[Listed]:
+        """All images of the class folders in `folder`; labels by sorted folder name."""
+        names = self.classnames_by_folder()
+        strange = [name for name in listdir_nohidden(folder) if name not in names and (Path(folder) / name).is_dir()]
+        if strange:
+            raise InputError(f"{folder}/{strange[0]} is no class of {self.dataset_dir}/classnames.txt")
+        return list_class_folders(folder, new_cnames=names)
+
+
+@DATASET_REGISTRY.register()
+class ImageNet(ImageNetFolders):
+    """The official validation set is both val and test here, so `best_val` would choose on the test images."""
+
+    dataset_dir = "imagenet"
+    image_dir = "images"
+    needs = ("images/train", "images/val", "classnames.txt")
+    by_hand = (
+        "the images are to be had, after registration, from image-net.org (ILSVRC 2012): class folders n01440764 ... in "
+        "images/train and images/val; classnames.txt comes with: bash scripts/download.sh ImageNet"
+    )
+    fewshot_val = False
+
+    def read_annotations(self, rng: random.Random):
+        test = self.list_folders(os.path.join(self.image_dir, "val"))
+        return self.list_folders(os.path.join(self.image_dir, "train")), test, test
+
+
+class ImageNetVariant(ImageNetFolders):
+    """A set to test on: its images are training and test set at once, since classes are read off the former.
+
+    All classes and all images are used whatever NUM_SHOTS and SUBSAMPLE_CLASSES say.
+    """
+
+    def select(self, cfg, train, val, test):
+        return {"train_x": as_data(train), "val": None, "test": as_data(test)}
+
+    def read_annotations(self, rng: random.Random):
+        items = self.list_folders(self.image_dir)
+        return items, None, items

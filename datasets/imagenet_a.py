@@ -1,0 +1,14 @@
+"""ImageNetA: 7,500 photos of 200 classes that models get wrong (Hendrycks et al., CVPR 2021)."""
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.base import Download
+from datasets.imagenet import CLASSNAMES, ImageNetVariant
+
+
+@DATASET_REGISTRY.register()
+class ImageNetA(ImageNetVariant):
+    """Only its 200 names form the classifier, not ImageNet's 1,000."""
+
+    dataset_dir = "imagenet-adversarial"
+    image_dir = "imagenet-a"
+    downloads = (Download("https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar", "."), CLASSNAMES)

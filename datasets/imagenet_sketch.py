@@ -1,0 +1,16 @@
+"""ImageNetSketch: 1,000 classes drawn by hand (Wang et al., NeurIPS 2019)."""
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.imagenet import ImageNetVariant
+
+
+@DATASET_REGISTRY.register()
+class ImageNetSketch(ImageNetVariant):
+    """All of ImageNet's classes."""
+
+    dataset_dir = "imagenet-sketch"
+    image_dir = "images"
+    by_hand = (
+        "a ZIP archive is linked from github.com/HaohanWang/ImageNet-Sketch: unpack its class folders into images/; "
+        "classnames.txt comes with: bash scripts/download.sh ImageNetSketch"
+    )

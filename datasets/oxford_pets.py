@@ -1,0 +1,38 @@
+"""OxfordPets: 37 breeds of cats and dogs (Parkhi et al., CVPR 2012)."""
+
+import os
+import random
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.base import Download, FewShotDataset, Listed, gdrive
+
+_VGG = "https://www.robots.ox.ac.uk/~vgg/data/pets/data"
+
+
+@DATASET_REGISTRY.register()
+class OxfordPets(FewShotDataset):
+    """Class names are the files' names without their number, in lower case."""
+
+    dataset_dir = "oxford_pets"
+    image_dir = "images"
+    split_file = "split_zhou_OxfordPets.json"
+    template = "a photo of a {}, a type of pet."
+    downloads = (
+        Download(f"{_VGG}/images.tar.gz", ".", "5c4f3ee8e5d25df40f4fd59a7f44e54c"),
+        Download(f"{_VGG}/annotations.tar.gz", ".", "95a8c909bbe2e81eed6a22bccdf3f68f"),
+        Download(gdrive("1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs"), split_file, entries=(2944, 736, 3669)),
+    )
+
+    def read_annotations(self, rng: random.Random):
+        train, val = self.split_trainval(self._read_list("trainval.txt"), rng=rng)
+        return train, val, self._read_list("test.txt")
+
+    def _read_list(self, name: str) -> list[Listed]:
+        """Lines "image label species breed": the label counts from 1."""
+        items = []
+        with open(os.path.join(self.dataset_dir, "annotations", name)) as file:
+            for line in file:
+                image, label, *_ = line.split()
+                breed = image.rpartition("_")[0].lower()
+                items.append(Listed(os.path.join(self.image_dir, f"{image}.jpg"), int(label) - 1, breed))
+        return items

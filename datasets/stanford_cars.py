@@ -1,0 +1,38 @@
+"""StanfordCars: 196 makes, models and years (Krause et al., 2013)."""
+
+import os
+import random
+
+from scipy.io import loadmat
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.base import Download, FewShotDataset, Listed, gdrive
+
+
+@DATASET_REGISTRY.register()
+class StanfordCars(FewShotDataset):
+    """The year, last in the official class names, comes first: "2012 Audi TTS Coupe"."""
+
+    dataset_dir = "stanford_cars"
+    split_file = "split_zhou_StanfordCars.json"
+    needs = ("cars_train", "cars_test")
+    downloads = (Download(gdrive("1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT"), split_file, entries=(6509, 1635, 8041)),)
+    by_hand = (
+        "the official site (ai.stanford.edu/~jkrause/cars) no longer serves the images: find cars_train.tgz, "
+        "cars_test.tgz, car_devkit.tgz and cars_test_annos_withlabels.mat on a mirror and unpack them there; "
+        "the split file comes with: bash scripts/download.sh StanfordCars"
+    )
+
+    def read_annotations(self, rng: random.Random):
+        train, val = self.split_trainval(self._read("devkit/cars_train_annos.mat", "cars_train"), rng=rng)
+        return train, val, self._read("cars_test_annos_withlabels.mat", "cars_test")
+
+    def _read(self, annotations: str, folder: str) -> list[Listed]:
+        meta = loadmat(os.path.join(self.dataset_dir, "devkit", "cars_meta.mat"))["class_names"][0]
+        items = []
+        for entry in loadmat(os.path.join(self.dataset_dir, annotations))["annotations"][0]:
+            label = int(entry["class"][0, 0]) - 1
+            *words, year = meta[label][0].split(" ")
+            path = os.path.join(self.dataset_dir, folder, entry["fname"][0])
+            items.append(Listed(path, label, " ".join([year, *words])))
+        return items

@@ -1,0 +1,39 @@
+"""UCF101: 101 human actions, the middle frame of each video (Soomro et al., 2012)."""
+
+import os
+import random
+import re
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.base import Download, FewShotDataset, Listed, gdrive
+
+
+@DATASET_REGISTRY.register()
+class UCF101(FewShotDataset):
+    """ApplyEyeMakeup becomes Apply_Eye_Makeup, as folder and as class name."""
+
+    dataset_dir = "ucf101"
+    image_dir = "UCF-101-midframes"
+    split_file = "split_zhou_UCF101.json"
+    template = "a photo of a person doing {}."
+    downloads = (
+        Download(gdrive("10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O"), "."),
+        Download(gdrive("1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y"), split_file, entries=(7639, 1898, 3783)),
+    )
+
+    def read_annotations(self, rng: random.Random):
+        with open(os.path.join(self.dataset_dir, "ucfTrainTestlist", "classInd.txt")) as file:
+            labels = {action: int(number) - 1 for number, action in (line.split() for line in file)}
+        train, val = self.split_trainval(self._read("trainlist01.txt", labels), rng=rng)
+        return train, val, self._read("testlist01.txt", labels)
+
+    def _read(self, name: str, labels: dict[str, int]) -> list[Listed]:
+        """Lines "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1"; the test list has no number."""
+        items = []
+        with open(os.path.join(self.dataset_dir, "ucfTrainTestlist", name)) as file:
+            for line in file:
+                action, video = line.split()[0].split("/")
+                classname = "_".join(re.findall("[A-Z][^A-Z]*", action))
+                frame = os.path.join(self.image_dir, classname, video.replace(".avi", ".jpg"))
+                items.append(Listed(frame, labels[action], classname))
+        return items
