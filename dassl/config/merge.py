@@ -41,8 +41,8 @@ def merge_file(cfg: CN, path: str | Path, only: Sequence[str] = ()) -> None:
         _set(cfg, key, value, f" in {path}")
 
 
-def merge_words(cfg: CN, words: Sequence[str]) -> None:
-    """Merge ["KEY", "VALUE", ...] as given on a command line.
+def merge_words(cfg: CN, words: Sequence) -> None:
+    """Merge ["KEY", "VALUE", ...] as given on a command line (a value may be one of Python's already).
 
     Raises:
         InputError: a key without a value, an unknown key, or a value of another type.

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from dassl.config import differences
+from dassl.utils.errors import InputError
 from dassl.utils.tools import versions, write_json
+from dassl.utils.torchtools import POINTER
 
 RESULT = "result.json"
 
@@ -33,6 +36,23 @@ class MetricsLog:
     def write(self, **values: float) -> None:
         with self.path.open("a") as file:
             file.write(json.dumps(values) + "\n")
+
+
+def is_finished(cfg: Any) -> bool:
+    """Whether the output folder holds the result of this very config.
+
+    Raises:
+        InputError: it holds the result or checkpoints of another config; names the keys that differ.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    finished, config = (folder / RESULT).is_file(), folder / "config.yaml"
+    if config.is_file() and (finished or any(folder.glob(f"*/{POINTER}"))):
+        differing = differences(cfg, config)
+        if differing:
+            raise InputError(
+                f"{folder} is of another run: {', '.join(differing)}. Choose another --output-dir, or delete that folder"
+            )
+    return finished
 
 
 def dataset_label(cfg: Any) -> str:

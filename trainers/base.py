@@ -1,0 +1,256 @@
+"""What all prompt trainers share: the frozen backbone, precision, optimiser, loss, checkpoints, cached evaluation.
+
+A method states its learnable parts and its features (a `PromptedCLIP`), and how to build that (a `PromptTrainer`).
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from clip import clip
+from clip.loading import load_clip
+from clip.model import CLIP, VisionTransformer, convert_weights
+from clip.text import Layout, Tokens
+from dassl.engine import TrainerX
+from dassl.metrics import compute_accuracy
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import InputError, count_num_param, load_checkpoint, set_random_seed, unknown
+from trainers.checkpoint import prompts_of
+
+
+@dataclass
+class ClassPrompts:
+    """A template filled with every class name, as frozen embeddings: what all begin with, and what each has of its own."""
+
+    prefix: torch.Tensor  # (P, width)
+    own: torch.Tensor  # (total, width)
+    layout: Layout
+
+    @classmethod
+    def of(cls, model: CLIP, template: str, classnames: Sequence[str]) -> "ClassPrompts":
+        """`template` has {} for the class name. Raises InputError for a name that is too long; names it."""
+        tokens = Tokens.cut(tokenize_classes(template, classnames, model.context_length)).to(model.logit_scale.device)
+        with torch.no_grad():
+            return cls(model.token_embedding(tokens.prefix), model.token_embedding(tokens.own), tokens.layout)
+
+    def behind(self, context: torch.Tensor) -> torch.Tensor:
+        """The prefix with `context` (n, width) in positions 1 to n: (1, P, width)."""
+        n = len(context)
+        return torch.cat([self.prefix[:1], context.to(self.prefix.dtype), self.prefix[1 + n :]])[None]
+
+
+def tokenize_classes(template: str, classnames: Sequence[str], context_length: int = 77) -> torch.Tensor:
+    """Token ids (classes, context length) of the filled template; underscores in names are spaces."""
+    if "{}" not in template:
+        raise InputError(f"the template {template!r} has no {{}} for the class name")
+    rows = []
+    for name in classnames:
+        try:
+            rows.append(clip.tokenize(template.format(name.replace("_", " ")), context_length))
+        except RuntimeError as error:
+            raise InputError(f"the class name {name!r} is too long: {error}") from error
+    return torch.cat(rows)
+
+
+def start_context(model: CLIP, n_ctx: int, words: str) -> tuple[torch.Tensor, str]:
+    """A context to learn and the template that it stands in, as MaPLe and its ablations begin.
+
+    With `words` and n_ctx <= 4 the context starts as the embeddings of the first n_ctx tokens of the words, and the
+    template keeps all of them; else it is drawn from N(0, 0.02**2) in the places of n_ctx dummy words.
+
+    Returns:
+        The context (n_ctx, width), float32, and the template with {} for the class name.
+
+    Raises:
+        InputError: n_ctx < 1, or the words have fewer than n_ctx tokens: the context would cover class names.
+    """
+    if n_ctx < 1:
+        raise InputError(f"the context needs at least one token, not {n_ctx} (N_CTX)")
+    if not words or n_ctx > 4:
+        context = torch.empty(n_ctx, model.ln_final.weight.shape[0], device=model.logit_scale.device)
+        return nn.init.normal_(context, std=0.02), " ".join(["X"] * n_ctx) + " {}."
+    words = words.replace("_", " ")
+    ids = clip.tokenize(words)[0]
+    n_words = int(ids.argmax()) - 1  # between SOS and EOT
+    if n_words < n_ctx:
+        raise InputError(f"CTX_INIT {words!r} has {n_words} tokens, fewer than N_CTX {n_ctx}: prompts would cover names")
+    with torch.no_grad():
+        context = model.token_embedding(ids[1 : 1 + n_ctx].to(model.logit_scale.device))
+    return context.float(), words + " {}."
+
+
+def check_depth(model: CLIP, depth: int, key: str, towers: Sequence[str] = ("vision", "text")) -> None:
+    """Raise InputError unless prompts can stand in `depth` layers of the named towers."""
+    layers = {"vision": model.sizes.vision_layers, "text": model.sizes.transformer_layers}
+    if "vision" in towers and not isinstance(model.visual, VisionTransformer):
+        raise InputError("the image tower is a ResNet, which has no place for prompts: choose a ViT (MODEL.BACKBONE)")
+    for tower in towers:
+        if not 1 <= depth <= layers[tower]:
+            raise InputError(f"{key} {depth}: the {tower} tower has layers 1 to {layers[tower]}")
+
+
+class PromptedCLIP(nn.Module):
+    """A frozen CLIP and what is learned around it.
+
+    Parameters and state dict are those of the learnable parts alone: the CLIP is not a submodule.
+    """
+
+    def __init__(self, model: CLIP):
+        super().__init__()
+        self.__dict__["clip"] = model
+        self._cache: tuple[list, torch.Tensor] | None = None
+
+    def encode_text(self) -> torch.Tensor:
+        """Features of all classes (classes, embed_dim), not normalised."""
+        raise TypeError(f"{type(self).__name__} must define encode_text")
+
+    def encode_image(self, image: torch.Tensor) -> torch.Tensor:
+        """Features of images (batch, embed_dim), not normalised."""
+        return self.clip.encode_image(image)
+
+    def text_features(self) -> torch.Tensor:
+        """Normalised features of all classes (classes, embed_dim).
+
+        Without gradients they are computed once for as long as no parameter changes: once a test, not once a batch.
+        """
+        if torch.is_grad_enabled():
+            return F.normalize(self.encode_text(), dim=-1)
+        state = [(p.data_ptr(), p._version) for p in self.parameters()]
+        if self._cache is None or self._cache[0] != state:
+            self._cache = state, F.normalize(self.encode_text(), dim=-1)
+        return self._cache[1]
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Images (batch, 3, resolution, resolution) -> logits (batch, classes), float32."""
+        image_features = F.normalize(self.encode_image(image), dim=-1)
+        return (self.clip.logit_scale.exp() * image_features @ self.text_features().t()).float()
+
+
+def load_backbone(cfg: Any) -> CLIP:
+    """The CLIP that MODEL.BACKBONE names, float32, frozen.
+
+    Raises:
+        InputError: it can't be had, or INPUT.SIZE, PIXEL_MEAN or PIXEL_STD are not what it was trained with.
+    """
+    opts = cfg.MODEL.BACKBONE
+    print(f"Loading CLIP (backbone: {opts.PATH or opts.NAME})")
+    try:
+        model = load_clip(opts.NAME, opts.PATH)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(str(error)) from error
+    sizes = model.sizes
+    wanted = {
+        "SIZE": (sizes.image_resolution,) * 2,
+        "PIXEL_MEAN": sizes.mean,
+        "PIXEL_STD": sizes.std,
+    }
+    for key, value in wanted.items():
+        if tuple(cfg.INPUT[key]) != tuple(value):
+            words = str(tuple(value)).replace(" ", "")
+            raise InputError(
+                f"INPUT.{key} is {tuple(cfg.INPUT[key])}, but {opts.PATH or opts.NAME} takes {words}: add INPUT.{key} \"{words}\""
+            )
+    return model
+
+
+class PromptTrainer(TrainerX):
+    """Trains the learnable parts of a `PromptedCLIP` with cross-entropy.
+
+    A subclass names the folder of its checkpoints and its config files, and builds its model.
+    """
+
+    model_name = ""  # folder of the checkpoints
+    default_config = ""  # file below configs/trainers/<trainer>/ where --config-file is left out
+    cross_dataset_config = ""  # the same for training on ImageNet and testing elsewhere, where it is another
+
+    @staticmethod
+    def make_model(cfg: Any, model: CLIP, dataset: Any) -> PromptedCLIP:
+        """The method around `model`, for `dataset.classnames` (and `dataset.template`, for zero-shot prompts)."""
+        raise TypeError("a trainer must define make_model")
+
+    def check_cfg(self, cfg: Any) -> None:
+        choices = ("fp32", "fp16", "amp", "bf16")
+        prec = self._node(cfg).PREC
+        if prec not in choices:
+            raise unknown(f"precision (TRAINER.{cfg.TRAINER.NAME.upper()}.PREC)", prec, choices)
+
+    @staticmethod
+    def _node(cfg: Any) -> Any:
+        return cfg.TRAINER[cfg.TRAINER.NAME.upper()]
+
+    def build_model(self) -> None:
+        cfg = self.cfg
+        model = load_backbone(cfg).to(self.device)
+        self.precision = self._set_precision(model)
+        if cfg.SEED >= 0:
+            set_random_seed(cfg.SEED)  # prompts start the same whatever was drawn before
+        self.model = self.make_model(cfg, model, self.dm.dataset).to(self.device).eval()
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "amp")
+        learnable = [name for name, _ in self.model.named_parameters()]
+        print(f"Parameters to be updated: {count_num_param(self.model):,} in {', '.join(learnable) or 'nothing'}")
+        if learnable:
+            self.optim = build_optimizer(self.model, cfg.OPTIM)
+            self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+            self.register_model(self.model_name, self.model, self.optim, self.sched)
+
+    def _set_precision(self, model: CLIP) -> str:
+        """Cast the frozen weights as PREC says; returns what it came to. Learnable parts stay in float32."""
+        prec = self._node(self.cfg).PREC
+        if self.device.type == "cpu" and prec in ("fp16", "amp"):
+            print(f"PREC {prec} is for GPUs: computing in fp32 on the CPU")
+            prec = "fp32"
+        if prec in ("fp16", "bf16"):
+            convert_weights(model, torch.float16 if prec == "fp16" else torch.bfloat16)
+        return prec
+
+    def train(self) -> None:  # type: ignore[override]
+        if not self.get_model_names():
+            print(f"{self.cfg.TRAINER.NAME} has nothing to learn: testing at once")
+            self.max_epoch = 0
+        super().train()
+
+    def _autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.device.type, enabled=self.precision == "amp")
+
+    def forward_backward(self, batch: dict) -> dict[str, float]:
+        image, label = self.parse_batch_train(batch)
+        with self._autocast():
+            logits = self.model(image)
+            loss = F.cross_entropy(logits, label)
+        self.detect_anomaly(loss)
+        self.model_zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optim)
+        self.scaler.update()
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return {"loss": loss.item(), "acc": compute_accuracy(logits, label)[0].item()}
+
+    def parse_batch_train(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and labels, on the device."""
+        return self.parse_batch_test(batch)
+
+    def model_inference(self, input: torch.Tensor) -> torch.Tensor:
+        with self._autocast():
+            return self.model(input)
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load prompts from `directory`: ours, or an official checkpoint that holds the whole model.
+
+        Raises:
+            FileNotFoundError: there is no such checkpoint.
+            InputError: it can't be read, or a prompt is missing, left over or of another shape; names it.
+        """
+        if not directory or not self.get_model_names():
+            super().load_model(directory, epoch)
+            return
+        path = self.find_checkpoint(directory, self.model_name, epoch)
+        checkpoint = load_checkpoint(path)
+        self.model.load_state_dict(prompts_of(checkpoint, self.model, path))
+        self.loaded_epoch = checkpoint.get("epoch")
+        print(f"Load {path} to {self.model_name} (epoch={self.loaded_epoch})")
