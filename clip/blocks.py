@@ -1,6 +1,7 @@
 """The residual attention block that both towers are made of."""
 
 from collections import OrderedDict
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,9 @@ class LayerNorm(nn.LayerNorm):
     """Computes in float32 whatever the input's type is, as CLIP's half precision needs it."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps).type_as(x)
+        return F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps).type_as(
+            x
+        )
 
 
 class QuickGELU(nn.Module):
@@ -90,6 +93,10 @@ class Transformer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.resblocks(x)
+
+    def blocks(self) -> list[ResidualAttentionBlock]:
+        """`resblocks` as a list of what they are."""
+        return cast(list[ResidualAttentionBlock], list(self.resblocks))
 
 
 def is_untouched(transformer: nn.Module) -> bool:

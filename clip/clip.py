@@ -10,7 +10,6 @@ from clip.loading import MODELS as _MODELS
 from clip.loading import download as _download
 from clip.loading import load_clip
 from clip.model import CLIP, build_model, convert_weights
-from clip.simple_tokenizer import END, START, tokenizer
 from clip.sizes import OPENAI_MEAN, OPENAI_STD
 
 __all__ = ["available_models", "load", "tokenize"]
@@ -54,12 +53,14 @@ def load(
     return model.requires_grad_(True).to(device), _transform(sizes.image_resolution, sizes.mean, sizes.std)
 
 
-def tokenize(texts: str | Sequence[str], context_length: int = 77, truncate: bool = False) -> torch.LongTensor:
+def tokenize(texts: str | Sequence[str], context_length: int = 77, truncate: bool = False) -> torch.Tensor:
     """Token ids (number of texts, context_length): start, text, end, zeros.
 
     Raises:
         RuntimeError: a text is too long and `truncate` is not set; names the text.
     """
+    from clip.simple_tokenizer import END, START, tokenizer  # slow to import: only where text is
+
     bpe = tokenizer()
     texts = [texts] if isinstance(texts, str) else texts
     result = torch.zeros(len(texts), context_length, dtype=torch.long)
@@ -67,9 +68,9 @@ def tokenize(texts: str | Sequence[str], context_length: int = 77, truncate: boo
         ids = [bpe.encoder[START], *bpe.encode(text), bpe.encoder[END]]
         if len(ids) > context_length:
             if not truncate:
-                raise RuntimeError(f"{text!r} has {len(ids)} tokens with start and end; the context takes {context_length}")
+                raise RuntimeError(
+                    f"{text!r} has {len(ids)} tokens with start and end; the context takes {context_length}"
+                )
             ids = [*ids[: context_length - 1], bpe.encoder[END]]
         row[: len(ids)] = torch.tensor(ids)
     return result
-
-

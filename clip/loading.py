@@ -171,7 +171,8 @@ def read_weights(path: str | Path) -> Mapping[str, torch.Tensor]:
             return torch.jit.load(str(path), map_location="cpu").state_dict()
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        raise RuntimeError(f"can't read the weights {path}: {(str(error) or type(error).__name__).splitlines()[0]}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RuntimeError(f"can't read the weights {path}: {reason}") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise RuntimeError(f"can't read the weights {path}: it holds no dict of tensors")

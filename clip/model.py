@@ -40,7 +40,7 @@ class CLIP(nn.Module):
         self.sizes = sizes
         self.context_length = sizes.context_length
         self.vocab_size = sizes.vocab_size
-        self.visual = _image_tower(sizes)
+        self.visual: Any = _image_tower(sizes)
         self.transformer = Transformer(
             sizes.transformer_width,
             sizes.transformer_layers,

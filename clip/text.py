@@ -113,7 +113,7 @@ def _packed(
     causal = torch.cat(
         [torch.ones(layout.longest, shared, dtype=torch.bool, device=device), keys <= keys[:, None]], dim=1
     )
-    blocks = list(model.transformer.resblocks)
+    blocks = model.transformer.blocks()
     for layer, block in enumerate(blocks[:-1]):
         prefix = _replace(prefix, deep, layer)
         prefix, own = _block(block, model.transformer.heads, prefix, own, layout, causal)

@@ -56,7 +56,7 @@ class VisionTransformer(nn.Module):
     def _class_token(self, x: torch.Tensor, prompts: Sequence[torch.Tensor]) -> torch.Tensor:
         """Tokens (batch, length, width) -> the class token after the last layer (batch, width)."""
         heads = self.transformer.heads
-        *blocks, last = self.transformer.resblocks
+        *blocks, last = self.transformer.blocks()
         for layer, block in enumerate(blocks):
             x = _replace(x, prompts, layer)
             q, k, v = (split_heads(t, heads) for t in block.project(block.ln_1(x)).chunk(3, dim=-1))
@@ -140,14 +140,17 @@ class AttentionPool2d(nn.Module):
         x = x.flatten(2).transpose(1, 2)  # (batch, places, width)
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positional_embedding.to(x.dtype)
         q, k, v = self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x)
-        pooled = F.scaled_dot_product_attention(*(split_heads(t, self.num_heads) for t in (q, k, v)))
+        q, k, v = (split_heads(t, self.num_heads) for t in (q, k, v))
+        pooled = F.scaled_dot_product_attention(q, k, v)
         return self.c_proj(join_heads(pooled)[:, 0])
 
 
 class ModifiedResNet(nn.Module):
     """CLIP's ResNet: a stem of three convolutions, average-pooled strides, attention pooling. Takes no prompts."""
 
-    def __init__(self, layers: Sequence[int], output_dim: int, heads: int, input_resolution: int = 224, width: int = 64):
+    def __init__(
+        self, layers: Sequence[int], output_dim: int, heads: int, input_resolution: int = 224, width: int = 64
+    ):
         super().__init__()
         self.input_resolution = input_resolution
         self.output_dim = output_dim
@@ -176,5 +179,7 @@ class ModifiedResNet(nn.Module):
         for number in (1, 2, 3):
             conv, bn, relu = (getattr(self, f"{part}{number}") for part in ("conv", "bn", "relu"))
             x = relu(bn(conv(x)))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(self.avgpool(x)))))
+        x = self.avgpool(x)
+        for stage in (1, 2, 3, 4):
+            x = getattr(self, f"layer{stage}")(x)
         return self.attnpool(x)

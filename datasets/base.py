@@ -66,13 +66,13 @@ class FewShotDataset(DatasetBase):
         self.check_present()
         self.split_path = os.path.join(self.dataset_dir, kind.split_file)
         if kind.split_file and os.path.isfile(self.split_path):
-            splits = self.read_split(self.split_path, self.split_prefix())
+            splits: tuple[list, list | None, list] = self.read_split(self.split_path, self.split_prefix())
         else:
             splits = self.read_annotations(random.Random(max(cfg.SEED, 0)))
             if kind.split_file:
                 print(
-                    f"{self.split_path} is not there: drew a split by seed {max(cfg.SEED, 0)}. Published numbers are on "
-                    f"that file's; get it with: bash scripts/download.sh {kind.__name__}"
+                    f"{self.split_path} is not there: drew a split by seed {max(cfg.SEED, 0)}. Published numbers "
+                    f"are on that file's; get it with: bash scripts/download.sh {kind.__name__}"
                 )
         super().__init__(**self.select(cfg, *splits))
 
@@ -133,7 +133,7 @@ class FewShotDataset(DatasetBase):
         listed = [item.impath for items in splits for item in items]
         missing = [path for path in listed if not os.path.isfile(path)]
         if missing:
-            raise InputError(f"{filepath} lists {missing[0]}, which isn't there ({len(missing)} of {len(listed)} missing)")
+            raise InputError(f"{filepath} lists {missing[0]}: {len(missing)} of {len(listed)} images are not there")
         return tuple(as_data(items) for items in splits)  # type: ignore[return-value]
 
     @staticmethod
@@ -201,9 +201,7 @@ class FewShotDataset(DatasetBase):
         relabel = {label: number for number, label in enumerate(chosen)}
         print(f"SUBSAMPLE {subsample.upper()} CLASSES!")
         return [
-            as_data(
-                Listed(item.impath, relabel[item.label], item.classname) for item in items if item.label in relabel
-            )
+            as_data(Listed(item.impath, relabel[item.label], item.classname) for item in items if item.label in relabel)
             for items in args
         ]
 

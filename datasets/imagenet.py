@@ -15,7 +15,7 @@ CLASSNAMES = Download(gdrive("1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"), "classnames.t
 class ImageNetFolders(FewShotDataset):
     """Folders named by WordNet ids, whose names are in classnames.txt."""
 
-    needs = ("classnames.txt",)
+    needs: tuple[str, ...] = ("classnames.txt",)
     downloads: tuple[Download, ...] = (CLASSNAMES,)
 
     @staticmethod
@@ -49,8 +49,8 @@ class ImageNet(ImageNetFolders):
     image_dir = "images"
     needs = ("images/train", "images/val", "classnames.txt")
     by_hand = (
-        "the images are to be had, after registration, from image-net.org (ILSVRC 2012): class folders n01440764 ... in "
-        "images/train and images/val; classnames.txt comes with: bash scripts/download.sh ImageNet"
+        "the images are to be had, after registration, from image-net.org (ILSVRC 2012): class folders n01440764 ... "
+        "in images/train and images/val; classnames.txt comes with: bash scripts/download.sh ImageNet"
     )
     fewshot_val = False
 

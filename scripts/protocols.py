@@ -48,9 +48,7 @@ PROTOCOLS = {
         Protocol(f"output/base2new/test_new/{_BASE2NEW}", "{weights}/base/seed{seed}", "new"),
     ],
     "reproduce_xd": [
-        Protocol(
-            "output/evaluation/" + _CROSS + "/{dataset}/seed{seed}", "{weights}/seed{seed}", cross_dataset=True
-        )
+        Protocol("output/evaluation/" + _CROSS + "/{dataset}/seed{seed}", "{weights}/seed{seed}", cross_dataset=True)
     ],
 }
 

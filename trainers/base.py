@@ -25,7 +25,7 @@ from trainers.checkpoint import prompts_of
 
 @dataclass
 class ClassPrompts:
-    """A template filled with every class name, as frozen embeddings: what all begin with, and what each has of its own."""
+    """A template filled with every class name, as frozen embeddings: what all begin with and what each has itself."""
 
     prefix: torch.Tensor  # (P, width)
     own: torch.Tensor  # (total, width)
@@ -78,7 +78,9 @@ def start_context(model: CLIP, n_ctx: int, words: str) -> tuple[torch.Tensor, st
     ids = clip.tokenize(words)[0]
     n_words = int(ids.argmax()) - 1  # between SOS and EOT
     if n_words < n_ctx:
-        raise InputError(f"CTX_INIT {words!r} has {n_words} tokens, fewer than N_CTX {n_ctx}: prompts would cover names")
+        raise InputError(
+            f"CTX_INIT {words!r} has {n_words} tokens, fewer than N_CTX {n_ctx}: prompts would cover names"
+        )
     with torch.no_grad():
         context = model.token_embedding(ids[1 : 1 + n_ctx].to(model.logit_scale.device))
     return context.float(), words + " {}."
@@ -86,12 +88,13 @@ def start_context(model: CLIP, n_ctx: int, words: str) -> tuple[torch.Tensor, st
 
 def check_depth(model: CLIP, depth: int, key: str, towers: Sequence[str] = ("vision", "text")) -> None:
     """Raise InputError unless prompts can stand in `depth` layers of the named towers."""
-    layers = {"vision": model.sizes.vision_layers, "text": model.sizes.transformer_layers}
     if "vision" in towers and not isinstance(model.visual, VisionTransformer):
         raise InputError("the image tower is a ResNet, which has no place for prompts: choose a ViT (MODEL.BACKBONE)")
+    transformers = {"vision": getattr(model.visual, "transformer", None), "text": model.transformer}
     for tower in towers:
-        if not 1 <= depth <= layers[tower]:
-            raise InputError(f"{key} {depth}: the {tower} tower has layers 1 to {layers[tower]}")
+        layers = transformers[tower].layers  # type: ignore[union-attr]
+        if not 1 <= depth <= layers:
+            raise InputError(f"{key} {depth}: the {tower} tower has layers 1 to {layers}")
 
 
 class PromptedCLIP(nn.Module):
@@ -99,6 +102,8 @@ class PromptedCLIP(nn.Module):
 
     Parameters and state dict are those of the learnable parts alone: the CLIP is not a submodule.
     """
+
+    clip: CLIP
 
     def __init__(self, model: CLIP):
         super().__init__()
@@ -153,7 +158,8 @@ def load_backbone(cfg: Any) -> CLIP:
         if tuple(cfg.INPUT[key]) != tuple(value):
             words = str(tuple(value)).replace(" ", "")
             raise InputError(
-                f"INPUT.{key} is {tuple(cfg.INPUT[key])}, but {opts.PATH or opts.NAME} takes {words}: add INPUT.{key} \"{words}\""
+                f"INPUT.{key} is {tuple(cfg.INPUT[key])}, but {opts.PATH or opts.NAME} takes another: "
+                f'add INPUT.{key} "{words}"'
             )
     return model
 

@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
+from clip.model import CLIP
 from dassl.utils import InputError
 
 #: Embeddings of the training classes' names, which official checkpoints carry along; ours come from the names at hand.
 _CLASS_TOKENS = ("token_prefix", "token_suffix")
 
 
-def prompts_of(checkpoint: dict[str, Any], model: nn.Module, path: Path) -> dict[str, torch.Tensor]:
+def prompts_of(checkpoint: dict[str, Any], model: Any, path: Path) -> dict[str, torch.Tensor]:
     """The entries of a checkpoint that are parameters of `model` (a `PromptedCLIP`), all of them and no others.
 
     Raises:
@@ -44,7 +44,7 @@ def prompts_of(checkpoint: dict[str, Any], model: nn.Module, path: Path) -> dict
     return found
 
 
-def _frozen(clip_model: nn.Module) -> dict[str, torch.Size]:
+def _frozen(clip_model: CLIP) -> dict[str, torch.Size]:
     """Shapes of the frozen weights under the names that they have in official checkpoints."""
     return {
         (

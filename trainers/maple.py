@@ -77,7 +77,5 @@ class MaPLe(PromptTrainer):
         check_depth(model, opts.PROMPT_DEPTH, "TRAINER.MAPLE.PROMPT_DEPTH")
         context, template = start_context(model, opts.N_CTX, opts.CTX_INIT)
         classes = ClassPrompts.of(model, template, dataset.classnames)
-        learner = MultiModalPromptLearner(
-            context, opts.PROMPT_DEPTH, model.sizes.vision_width, opts.SHARED_PROJECTION
-        )
+        learner = MultiModalPromptLearner(context, opts.PROMPT_DEPTH, model.sizes.vision_width, opts.SHARED_PROJECTION)
         return MaPLeCLIP(model, classes, learner)

@@ -48,7 +48,7 @@ def merge_words(cfg: CN, words: Sequence) -> None:
         InputError: a key without a value, an unknown key, or a value of another type.
     """
     if len(words) % 2:
-        raise InputError(f"config options come in pairs KEY VALUE, but {words[-1]!r} stands alone in: {' '.join(words)}")
+        raise InputError(f"config options come in pairs KEY VALUE, but {words[-1]!r} stands alone")
     for key, value in zip(words[::2], words[1::2], strict=True):
         _set(cfg, key, value, "")
 

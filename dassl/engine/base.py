@@ -146,7 +146,8 @@ class TrainerBase:
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
         self.before_train()  # may move start_epoch: a resume
-        for self.epoch in range(self.start_epoch, self.max_epoch):
+        for epoch in range(self.start_epoch, self.max_epoch):
+            self.epoch = epoch
             self.seed_epoch()
             self.before_epoch()
             self.run_epoch()

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder beside log and checkpoints: metrics.jsonl, result.json, predictions.npz, fewshot.json."""
+"""What a run leaves in its folder beside log and checkpoints: metrics, result, predictions, few-shot picks."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def is_finished(cfg: Any) -> bool:
         differing = differences(cfg, config)
         if differing:
             raise InputError(
-                f"{folder} is of another run: {', '.join(differing)}. Choose another --output-dir, or delete that folder"
+                f"{folder} is of another run: {', '.join(differing)}. Choose another --output-dir, or delete it"
             )
     return finished
 

@@ -14,7 +14,7 @@ def compute_accuracy(
         output: logits (batch, classes); of a tuple or list the first.
         target: labels (batch,).
     """
-    logits = output[0] if isinstance(output, (tuple, list)) else output
+    logits = output if isinstance(output, torch.Tensor) else output[0]
     ranked = logits.topk(min(max(topk), logits.shape[1])).indices  # (batch, k)
     hits = ranked == target.view(-1, 1)
     return [hits[:, :k].any(1).float().mean().mul(100).view(1) for k in topk]

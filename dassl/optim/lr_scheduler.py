@@ -21,10 +21,10 @@ class _WarmupScheduler(LRScheduler):
         self.warmup_epoch = warmup_epoch
         super().__init__(optimizer)
 
-    def warmup_lrs(self) -> list[float]:
+    def warmup_lrs(self) -> list[Any]:
         raise TypeError("a warm-up says its rates")
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[Any]:
         if self.last_epoch >= self.warmup_epoch:
             return self.successor.get_last_lr()
         return self.warmup_lrs()
@@ -55,7 +55,7 @@ class ConstantWarmupScheduler(_WarmupScheduler):
         self.cons_lr = cons_lr
         super().__init__(optimizer, successor, warmup_epoch)
 
-    def warmup_lrs(self) -> list[float]:
+    def warmup_lrs(self) -> list[Any]:
         return [self.cons_lr] * len(self.base_lrs)
 
 
@@ -66,7 +66,7 @@ class LinearWarmupScheduler(_WarmupScheduler):
         self.min_lr = min_lr
         super().__init__(optimizer, successor, warmup_epoch)
 
-    def warmup_lrs(self) -> list[float]:
+    def warmup_lrs(self) -> list[Any]:
         if self.last_epoch == 0:
             return [self.min_lr] * len(self.base_lrs)
         return [lr * self.last_epoch / self.warmup_epoch for lr in self.base_lrs]
@@ -82,7 +82,7 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg: Any) -> LRScheduler:
     builders = {
         "single_step": lambda: StepLR(optimizer, steps[-1] if steps[-1] > 0 else epochs, optim_cfg.GAMMA),
         "multi_step": lambda: MultiStepLR(optimizer, steps, optim_cfg.GAMMA),
-        "cosine": lambda: CosineAnnealingLR(optimizer, float(epochs)),
+        "cosine": lambda: CosineAnnealingLR(optimizer, epochs),
     }
     if optim_cfg.LR_SCHEDULER not in builders:
         raise unknown("schedule (OPTIM.LR_SCHEDULER)", optim_cfg.LR_SCHEDULER, builders)

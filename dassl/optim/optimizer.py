@@ -52,9 +52,9 @@ def _parameters(model: nn.Module | Iterable, optim_cfg: Any) -> Iterable:
         return model.parameters() if isinstance(model, nn.Module) else model
     if not isinstance(model, nn.Module):
         raise InputError("OPTIM.STAGED_LR needs a module, whose children's names are compared with OPTIM.NEW_LAYERS")
-    if isinstance(model, nn.DataParallel):
-        model = model.module
-    new, base = [], []
-    for name, child in model.named_children():
+    whole = model.module if isinstance(model, nn.DataParallel) else model
+    new: list = []
+    base: list = []
+    for name, child in whole.named_children():
         (new if name in optim_cfg.NEW_LAYERS else base).extend(child.parameters())
     return [{"params": base, "lr": optim_cfg.LR * optim_cfg.BASE_LR_MULT}, {"params": new}]

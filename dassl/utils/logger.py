@@ -16,7 +16,7 @@ class Logger:
         if fpath is not None:
             Path(fpath).parent.mkdir(parents=True, exist_ok=True)
             # Appended to: a resumed run's results must be in the file that log parsers read.
-            self.file = open(fpath, "a")  # noqa: SIM115 closed by close()
+            self.file = open(fpath, "a")
 
     def write(self, text: str) -> int:
         self.console.write(text)
@@ -56,4 +56,4 @@ def setup_logger(output: str | Path | None = None) -> None:
     if isinstance(console, Logger):
         console.close()
         console = console.console
-    sys.stdout = Logger(path, console)  # type: ignore[assignment]
+    sys.stdout = Logger(path, console)

@@ -1,0 +1,114 @@
+"""Fixtures: the golden CLIP, tiny data sets made on the spot, and runs of train.py in this process."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+sys.path.insert(0, str(ROOT / "tests" / "golden"))
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import small_clip  # noqa: E402
+
+import train  # noqa: E402
+from clip.model import CLIP, from_state_dict  # noqa: E402
+from clip.sizes import Sizes  # noqa: E402
+
+#: A CLIP that is quick to run and has other widths than ViT-B's.
+TINY = {
+    "embed_dim": 64, "image_resolution": 32, "vision_layers": 3, "vision_width": 192, "vision_patch_size": 16,
+    "transformer_width": 128, "transformer_heads": 2, "transformer_layers": 3,
+}  # fmt: skip
+
+
+def pytest_addoption(parser):
+    parser.addoption("--golden-dir", default=str(ROOT / "tests" / "golden"), help="folder of golden cases")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _at_the_root():
+    os.chdir(ROOT)
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def tiny_weights() -> dict[str, torch.Tensor]:
+    return small_clip.state_dict(**TINY)
+
+
+@pytest.fixture
+def tiny_clip(tiny_weights) -> CLIP:
+    return from_state_dict(tiny_weights)
+
+
+@pytest.fixture(scope="session")
+def resnet_weights() -> dict[str, torch.Tensor]:
+    """A ResNet CLIP of the smallest sizes that its layout allows."""
+    torch.manual_seed(0)
+    sizes = Sizes(64, 64, (1, 1, 1, 1), 16, 0, 8, 0, 77, 49408, 128, 2, 2, 512)
+    return {name: tensor.detach() for name, tensor in CLIP(sizes).state_dict().items()}
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tiny_weights, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
+    torch.save(tiny_weights, path)
+    return path
+
+
+def make_image(path: Path, color: tuple[int, int, int], seed: int) -> None:
+    """A noisy image of 40 x 32 pixels around a colour."""
+    noise = np.random.RandomState(seed).randint(-40, 40, (32, 40, 3))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)).save(path)
+
+
+COLORS = {"red_thing": (200, 40, 40), "green thing": (40, 200, 40), "blue": (40, 40, 200), "grey": (120, 120, 120)}
+
+
+@pytest.fixture(scope="session")
+def own_data(tmp_path_factory) -> Path:
+    """Somebody's own data: four class folders of six images."""
+    folder = tmp_path_factory.mktemp("own_data")
+    for name, color in COLORS.items():
+        for number in range(6):
+            make_image(folder / name / f"{number}.png", color, number)
+    return folder
+
+
+@pytest.fixture
+def run(tiny_path, own_data, tmp_path, capsys):
+    """run(*words) -> (exit code, stdout, stderr) of train.py on `own_data` with the tiny CLIP, one epoch."""
+
+    def run(*words, trainer="MaPLe", output=tmp_path / "out", dataset="folder"):
+        node = f"TRAINER.{trainer.upper()}"
+        depth = [f"{node}.PROMPT_DEPTH", "2"] if trainer == "MaPLe" else []
+        code = train.main(
+            [
+                "--trainer", trainer, "--seed", "1", "--root", str(tmp_path), "--output-dir", str(output),
+                "--dataset-config-file", f"configs/datasets/{dataset}.yaml",
+                "MODEL.BACKBONE.PATH", str(tiny_path), "INPUT.SIZE", "(32,32)", "OPTIM.MAX_EPOCH", "1",
+                "DATASET.PATH", str(own_data), "DATASET.NUM_SHOTS", "2", "DATALOADER.NUM_WORKERS", "0", *depth,
+                *map(str, words),
+            ]
+        )  # fmt: skip
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def result_of(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Largest difference, relative to the largest entry."""
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
