@@ -26,16 +26,15 @@ class Listed(NamedTuple):
 
 
 class Download(NamedTuple):
-    """A file to fetch, for `scripts/download.sh`.
-
-    `target` is where it goes below the data set's folder; an archive's target is the folder that it is unpacked into.
-    `entries` are the numbers of train, val and test images that a split file must list.
-    """
+    """A file to fetch, for `scripts/download.sh`: an archive to unpack, or a file that is kept as `target`."""
 
     url: str
-    target: str = ""
+    target: str = ""  # name below the data set's folder; empty: an archive
     md5: str = ""
-    entries: tuple[int, int, int] | None = None
+    inside: str = ""  # folder in the archive whose contents are the data set's folder's
+    inner: str = ""  # archive that was in the archive
+    filename: str = ""  # the archive's name, where the address doesn't end in it
+    entries: tuple[int, int, int] | None = None  # train, val and test images that a split file must list
 
 
 def gdrive(file_id: str) -> str:

@@ -16,8 +16,9 @@ class Caltech101(FewShotDataset):
     downloads = (
         Download(
             "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",
-            "..",  # holds caltech-101/101_ObjectCategories.tar.gz
-            "3138e1922a9193bfa496528edbbc45d0",
+            md5="3138e1922a9193bfa496528edbbc45d0",
+            inside="caltech-101",
+            inner="101_ObjectCategories.tar.gz",
         ),
         Download(gdrive("1hyarUivQE36mY6jSomru6Fjd-JzwcCzN"), split_file, entries=(4128, 1649, 2465)),
     )

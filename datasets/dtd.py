@@ -17,8 +17,8 @@ class DescribableTextures(FewShotDataset):
     downloads = (
         Download(
             "https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",
-            "..",
-            "fff73e5086ae6bdbea199a49dfb8a4c1",
+            md5="fff73e5086ae6bdbea199a49dfb8a4c1",
+            inside="dtd",
         ),
         Download(gdrive("1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x"), split_file, entries=(2820, 1128, 1692)),
     )

@@ -18,8 +18,7 @@ class EuroSAT(FewShotDataset):
         Download(
             "https://huggingface.co/datasets/torchgeo/eurosat/resolve/"
             "c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip",
-            ".",
-            "c8fa014336c82ac7804f0398fcb19387",
+            md5="c8fa014336c82ac7804f0398fcb19387",
         ),
         Download(gdrive("1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o"), split_file, entries=(13500, 5400, 8100)),
     )

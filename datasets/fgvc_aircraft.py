@@ -18,7 +18,7 @@ class FGVCAircraft(FewShotDataset):
     downloads = (
         Download(
             "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",
-            "fgvc-aircraft-2013b/data -> .",
+            inside="fgvc-aircraft-2013b/data",
         ),
     )
 

@@ -15,7 +15,11 @@ class Food101(FewShotDataset):
     split_file = "split_zhou_Food101.json"
     template = "a photo of {}, a type of food."  # without "a", as published
     downloads = (
-        Download("http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz", "..", "85eeb15f3717b99a5da872d97d918f87"),
+        Download(
+            "http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",
+            md5="85eeb15f3717b99a5da872d97d918f87",
+            inside="food-101",
+        ),
         Download(gdrive("1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl"), split_file, entries=(50500, 20200, 30300)),
     )
 

@@ -11,4 +11,4 @@ class ImageNetA(ImageNetVariant):
 
     dataset_dir = "imagenet-adversarial"
     image_dir = "imagenet-a"
-    downloads = (Download("https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar", "."), CLASSNAMES)
+    downloads = (Download("https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar"), CLASSNAMES)

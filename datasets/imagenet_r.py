@@ -11,4 +11,4 @@ class ImageNetR(ImageNetVariant):
 
     dataset_dir = "imagenet-rendition"
     image_dir = "imagenet-r"
-    downloads = (Download("https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar", "."), CLASSNAMES)
+    downloads = (Download("https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar"), CLASSNAMES)

@@ -16,7 +16,7 @@ class ImageNetV2(ImageNetVariant):
     image_dir = "imagenetv2-matched-frequency-format-val"
     downloads = (
         Download(
-            "https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz", "."
+            "https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz"
         ),
         CLASSNAMES,
     )

@@ -21,7 +21,7 @@ class OxfordFlowers(FewShotDataset):
     split_file = "split_zhou_OxfordFlowers.json"
     template = "a photo of a {}, a type of flower."
     downloads = (
-        Download(f"{_VGG}/102flowers.tgz", ".", "52808999861908f626f3c1f4e79d11fa"),
+        Download(f"{_VGG}/102flowers.tgz", md5="52808999861908f626f3c1f4e79d11fa"),
         Download(f"{_VGG}/imagelabels.mat", "imagelabels.mat", "e0620be6f572b9609742df49c70aed4d"),
         Download(gdrive("1AkcxCXeK_RCGCEC_GvmWxjcjaNhu-at0"), "cat_to_name.json"),
         Download(gdrive("1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT"), split_file, entries=(4093, 1633, 2463)),

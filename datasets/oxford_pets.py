@@ -18,8 +18,8 @@ class OxfordPets(FewShotDataset):
     split_file = "split_zhou_OxfordPets.json"
     template = "a photo of a {}, a type of pet."
     downloads = (
-        Download(f"{_VGG}/images.tar.gz", ".", "5c4f3ee8e5d25df40f4fd59a7f44e54c"),
-        Download(f"{_VGG}/annotations.tar.gz", ".", "95a8c909bbe2e81eed6a22bccdf3f68f"),
+        Download(f"{_VGG}/images.tar.gz", md5="5c4f3ee8e5d25df40f4fd59a7f44e54c"),
+        Download(f"{_VGG}/annotations.tar.gz", md5="95a8c909bbe2e81eed6a22bccdf3f68f"),
         Download(gdrive("1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs"), split_file, entries=(2944, 736, 3669)),
     )
 

@@ -17,8 +17,8 @@ class SUN397(FewShotDataset):
     image_dir = "SUN397"
     split_file = "split_zhou_SUN397.json"
     downloads = (
-        Download(f"{_SUN}/SUN397.tar.gz", ".", "8ca2778205c41d23104230ba66911c7a"),
-        Download(f"{_SUN}/download/Partitions.zip", "."),
+        Download(f"{_SUN}/SUN397.tar.gz", md5="8ca2778205c41d23104230ba66911c7a"),
+        Download(f"{_SUN}/download/Partitions.zip"),
         Download(gdrive("1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq"), split_file, entries=(15880, 3970, 19850)),
     )
 

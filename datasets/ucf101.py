@@ -17,7 +17,7 @@ class UCF101(FewShotDataset):
     split_file = "split_zhou_UCF101.json"
     template = "a photo of a person doing {}."
     downloads = (
-        Download(gdrive("10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O"), "."),
+        Download(gdrive("10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O"), filename="UCF-101-midframes.zip"),
         Download(gdrive("1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y"), split_file, entries=(7639, 1898, 3783)),
     )
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The body of all protocol scripts: PROTOCOL TRAINER, then the user's words. Python is the active environment's, else .venv's.
+# SCRIPT WORDS: runs a Python script of this folder, with the active environment's Python, else with .venv's.
 set -euo pipefail
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 python=python
-if [ -z "${VIRTUAL_ENV:-}" ] && [ -x "$root/.venv/bin/python" ]; then
-    python="$root/.venv/bin/python"
+if [ -z "${VIRTUAL_ENV:-}" ] && [ -x "$here/../.venv/bin/python" ]; then
+    python="$here/../.venv/bin/python"
 fi
-exec "$python" "$root/scripts/protocols.py" "$@"
+exec "$python" "$here/$1" "${@:2}"

@@ -19,15 +19,16 @@ from dassl.config import get_cfg_default, merge_words
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_plugins
 
-for plugin in load_plugins("trainers"):
-    pass
+load_plugins("trainers")
 
 
 def pytest_generate_tests(metafunc):
     if "case" in metafunc.fixturenames:
         folder = Path(metafunc.config.getoption("--golden-dir"))
         cases = json.loads((folder / "cases.json").read_text())
-        metafunc.parametrize("case", [case | {"folder": folder} for case in cases], ids=[case["name"] for case in cases])
+        metafunc.parametrize(
+            "case", [case | {"folder": folder} for case in cases], ids=[case["name"] for case in cases]
+        )
 
 
 def build(case: dict) -> torch.nn.Module:
@@ -47,7 +48,9 @@ def build(case: dict) -> torch.nn.Module:
     parameters = dict(model.named_parameters())
     assert {name: list(p.shape) for name, p in parameters.items()} == case["parameters"]
     options = case["options"]
-    worded = options.get("CTX_INIT") and (options.get("N_CTX", options.get("N_CTX_TEXT", 0)) <= 4 or case["trainer"] in ("CoOp", "CoCoOp"))
+    worded = options.get("CTX_INIT") and (
+        options.get("N_CTX", options.get("N_CTX_TEXT", 0)) <= 4 or case["trainer"] in ("CoOp", "CoCoOp")
+    )
     with torch.no_grad():
         for name, p in parameters.items():
             if not (worded and name == "prompt_learner.ctx"):
