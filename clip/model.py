@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 #: What TorchScript archives carry beside the weights.
-_ARCHIVE_KEYS = ("input_resolution", "context_length", "vocab_size")
+_ARCHIVE_KEYS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
 
 
 class CLIP(nn.Module):
@@ -141,7 +141,9 @@ def from_state_dict(state: Mapping[str, torch.Tensor], sizes: Sizes | None = Non
         for name, w in state.items()
         if name not in _ARCHIVE_KEYS
     }
-    model.load_state_dict(weights, assign=True)
+    missing, left_over = model.load_state_dict(weights, strict=False, assign=True)
+    if missing or left_over:
+        raise RuntimeError(f"weights of another layout: missing {missing[:3]}, left over {left_over[:3]}")
     return model.requires_grad_(False).eval()
 
 

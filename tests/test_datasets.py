@@ -247,7 +247,11 @@ def test_split_file_goes_before_the_raw_lists(tmp_path, capsys):
     assert "drew a split by seed 1" in capsys.readouterr().out
     again = load("DescribableTextures", tmp_path)
     assert [i.impath for i in drawn.train_x] == [i.impath for i in again.train_x]
-    split = {"train": [["banded/0.jpg", 0, "striped"], ["blotchy/0.jpg", 1, "blotchy"]], "val": [], "test": [["banded/1.jpg", 0, "striped"]]}
+    split = {
+        "train": [["banded/0.jpg", 0, "striped"], ["blotchy/0.jpg", 1, "blotchy"]],
+        "val": [],
+        "test": [["banded/1.jpg", 0, "striped"]],
+    }
     (tmp_path / "dtd/split_zhou_DescribableTextures.json").write_text(json.dumps(split))
     data = load("DescribableTextures", tmp_path)
     assert data.classnames == ["striped", "blotchy"]

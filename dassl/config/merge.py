@@ -63,8 +63,8 @@ def _set(cfg: CN, key: str, value: Any, where: str) -> None:
     new = _decode(value)
     if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
         new = float(new)  # yacs would refuse `OPTIM.LR 1`
-    if isinstance(old, str) and not isinstance(new, str):
-        new = str(value)  # a text that looks like a number
+    if isinstance(old, str):
+        new = repr(str(value))  # yacs evaluates texts: this one may look like a number
     try:
         cfg.merge_from_list([key, new])
     except (ValueError, AssertionError) as error:
