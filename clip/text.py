@@ -61,11 +61,15 @@ class Tokens:
     layout: Layout
 
     @classmethod
-    def cut(cls, ids: torch.Tensor) -> "Tokens":
-        """`ids` (N, context length) as `tokenize` makes them: SOS first, EOT the first maximum of the row."""
+    def cut(cls, ids: torch.Tensor, start: int | None = None) -> "Tokens":
+        """`ids` (N, context length) as `tokenize` makes them: SOS first, EOT the first maximum of the row.
+
+        The prefix has `start` positions: as many as all sequences agree in unless given.
+        """
         eot = ids.argmax(dim=-1)  # (N,)
-        same = (ids == ids[0]).all(dim=0).long().cumprod(0)  # (context length,) 1 as long as all agree
-        start = min(int(same.sum()), int(eot.min()))
+        if start is None:
+            same = (ids == ids[0]).all(dim=0).long().cumprod(0)  # (context length,) 1 as long as all agree
+            start = min(int(same.sum()), int(eot.min()))
         lengths = eot + 1 - start
         own = torch.cat([row[start : end + 1] for row, end in zip(ids, eot.tolist(), strict=True)])
         return cls(ids[0, :start], own, Layout(lengths))

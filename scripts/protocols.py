@@ -76,7 +76,7 @@ def arguments(protocol: Protocol, trainer: str, dataset: str, seed: str, weights
     result = [*defaults, "--config-file", config_file, "--output-dir", protocol.output.format(**facts)]
     if protocol.tests:
         result.append("--eval-only")
-        if getattr(kind, "model_name", True):  # nothing to load for a trainer that learns nothing
+        if getattr(kind, "checkpoints", True):  # nothing to load for a trainer that learns nothing
             result += ["--model-dir", protocol.tests.format(**facts)]
     return [*result, "DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", protocol.classes, *words]
 

@@ -3,7 +3,7 @@
 A method states its learnable parts and its features (a `PromptedCLIP`), and how to build that (a `PromptTrainer`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -39,9 +39,10 @@ class ClassPrompts:
             return cls(model.token_embedding(tokens.prefix), model.token_embedding(tokens.own), tokens.layout)
 
     def behind(self, context: torch.Tensor) -> torch.Tensor:
-        """The prefix with `context` (n, width) in positions 1 to n: (1, P, width)."""
-        n = len(context)
-        return torch.cat([self.prefix[:1], context.to(self.prefix.dtype), self.prefix[1 + n :]])[None]
+        """The prefix with `context` (n, width) or (G, n, width) in positions 1 to n: (1 or G, P, width)."""
+        context = context.to(self.prefix.dtype).reshape(-1, *context.shape[-2:])
+        prefix = self.prefix.expand(len(context), -1, -1)
+        return torch.cat([prefix[:, :1], context, prefix[:, 1 + context.shape[1] :]], dim=1)
 
 
 def tokenize_classes(template: str, classnames: Sequence[str], context_length: int = 77) -> torch.Tensor:
@@ -57,33 +58,40 @@ def tokenize_classes(template: str, classnames: Sequence[str], context_length: i
     return torch.cat(rows)
 
 
-def start_context(model: CLIP, n_ctx: int, words: str) -> tuple[torch.Tensor, str]:
-    """A context to learn and the template that it stands in, as MaPLe and its ablations begin.
+def start_context(model: CLIP, n_ctx: int, words: str = "", copies: int = 0) -> tuple[torch.Tensor, str]:
+    """A context to learn and the template that it stands in.
 
-    With `words` and n_ctx <= 4 the context starts as the embeddings of the first n_ctx tokens of the words, and the
-    template keeps all of them; else it is drawn from N(0, 0.02**2) in the places of n_ctx dummy words.
+    With `words` the context starts as the embeddings of their first n_ctx tokens, and the template keeps all of them;
+    else it is drawn from N(0, 0.02**2), in the places of n_ctx dummy words.
+
+    Args:
+        copies: a context of its own for each of so many classes or tasks; 0: one for all.
 
     Returns:
-        The context (n_ctx, width), float32, and the template with {} for the class name.
+        The context (n_ctx, width) or (copies, n_ctx, width), float32, and the template with {} for the class name.
 
     Raises:
         InputError: n_ctx < 1, or the words have fewer than n_ctx tokens: the context would cover class names.
     """
     if n_ctx < 1:
         raise InputError(f"the context needs at least one token, not {n_ctx} (N_CTX)")
-    if not words or n_ctx > 4:
-        context = torch.empty(n_ctx, model.ln_final.weight.shape[0], device=model.logit_scale.device)
+    if not words:
+        shape = (copies, n_ctx) if copies else (n_ctx,)
+        context = torch.empty(*shape, model.ln_final.weight.shape[0], device=model.logit_scale.device)
         return nn.init.normal_(context, std=0.02), " ".join(["X"] * n_ctx) + " {}."
     words = words.replace("_", " ")
     ids = clip.tokenize(words)[0]
     n_words = int(ids.argmax()) - 1  # between SOS and EOT
     if n_words < n_ctx:
-        raise InputError(
-            f"CTX_INIT {words!r} has {n_words} tokens, fewer than N_CTX {n_ctx}: prompts would cover names"
-        )
+        raise InputError(f"CTX_INIT {words!r} has {n_words} tokens, fewer than N_CTX {n_ctx}: names would be covered")
     with torch.no_grad():
         context = model.token_embedding(ids[1 : 1 + n_ctx].to(model.logit_scale.device))
     return context.float(), words + " {}."
+
+
+def words_unless_long(opts_words: str, n_ctx: int) -> str:
+    """MaPLe's and IVLP's rule: the words of CTX_INIT count for up to 4 tokens of context only."""
+    return opts_words if n_ctx <= 4 else ""
 
 
 def check_depth(model: CLIP, depth: int, key: str, towers: Sequence[str] = ("vision", "text")) -> None:
@@ -104,6 +112,7 @@ class PromptedCLIP(nn.Module):
     """
 
     clip: CLIP
+    learns_text = True  # whether the text features depend on a learnable parameter
 
     def __init__(self, model: CLIP):
         super().__init__()
@@ -122,12 +131,14 @@ class PromptedCLIP(nn.Module):
         """Normalised features of all classes (classes, embed_dim).
 
         Without gradients they are computed once for as long as no parameter changes: once a test, not once a batch.
+        Where nothing in the text tower is learned, they are computed once.
         """
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and self.learns_text:
             return F.normalize(self.encode_text(), dim=-1)
-        state = [(p.data_ptr(), p._version) for p in self.parameters()]
+        state = [(p.data_ptr(), p._version) for p in self.parameters()] if self.learns_text else []
         if self._cache is None or self._cache[0] != state:
-            self._cache = state, F.normalize(self.encode_text(), dim=-1)
+            with torch.no_grad():
+                self._cache = state, F.normalize(self.encode_text(), dim=-1)
         return self._cache[1]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -170,7 +181,7 @@ class PromptTrainer(TrainerX):
     A subclass names the folder of its checkpoints and its config files, and builds its model.
     """
 
-    model_name = ""  # folder of the checkpoints
+    checkpoints: Mapping[str, str] = {}  # folder of a checkpoint -> the part of the model that is in it ("": all of it)
     default_config = ""  # file below configs/trainers/<trainer>/ where --config-file is left out
     cross_dataset_config = ""  # the same for training on ImageNet and testing elsewhere, where it is another
 
@@ -202,7 +213,10 @@ class PromptTrainer(TrainerX):
         if learnable:
             self.optim = build_optimizer(self.model, cfg.OPTIM)
             self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
-            self.register_model(self.model_name, self.model, self.optim, self.sched)
+            for number, (folder, part) in enumerate(self.checkpoints.items()):
+                # Optimiser and schedule go with the first alone: both step once a turn, however many parts there are.
+                steps = (self.optim, self.sched) if number == 0 else (None, None)
+                self.register_model(folder, self.model.get_submodule(part), *steps)
 
     def _set_precision(self, model: CLIP) -> str:
         """Cast the frozen weights as PREC says; returns what it came to. Learnable parts stay in float32."""
@@ -255,8 +269,10 @@ class PromptTrainer(TrainerX):
         if not directory or not self.get_model_names():
             super().load_model(directory, epoch)
             return
-        path = self.find_checkpoint(directory, self.model_name, epoch)
-        checkpoint = load_checkpoint(path)
-        self.model.load_state_dict(prompts_of(checkpoint, self.model, path))
-        self.loaded_epoch = checkpoint.get("epoch")
-        print(f"Load {path} to {self.model_name} (epoch={self.loaded_epoch})")
+        for folder in self.get_model_names():
+            path = self.find_checkpoint(directory, folder, epoch)
+            checkpoint = load_checkpoint(path)
+            part = self._models[folder]
+            part.load_state_dict(prompts_of(checkpoint, part, self.model.clip, path))
+            self.loaded_epoch = checkpoint.get("epoch")
+            print(f"Load {path} to {folder} (epoch={self.loaded_epoch})")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from clip.model import CLIP
 from dassl.utils import InputError
@@ -12,8 +13,10 @@ from dassl.utils import InputError
 _CLASS_TOKENS = ("token_prefix", "token_suffix")
 
 
-def prompts_of(checkpoint: dict[str, Any], model: Any, path: Path) -> dict[str, torch.Tensor]:
-    """The entries of a checkpoint that are parameters of `model` (a `PromptedCLIP`), all of them and no others.
+def prompts_of(checkpoint: dict[str, Any], part: nn.Module, model: CLIP, path: Path) -> dict[str, torch.Tensor]:
+    """The entries of a checkpoint that are learnable parameters of `part`, all of them and no others.
+
+    `model` is the frozen CLIP, whose weights official checkpoints carry along.
 
     Raises:
         InputError: no state dict; a prompt that is missing, that the model doesn't have, or that has another shape; or
@@ -22,7 +25,7 @@ def prompts_of(checkpoint: dict[str, Any], model: Any, path: Path) -> dict[str, 
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict):
         raise InputError(f"{path} holds no state_dict")
-    wanted, frozen = model.state_dict(), _frozen(model.clip)
+    wanted, frozen = part.state_dict(), _frozen(model)
     found = {}
     for name, tensor in state.items():
         name = name.removeprefix("module.")

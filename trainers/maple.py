@@ -11,7 +11,7 @@ from torch import nn
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import ClassPrompts, PromptedCLIP, PromptTrainer, check_depth, start_context
+from trainers.base import ClassPrompts, PromptedCLIP, PromptTrainer, check_depth, start_context, words_unless_long
 
 
 class MultiModalPromptLearner(nn.Module):
@@ -67,7 +67,7 @@ class MaPLeCLIP(PromptedCLIP):
 class MaPLe(PromptTrainer):
     """Config node TRAINER.MAPLE. ViT-B/16, depth 9, length 2: 3,555,072 parameters."""
 
-    model_name = "MultiModalPromptLearner"
+    checkpoints = {"MultiModalPromptLearner": ""}
     default_config = "vit_b16_c2_ep5_batch4_2ctx"
     cross_dataset_config = "vit_b16_c2_ep5_batch4_2ctx_cross_datasets"
 
@@ -75,7 +75,7 @@ class MaPLe(PromptTrainer):
     def make_model(cfg: Any, model: CLIP, dataset: Any) -> MaPLeCLIP:
         opts = cfg.TRAINER.MAPLE
         check_depth(model, opts.PROMPT_DEPTH, "TRAINER.MAPLE.PROMPT_DEPTH")
-        context, template = start_context(model, opts.N_CTX, opts.CTX_INIT)
+        context, template = start_context(model, opts.N_CTX, words_unless_long(opts.CTX_INIT, opts.N_CTX))
         classes = ClassPrompts.of(model, template, dataset.classnames)
         learner = MultiModalPromptLearner(context, opts.PROMPT_DEPTH, model.sizes.vision_width, opts.SHARED_PROJECTION)
         return MaPLeCLIP(model, classes, learner)

@@ -16,5 +16,40 @@ def extend_cfg(cfg: CN) -> None:
     cfg.TRAINER.MAPLE.PROMPT_DEPTH = 9  # layers with prompts of their own, 1 to all
     cfg.TRAINER.MAPLE.SHARED_PROJECTION = False  # MaPLe-dagger: one projection for all layers
 
+    cfg.TRAINER.COOP = CN()
+    cfg.TRAINER.COOP.N_CTX = 16
+    cfg.TRAINER.COOP.CSC = False  # a context of its own for each class; not with CTX_INIT
+    cfg.TRAINER.COOP.CTX_INIT = ""  # words to start from; their number goes before N_CTX
+    cfg.TRAINER.COOP.PREC = "fp16"
+    cfg.TRAINER.COOP.CLASS_TOKEN_POSITION = "end"  # or middle, or front
+
+    cfg.TRAINER.COCOOP = CN()
+    cfg.TRAINER.COCOOP.N_CTX = 16
+    cfg.TRAINER.COCOOP.CTX_INIT = ""
+    cfg.TRAINER.COCOOP.PREC = "fp16"
+
+    cfg.TRAINER.IVLP = CN()
+    cfg.TRAINER.IVLP.N_CTX_VISION = 2
+    cfg.TRAINER.IVLP.N_CTX_TEXT = 2
+    cfg.TRAINER.IVLP.CTX_INIT = "a photo of a"
+    cfg.TRAINER.IVLP.PREC = "fp16"
+    cfg.TRAINER.IVLP.PROMPT_DEPTH_VISION = 9  # 0: none in the image tower
+    cfg.TRAINER.IVLP.PROMPT_DEPTH_TEXT = 9
+
+    cfg.TRAINER.LANGUAGEPROMPTING = CN()  # IVLP without the image tower's prompts
+    cfg.TRAINER.LANGUAGEPROMPTING.N_CTX_TEXT = 4
+    cfg.TRAINER.LANGUAGEPROMPTING.CTX_INIT = "a photo of a"
+    cfg.TRAINER.LANGUAGEPROMPTING.PREC = "fp16"
+    cfg.TRAINER.LANGUAGEPROMPTING.PROMPT_DEPTH_TEXT = 12
+
+    cfg.TRAINER.VPT = CN()
+    cfg.TRAINER.VPT.N_CTX_VISION = 2
+    cfg.TRAINER.VPT.CTX_INIT = "a photo of a"  # the fixed words before every class name
+    cfg.TRAINER.VPT.PREC = "fp16"
+    cfg.TRAINER.VPT.PROMPT_DEPTH_VISION = 1
+
     cfg.TRAINER.ZEROSHOTCLIP = CN()
     cfg.TRAINER.ZEROSHOTCLIP.PREC = "fp16"
+
+    cfg.TRAINER.ZEROSHOTCLIP2 = CN()
+    cfg.TRAINER.ZEROSHOTCLIP2.PREC = "fp16"

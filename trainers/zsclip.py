@@ -12,6 +12,8 @@ from trainers.base import PromptedCLIP, PromptTrainer, tokenize_classes
 class TemplateCLIP(PromptedCLIP):
     """CLIP with one prompt a class."""
 
+    learns_text = False
+
     def __init__(self, model: CLIP, ids: torch.Tensor):
         super().__init__(model)
         self.ids = ids.to(model.logit_scale.device)  # (classes, context length)

@@ -1,0 +1,46 @@
+"""VPT: Visual Prompt Tuning (Jia et al., ECCV 2022, arXiv 2203.12119) of CLIP's image tower, shallow or deep.
+
+MaPLe's ablation: prompts in the image tower alone, with fixed words before the class names.
+"""
+
+from typing import Any
+
+import torch
+
+from clip.model import CLIP
+from dassl.engine import TRAINER_REGISTRY
+from trainers.base import PromptedCLIP, PromptTrainer, check_depth, tokenize_classes
+from trainers.independent_vl import TowerPrompts
+
+
+class VisionPromptedCLIP(PromptedCLIP):
+    """CLIP with prompts in the image tower; its text features never change."""
+
+    learns_text = False
+
+    def __init__(self, model: CLIP, ids: torch.Tensor, n: int, depth: int):
+        super().__init__(model)
+        self.ids = ids.to(model.logit_scale.device)  # (classes, context length)
+        self.image_encoder = TowerPrompts(range(depth), n, model.sizes.vision_width)
+
+    def encode_text(self) -> torch.Tensor:
+        return self.clip.encode_text(self.ids)
+
+    def encode_image(self, image: torch.Tensor) -> torch.Tensor:
+        return self.clip.encode_image(image, self.image_encoder.prompts())
+
+
+@TRAINER_REGISTRY.register()
+class VPT(PromptTrainer):
+    """Config node TRAINER.VPT. PROMPT_DEPTH_VISION 1 is VPT-shallow."""
+
+    checkpoints = {"prompt_learner": ""}
+    default_config = "vit_b16_c2_ep5_batch4_4"
+
+    @staticmethod
+    def make_model(cfg: Any, model: CLIP, dataset: Any) -> VisionPromptedCLIP:
+        opts = cfg.TRAINER.VPT
+        check_depth(model, opts.PROMPT_DEPTH_VISION, "TRAINER.VPT.PROMPT_DEPTH_VISION", ["vision"])
+        words = opts.CTX_INIT.replace("_", " ")
+        ids = tokenize_classes(f"{words} {{}}.", dataset.classnames, model.context_length)
+        return VisionPromptedCLIP(model, ids, opts.N_CTX_VISION, opts.PROMPT_DEPTH_VISION)
