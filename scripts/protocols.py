@@ -1,9 +1,9 @@
-"""The papers' protocols: for DATASET, SEED and further words, which config, which folder, which checkpoint.
+"""The papers' protocols: for DATASET, SEED and the like, which config, which folder, which checkpoint.
 
-    python scripts/protocols.py PROTOCOL TRAINER DATASET SEED [flags and KEY VALUE pairs for train.py]
+    python scripts/protocols.py PROTOCOL TRAINER[:CONFIG] DATASET SEED [flags and KEY VALUE pairs for train.py]
 
-The bash scripts beside this file call it so. Folder and default config follow the effective trainer, config and shots,
-so that another --trainer never meets this one's results. Folders are those of the original scripts.
+The bash scripts in the folders beside this file call it so. Folder and default config follow the effective trainer,
+config and shots, so that another --trainer never meets this one's results. Folders are those of the original scripts.
 """
 
 import sys
@@ -17,68 +17,130 @@ import train
 
 _BASE2NEW = "{dataset}/shots_{shots}/{trainer}/{config}/seed{seed}"
 _CROSS = "{trainer}/{config}_{shots}shots"
+_COOP = "CoOp/{config}_{shots}shots/nctx{nctx}_csc{csc}_ctp{ctp}"
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Run:
     """A run of train.py: where its output goes, whose prompts it tests (none: it trains), on which classes."""
 
     output: str
     tests: str = ""
     classes: str = "all"
     cross_dataset: bool = False  # the trainer's config for training on ImageNet
+    options: str = "DATASET.NUM_SHOTS 16"  # config options, with the protocol's words in braces
 
 
-#: name -> runs, one after another. {weights} is the third word where a protocol has it.
+@dataclass(frozen=True)
+class Protocol:
+    """Runs, one after another, by words of the command line. Where SEED is none of them, for every seed of `seeds`."""
+
+    words: str
+    runs: tuple[Run, ...]
+    seeds: tuple[str, ...] = ("1", "2", "3")
+
+
+_COOP_OPTIONS = (
+    "DATASET.NUM_SHOTS {shots} TRAINER.COOP.N_CTX {nctx} TRAINER.COOP.CSC {csc} TRAINER.COOP.CLASS_TOKEN_POSITION {ctp}"
+)
 PROTOCOLS = {
-    "base2new_train": [Protocol(f"output/base2new/train_base/{_BASE2NEW}", classes="base")],
-    "base2new_test": [
-        Protocol(f"output/base2new/test_new/{_BASE2NEW}", f"output/base2new/train_base/{_BASE2NEW}", "new")
-    ],
-    "xd_train": [Protocol("output/{dataset}/" + _CROSS + "/seed{seed}", cross_dataset=True)],
-    "xd_test": [
-        Protocol(
-            "output/evaluation/" + _CROSS + "/{dataset}/seed{seed}",
-            "output/imagenet/" + _CROSS + "/seed{seed}",
-            cross_dataset=True,
-        )
-    ],
-    "reproduce": [
-        Protocol(f"output/base2new/test_base/{_BASE2NEW}", "{weights}/base/seed{seed}", "base"),
-        Protocol(f"output/base2new/test_new/{_BASE2NEW}", "{weights}/base/seed{seed}", "new"),
-    ],
-    "reproduce_xd": [
-        Protocol("output/evaluation/" + _CROSS + "/{dataset}/seed{seed}", "{weights}/seed{seed}", cross_dataset=True)
-    ],
+    "base2new_train": Protocol("DATASET SEED", (Run(f"output/base2new/train_base/{_BASE2NEW}", classes="base"),)),
+    "base2new_test": Protocol(
+        "DATASET SEED",
+        (Run(f"output/base2new/test_new/{_BASE2NEW}", f"output/base2new/train_base/{_BASE2NEW}", "new"),),
+    ),
+    "xd_train": Protocol("DATASET SEED", (Run("output/{dataset}/" + _CROSS + "/seed{seed}", cross_dataset=True),)),
+    "xd_test": Protocol(
+        "DATASET SEED",
+        (
+            Run(
+                "output/evaluation/" + _CROSS + "/{dataset}/seed{seed}",
+                "output/imagenet/" + _CROSS + "/seed{seed}",
+                cross_dataset=True,
+            ),
+        ),
+    ),
+    "reproduce": Protocol(
+        "DATASET SEED WEIGHTS_FOLDER",
+        (
+            Run(f"output/base2new/test_base/{_BASE2NEW}", "{weights_folder}/base/seed{seed}", "base"),
+            Run(f"output/base2new/test_new/{_BASE2NEW}", "{weights_folder}/base/seed{seed}", "new"),
+        ),
+    ),
+    "reproduce_xd": Protocol(
+        "DATASET SEED WEIGHTS_FOLDER",
+        (
+            Run(
+                "output/evaluation/" + _CROSS + "/{dataset}/seed{seed}",
+                "{weights_folder}/seed{seed}",
+                cross_dataset=True,
+            ),
+        ),
+    ),
+    "coop_main": Protocol(
+        "DATASET CFG CTP NCTX SHOTS CSC",
+        (Run("output/{dataset}/" + _COOP + "/seed{seed}", options=_COOP_OPTIONS),),
+    ),
+    "coop_eval": Protocol(
+        "DATASET CFG",
+        (
+            Run(
+                "output/evaluation/" + _COOP + "/{dataset}/seed{seed}",
+                "output/imagenet/" + _COOP + "/seed{seed}",
+                options=_COOP_OPTIONS.format(shots="16", nctx="16", csc="False", ctp="end"),
+            ),
+        ),
+    ),
+    "zeroshot": Protocol("DATASET CFG", (Run("output/{trainer}/{config}/{dataset}", "-", options=""),), seeds=("-1",)),
+}
+#: Names in folders that stand for config options.
+_IN_FOLDERS = {
+    "shots": "DATASET.NUM_SHOTS",
+    "nctx": "TRAINER.COOP.N_CTX",
+    "csc": "TRAINER.COOP.CSC",
+    "ctp": "TRAINER.COOP.CLASS_TOKEN_POSITION",
 }
 
 
-def arguments(protocol: Protocol, trainer: str, dataset: str, seed: str, weights: str, words: list[str]) -> list[str]:
-    """The words for train.py: the protocol's, then the user's, which win."""
+def config_file(kind: type, cross_dataset: bool, asked: str) -> str:
+    """The trainer's config called `asked`, or the one that it names for itself."""
+    if asked:
+        return str(train.ROOT / "configs" / "trainers" / kind.__name__ / f"{asked}.yaml")
+    return train.default_config_file(kind, cross_dataset)
+
+
+def arguments(run: Run, trainer: str, config: str, given: dict[str, str], words: list[str]) -> list[str]:
+    """The words for train.py: the protocol's, then the user's, which win.
+
+    Args:
+        trainer, config: what the script is for; of a --trainer among `words` the own default config is taken.
+        given: the protocol's words by name: dataset, seed ...
+    """
     from dassl.engine import get_trainer
     from dassl.utils import load_plugins
 
     load_plugins("trainers")
-    defaults = ["--trainer", trainer, "--seed", seed, "--dataset-config-file"]
-    defaults.append(str(train.ROOT / "configs" / "datasets" / f"{dataset}.yaml"))
-    args = train.parse_arguments([*defaults, "DATASET.NUM_SHOTS", "16", *words])
-    options = dict(zip(args.opts[::2], args.opts[1::2], strict=False))
+    defaults = ["--trainer", trainer, "--seed", given["seed"], "--dataset-config-file"]
+    defaults.append(str(train.ROOT / "configs" / "datasets" / f"{given['dataset']}.yaml"))
+    options = run.options.format(**given).split()
+    args = train.parse_arguments([*defaults, *options, *words])
     kind = get_trainer(args.trainer)
-    config_file = args.config_file or train.default_config_file(kind, protocol.cross_dataset)
-    facts = {
-        "dataset": Path(options.get("DATASET.PATH") or args.dataset_config_file).stem,
+    config = given.get("cfg", config) if args.trainer == trainer else ""
+    file = args.config_file or config_file(kind, run.cross_dataset, config)
+    effective = dict(zip(args.opts[::2], args.opts[1::2], strict=False))
+    facts = given | {name: effective[key] for name, key in _IN_FOLDERS.items() if key in effective}
+    facts |= {
+        "dataset": Path(effective.get("DATASET.PATH") or args.dataset_config_file).stem,
         "trainer": args.trainer,
-        "config": Path(config_file).stem or "default",
-        "shots": options["DATASET.NUM_SHOTS"],
-        "seed": args.seed,
-        "weights": weights,
+        "config": Path(file).stem or "default",
+        "seed": str(args.seed),
     }
-    result = [*defaults, "--config-file", config_file, "--output-dir", protocol.output.format(**facts)]
-    if protocol.tests:
+    result = [*defaults, "--config-file", file, "--output-dir", run.output.format(**facts)]
+    if run.tests:
         result.append("--eval-only")
         if getattr(kind, "checkpoints", True):  # nothing to load for a trainer that learns nothing
-            result += ["--model-dir", protocol.tests.format(**facts)]
-    return [*result, "DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", protocol.classes, *words]
+            result += ["--model-dir", run.tests.format(**facts)]
+    return [*result, *options, "DATASET.SUBSAMPLE_CLASSES", run.classes, *words]
 
 
 def check_trained(cfg: Any) -> None:
@@ -99,20 +161,23 @@ def check_trained(cfg: Any) -> None:
 
 def main(argv: list[str]) -> int:
     """Exit code of the first run that fails, else 0."""
-    name, trainer, *rest = argv
-    needed = ["DATASET", "SEED", *(["WEIGHTS_FOLDER"] if "reproduce" in name else [])]
+    name, spec, *rest = argv
+    protocol, (trainer, _, config) = PROTOCOLS[name], spec.partition(":")
+    needed = protocol.words.split()
     if len(rest) < len(needed):
-        print(f"usage: {name}.sh {' '.join(needed)} [flags and KEY VALUE pairs for train.py]", file=sys.stderr)
+        print(f"usage: {name}.sh {protocol.words} [flags and KEY VALUE pairs for train.py]", file=sys.stderr)
         return 2
-    dataset, seed, *weights = rest[: len(needed)]
+    given = {word.lower(): value for word, value in zip(needed, rest, strict=False)}
     words = rest[len(needed) :]
+    seeds = (given["seed"],) if "seed" in given else protocol.seeds
 
     def job() -> None:
-        for protocol in PROTOCOLS[name]:
-            args = train.parse_arguments(arguments(protocol, trainer, dataset, seed, "".join(weights), words))
-            cfg = train.build_config(args)
-            check_trained(cfg)
-            train.run(cfg, args.no_train)
+        for seed in seeds:
+            for run in protocol.runs:
+                args = train.parse_arguments(arguments(run, trainer, config, given | {"seed": seed}, words))
+                cfg = train.build_config(args)
+                check_trained(cfg)
+                train.run(cfg, args.no_train)
 
     return train.guarded(job, "--debug" in words)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from yacs.config import CfgNode
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -20,6 +21,7 @@ import small_clip  # noqa: E402
 import train  # noqa: E402
 from clip.model import CLIP, from_state_dict  # noqa: E402
 from clip.sizes import Sizes  # noqa: E402
+from trainers.nodes import extend_cfg  # noqa: E402
 
 #: A CLIP that is quick to run and has other widths than ViT-B's.
 TINY = {
@@ -52,7 +54,7 @@ def tiny_clip(tiny_weights) -> CLIP:
 def resnet_weights() -> dict[str, torch.Tensor]:
     """A ResNet CLIP of the smallest sizes that its layout allows."""
     torch.manual_seed(0)
-    sizes = Sizes(64, 64, (1, 1, 1, 1), 16, 0, 8, 0, 77, 49408, 128, 2, 2, 512)
+    sizes = Sizes(64, 64, (1, 1, 1, 1), 16, 0, 8, 0, 77, 49408, 128, 2, 3, 512)
     return {name: tensor.detach() for name, tensor in CLIP(sizes).state_dict().items()}
 
 
@@ -88,21 +90,28 @@ def run(tiny_path, own_data, tmp_path, capsys):
     """run(*words) -> (exit code, stdout, stderr) of train.py on `own_data` with the tiny CLIP, one epoch."""
 
     def run(*words, trainer="MaPLe", output=tmp_path / "out", dataset="folder"):
-        node = f"TRAINER.{trainer.upper()}"
-        depth = [f"{node}.PROMPT_DEPTH", "2"] if trainer == "MaPLe" else []
         code = train.main(
             [
                 "--trainer", trainer, "--seed", "1", "--root", str(tmp_path), "--output-dir", str(output),
                 "--dataset-config-file", f"configs/datasets/{dataset}.yaml",
                 "MODEL.BACKBONE.PATH", str(tiny_path), "INPUT.SIZE", "(32,32)", "OPTIM.MAX_EPOCH", "1",
-                "DATASET.PATH", str(own_data), "DATASET.NUM_SHOTS", "2", "DATALOADER.NUM_WORKERS", "0", *depth,
-                *map(str, words),
+                "DATASET.PATH", str(own_data), "DATASET.NUM_SHOTS", "2", "DATALOADER.NUM_WORKERS", "0",
+                *depth_words(trainer, 2),                 *map(str, words),
             ]
         )  # fmt: skip
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
     return run
+
+
+def depth_words(trainer: str, depth: int) -> list[str]:
+    """Config words that put prompts into `depth` layers, whatever the trainer calls that."""
+    cfg = CfgNode({"TRAINER": CfgNode()})
+    extend_cfg(cfg)
+    node = f"TRAINER.{trainer.upper()}"
+    keys = [key for key in cfg.TRAINER.get(trainer.upper(), {}) if "DEPTH" in key]
+    return [word for key in keys for word in (f"{node}.{key}", str(depth))]
 
 
 def result_of(folder: Path) -> dict:

@@ -242,50 +242,73 @@ def script(name, *words, cwd, **env):
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
-def planned(name, trainer, *words, weights=""):
-    """Output and model folders that a protocol's runs get."""
+def planned(name, spec, *words):
+    """Output and model folders that a protocol's runs get; `words` are the user's."""
+    protocol, (trainer, _, config) = protocols.PROTOCOLS[name], spec.partition(":")
+    needed = protocol.words.lower().split()
+    given = {"seed": "1"} | dict(zip(needed, words, strict=False))
     plans = []
-    for protocol in protocols.PROTOCOLS[name]:
-        args = train.parse_arguments(protocols.arguments(protocol, trainer, "dtd", "1", weights, list(words)))
+    for run in protocol.runs:
+        words_of_train = protocols.arguments(run, trainer, config, given, list(words[len(needed) :]))
+        args = train.parse_arguments(words_of_train)
         plans.append((args.output_dir, args.model_dir))
     return plans
 
 
-def test_folders_are_the_originals():
-    common = "dtd/shots_16/MaPLe/vit_b16_c2_ep5_batch4_2ctx/seed1"
-    train_base = f"output/base2new/train_base/{common}"
-    assert planned("base2new_train", "MaPLe") == [(train_base, "")]
-    assert planned("base2new_test", "MaPLe") == [(f"output/base2new/test_new/{common}", train_base)]
-    cross = "MaPLe/vit_b16_c2_ep5_batch4_2ctx_cross_datasets_16shots"
-    assert planned("xd_train", "MaPLe") == [(f"output/dtd/{cross}/seed1", "")]
-    assert planned("xd_test", "MaPLe") == [(f"output/evaluation/{cross}/dtd/seed1", f"output/imagenet/{cross}/seed1")]
-    assert planned("reproduce", "MaPLe", weights="w") == [
-        (f"output/base2new/test_base/{common}", "w/base/seed1"),
-        (f"output/base2new/test_new/{common}", "w/base/seed1"),
-    ]
-    assert planned("reproduce_xd", "MaPLe", weights="w") == [(f"output/evaluation/{cross}/dtd/seed1", "w/seed1")]
+CROSS = "MaPLe/vit_b16_c2_ep5_batch4_2ctx_cross_datasets_16shots"
+COMMON = "dtd/shots_16/MaPLe/vit_b16_c2_ep5_batch4_2ctx/seed1"
+COOP = "CoOp/rn50_16shots/nctx16_cscFalse_ctpend"
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "words", "folders"),
+    [
+        ("base2new_train", "MaPLe", "dtd 1", [(f"base2new/train_base/{COMMON}", "")]),
+        ("base2new_test", "MaPLe", "dtd 1", [(f"base2new/test_new/{COMMON}", f"output/base2new/train_base/{COMMON}")]),
+        ("xd_train", "MaPLe", "imagenet 1", [(f"imagenet/{CROSS}/seed1", "")]),
+        ("xd_test", "MaPLe", "dtd 1", [(f"evaluation/{CROSS}/dtd/seed1", f"output/imagenet/{CROSS}/seed1")]),
+        (
+            "reproduce", "MaPLe", "dtd 1 w",
+            [(f"base2new/test_base/{COMMON}", "w/base/seed1"), (f"base2new/test_new/{COMMON}", "w/base/seed1")],
+        ),
+        ("reproduce_xd", "MaPLe", "dtd 1 w", [(f"evaluation/{CROSS}/dtd/seed1", "w/seed1")]),
+        ("coop_main", "CoOp", "dtd rn50 end 16 16 False", [(f"dtd/{COOP}/seed1", "")]),
+        ("coop_main", "CoOp", "dtd rn50 middle 4 1 True", [("dtd/CoOp/rn50_1shots/nctx4_cscTrue_ctpmiddle/seed1", "")]),
+        ("coop_eval", "CoOp", "dtd rn50", [(f"evaluation/{COOP}/dtd/seed1", f"output/imagenet/{COOP}/seed1")]),
+        ("zeroshot", "ZeroshotCLIP", "dtd rn50", [("ZeroshotCLIP/rn50/dtd", "")]),
+        (
+            "base2new_train", "IVLP:vit_b16_c2_ep5_batch4_4ctx_language_only", "dtd 1",
+            [("base2new/train_base/dtd/shots_16/IVLP/vit_b16_c2_ep5_batch4_4ctx_language_only/seed1", "")],
+        ),
+    ],
+)  # fmt: skip
+def test_folders_are_the_originals(name, spec, words, folders):
+    assert planned(name, spec, *words.split()) == [(f"output/{output}", tests) for output, tests in folders]
 
 
 def test_folders_follow_the_effective_trainer_config_shots_and_seed():
-    ((output, _),) = planned(
-        "base2new_train", "MaPLe", "--trainer", "ZeroshotCLIP", "DATASET.NUM_SHOTS", "4", "--seed", "3"
-    )
-    assert output == "output/base2new/train_base/dtd/shots_4/ZeroshotCLIP/vit_b16/seed3"
-    ((output, _),) = planned("base2new_train", "MaPLe", "--config-file", "my/own.yaml")
-    assert output == "output/base2new/train_base/dtd/shots_16/MaPLe/own/seed1"
-    ((output, _),) = planned("base2new_train", "MaPLe", "DATASET.PATH", "x/clothing.csv")
-    assert output.startswith("output/base2new/train_base/clothing/")
-    ((output, _),) = planned("base2new_train", "MaPLe", "--output-dir", "elsewhere")
-    assert output == "elsewhere"
+    def folder(*words):
+        ((output, _),) = planned("base2new_train", "MaPLe", "dtd", "1", *words)
+        return output.removeprefix("output/base2new/train_base/")
+
+    swapped = folder("--trainer", "ZeroshotCLIP", "DATASET.NUM_SHOTS", "4", "--seed", "3")
+    assert swapped == "dtd/shots_4/ZeroshotCLIP/vit_b16/seed3"
+    assert folder("--config-file", "my/own.yaml") == "dtd/shots_16/MaPLe/own/seed1"
+    assert folder("DATASET.PATH", "x/clothing.csv").startswith("clothing/")
+    assert folder("--output-dir", "elsewhere") == "elsewhere"
 
 
-@pytest.mark.parametrize("path", sorted(path.name for path in (ROOT / "scripts/maple").glob("*.sh")))
+SCRIPTS = sorted(str(path.relative_to(ROOT / "scripts")) for path in (ROOT / "scripts").glob("*/*.sh"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS)
 def test_every_script_has_its_protocol(path, tmp_path):
-    done = script(f"maple/{path}", cwd=tmp_path)
+    """Without words a script says which it takes; an alias has the same as what it stands for."""
+    done = script(path, cwd=tmp_path)
     assert done.returncode == 2
-    name = path.removesuffix(".sh").replace("_maple", "")
-    assert done.stderr.startswith(f"usage: {name}.sh DATASET SEED")
-    assert name in protocols.PROTOCOLS
+    name = done.stderr.split()[1].removesuffix(".sh")
+    assert done.stderr.startswith(f"usage: {name}.sh {protocols.PROTOCOLS[name].words}")
+    assert Path(path).stem.split("_")[0] in name
 
 
 def test_base_to_new_by_the_scripts(tmp_path, tiny_path, own_data):

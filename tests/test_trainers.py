@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TINY, relative, result_of
+from conftest import TINY, depth_words, relative, result_of
 from small_clip import state_dict
 
 import train
@@ -14,7 +14,7 @@ from clip.model import convert_weights, from_state_dict
 from dassl.config import get_cfg_default, merge_file, merge_words
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, count_num_param, load_plugins
-from trainers.base import PromptTrainer
+from trainers.base import PromptedCLIP, PromptTrainer
 from trainers.checkpoint import prompts_of
 
 PLUGINS = load_plugins("trainers")
@@ -86,8 +86,9 @@ def test_text_features_are_made_once_a_test_and_never_stale(trainer, tiny_clip):
     with torch.no_grad():
         changed = model(images)
     if list(model.parameters()):
-        assert len(calls) == 2 * once
         assert not torch.equal(changed, first)
+    if type(model).forward is PromptedCLIP.forward:
+        assert len(calls) == (2 * once if model.learns_text else once)
 
 
 @each_trainer
@@ -175,13 +176,7 @@ def test_large_shapes(trainer):
     """ViT-L/14's widths and heads, in two layers."""
     large = {"embed_dim": 768, "image_resolution": 28, "vision_width": 1024, "vision_patch_size": 14}
     large |= {"vision_layers": 2, "transformer_width": 768, "transformer_heads": 12, "transformer_layers": 2}
-    cfg_words = [
-        word
-        for key in config(trainer).TRAINER[trainer.upper()]
-        if "DEPTH" in key
-        for word in (f"TRAINER.{trainer.upper()}.{key}", "2")
-    ]
-    model = make(trainer, from_state_dict(state_dict(**large)), *cfg_words)
+    model = make(trainer, from_state_dict(state_dict(**large)), *depth_words(trainer, 2))
     assert model(torch.randn(2, 3, 28, 28)).shape == (2, len(NAMES))
 
 

@@ -181,24 +181,26 @@ class PromptTrainer(TrainerX):
     A subclass names the folder of its checkpoints and its config files, and builds its model.
     """
 
+    node = ""  # config node below TRAINER; empty: the class's name in capitals
     checkpoints: Mapping[str, str] = {}  # folder of a checkpoint -> the part of the model that is in it ("": all of it)
     default_config = ""  # file below configs/trainers/<trainer>/ where --config-file is left out
     cross_dataset_config = ""  # the same for training on ImageNet and testing elsewhere, where it is another
 
-    @staticmethod
-    def make_model(cfg: Any, model: CLIP, dataset: Any) -> PromptedCLIP:
+    @classmethod
+    def make_model(cls, cfg: Any, model: CLIP, dataset: Any) -> PromptedCLIP:
         """The method around `model`, for `dataset.classnames` (and `dataset.template`, for zero-shot prompts)."""
         raise TypeError("a trainer must define make_model")
 
     def check_cfg(self, cfg: Any) -> None:
         choices = ("fp32", "fp16", "amp", "bf16")
-        prec = self._node(cfg).PREC
+        prec = self.options(cfg).PREC
         if prec not in choices:
             raise unknown(f"precision (TRAINER.{cfg.TRAINER.NAME.upper()}.PREC)", prec, choices)
 
-    @staticmethod
-    def _node(cfg: Any) -> Any:
-        return cfg.TRAINER[cfg.TRAINER.NAME.upper()]
+    @classmethod
+    def options(cls, cfg: Any) -> Any:
+        """The trainer's config node."""
+        return cfg.TRAINER[cls.node or cls.__name__.upper()]
 
     def build_model(self) -> None:
         cfg = self.cfg
@@ -213,14 +215,16 @@ class PromptTrainer(TrainerX):
         if learnable:
             self.optim = build_optimizer(self.model, cfg.OPTIM)
             self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
-            for number, (folder, part) in enumerate(self.checkpoints.items()):
-                # Optimiser and schedule go with the first alone: both step once a turn, however many parts there are.
-                steps = (self.optim, self.sched) if number == 0 else (None, None)
-                self.register_model(folder, self.model.get_submodule(part), *steps)
+            parts = dict(self.model.named_modules())
+            steps: tuple[Any, Any] = self.optim, self.sched
+            for folder, part in self.checkpoints.items():
+                if part in parts:
+                    self.register_model(folder, parts[part], *steps)
+                    steps = None, None  # they go with the first alone: both step once, however many parts there are
 
     def _set_precision(self, model: CLIP) -> str:
         """Cast the frozen weights as PREC says; returns what it came to. Learnable parts stay in float32."""
-        prec = self._node(self.cfg).PREC
+        prec = self.options(self.cfg).PREC
         if self.device.type == "cpu" and prec in ("fp16", "amp"):
             print(f"PREC {prec} is for GPUs: computing in fp32 on the CPU")
             prec = "fp32"
@@ -241,15 +245,24 @@ class PromptTrainer(TrainerX):
         image, label = self.parse_batch_train(batch)
         with self._autocast():
             logits = self.model(image)
-            loss = F.cross_entropy(logits, label)
+            loss = self.loss(logits, label)
         self.detect_anomaly(loss)
         self.model_zero_grad()
         self.scaler.scale(loss).backward()
-        self.scaler.step(self.optim)
-        self.scaler.update()
+        self.step()
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         return {"loss": loss.item(), "acc": compute_accuracy(logits, label)[0].item()}
+
+    @staticmethod
+    def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of logits (batch, classes) with labels (batch,)."""
+        return F.cross_entropy(logits, label)
+
+    def step(self) -> None:
+        """A step of the optimiser."""
+        self.scaler.step(self.optim)
+        self.scaler.update()
 
     def parse_batch_train(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and labels, on the device."""

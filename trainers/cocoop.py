@@ -81,9 +81,9 @@ class CoCoOp(PromptTrainer):
     checkpoints = {"prompt_learner": "prompt_learner"}
     default_config = "vit_b16_c4_ep10_batch1_ctxv1"
 
-    @staticmethod
-    def make_model(cfg: Any, model: CLIP, dataset: Any) -> CoCoOpCLIP:
-        opts = cfg.TRAINER.COCOOP
+    @classmethod
+    def make_model(cls, cfg: Any, model: CLIP, dataset: Any) -> CoCoOpCLIP:
+        opts = cls.options(cfg)
         context, template = coop_context(model, opts.N_CTX, opts.CTX_INIT)
         classes = ClassPrompts.of(model, template, dataset.classnames)
         return CoCoOpCLIP(model, classes, ConditionalPromptLearner(context, model.text_projection.shape[1]))

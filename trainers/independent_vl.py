@@ -74,7 +74,7 @@ class IndependentCLIP(PromptedCLIP):
 
 
 def text_prompts(model: CLIP, opts: Any, key: str, classnames: Sequence[str]) -> tuple[ClassPrompts, torch.Tensor]:
-    """The classes' prompts and the context to learn, from a config node with N_CTX_TEXT, CTX_INIT, PROMPT_DEPTH_TEXT."""
+    """The classes' prompts and the context to learn, from N_CTX_TEXT, CTX_INIT and PROMPT_DEPTH_TEXT of a node."""
     check_depth(model, opts.PROMPT_DEPTH_TEXT, f"{key}.PROMPT_DEPTH_TEXT", ["text"])
     context, template = start_context(model, opts.N_CTX_TEXT, words_unless_long(opts.CTX_INIT, opts.N_CTX_TEXT))
     return ClassPrompts.of(model, template, classnames), context
@@ -87,9 +87,9 @@ class IVLP(PromptTrainer):
     checkpoints = {"VLPromptLearner": ""}
     default_config = "vit_b16_c2_ep5_batch4_2+2ctx"
 
-    @staticmethod
-    def make_model(cfg: Any, model: CLIP, dataset: Any) -> IndependentCLIP:
-        opts = cfg.TRAINER.IVLP
+    @classmethod
+    def make_model(cls, cfg: Any, model: CLIP, dataset: Any) -> IndependentCLIP:
+        opts = cls.options(cfg)
         if opts.PROMPT_DEPTH_VISION:  # 0: none
             check_depth(model, opts.PROMPT_DEPTH_VISION, "TRAINER.IVLP.PROMPT_DEPTH_VISION", ["vision"])
         classes, context = text_prompts(model, opts, "TRAINER.IVLP", dataset.classnames)
@@ -104,8 +104,8 @@ class LanguagePrompting(PromptTrainer):
     checkpoints = {"VLPromptLearner": ""}
     default_config = "vit_b16_c2_ep5_batch4_4ctx"
 
-    @staticmethod
-    def make_model(cfg: Any, model: CLIP, dataset: Any) -> IndependentCLIP:
-        opts = cfg.TRAINER.LANGUAGEPROMPTING
+    @classmethod
+    def make_model(cls, cfg: Any, model: CLIP, dataset: Any) -> IndependentCLIP:
+        opts = cls.options(cfg)
         classes, context = text_prompts(model, opts, "TRAINER.LANGUAGEPROMPTING", dataset.classnames)
         return IndependentCLIP(model, classes, context, opts.PROMPT_DEPTH_TEXT)

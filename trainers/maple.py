@@ -71,9 +71,9 @@ class MaPLe(PromptTrainer):
     default_config = "vit_b16_c2_ep5_batch4_2ctx"
     cross_dataset_config = "vit_b16_c2_ep5_batch4_2ctx_cross_datasets"
 
-    @staticmethod
-    def make_model(cfg: Any, model: CLIP, dataset: Any) -> MaPLeCLIP:
-        opts = cfg.TRAINER.MAPLE
+    @classmethod
+    def make_model(cls, cfg: Any, model: CLIP, dataset: Any) -> MaPLeCLIP:
+        opts = cls.options(cfg)
         check_depth(model, opts.PROMPT_DEPTH, "TRAINER.MAPLE.PROMPT_DEPTH")
         context, template = start_context(model, opts.N_CTX, words_unless_long(opts.CTX_INIT, opts.N_CTX))
         classes = ClassPrompts.of(model, template, dataset.classnames)

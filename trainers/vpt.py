@@ -37,9 +37,9 @@ class VPT(PromptTrainer):
     checkpoints = {"prompt_learner": ""}
     default_config = "vit_b16_c2_ep5_batch4_4"
 
-    @staticmethod
-    def make_model(cfg: Any, model: CLIP, dataset: Any) -> VisionPromptedCLIP:
-        opts = cfg.TRAINER.VPT
+    @classmethod
+    def make_model(cls, cfg: Any, model: CLIP, dataset: Any) -> VisionPromptedCLIP:
+        opts = cls.options(cfg)
         check_depth(model, opts.PROMPT_DEPTH_VISION, "TRAINER.VPT.PROMPT_DEPTH_VISION", ["vision"])
         words = opts.CTX_INIT.replace("_", " ")
         ids = tokenize_classes(f"{words} {{}}.", dataset.classnames, model.context_length)
