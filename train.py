@@ -75,6 +75,7 @@ def build_config(args: argparse.Namespace) -> "CfgNode":
         "DATASET.TARGET_DOMAINS": args.target_domains,
         "INPUT.TRANSFORMS": args.transforms,
         "TRAINER.NAME": args.trainer,
+        "DATASET.CONFIG": Path(args.dataset_config_file).stem,
         "TRAINER.CONFIG": Path(trainer_file).stem if trainer_file else "",
         "MODEL.BACKBONE.NAME": args.backbone,
         "MODEL.HEAD.NAME": args.head,

@@ -38,6 +38,12 @@ class Layout:
         self.eot = ends - 1  # (N,) packed row of EOT
         self.lengths, self.group = lengths, group
 
+    def rows(self, chosen: torch.Tensor) -> torch.Tensor:
+        """Packed rows of some sequences' own tokens, sequence by sequence."""
+        lengths = self.lengths[chosen]
+        starts = (self.eot + 1 - self.lengths)[chosen]
+        return torch.repeat_interleave(starts, lengths) + Layout(lengths).offset
+
     def pad(self, x: torch.Tensor) -> torch.Tensor:
         """(total, width) -> (N, longest, width), zeros behind each sequence's end"""
         rows = x.new_zeros(self.count * self.longest, x.shape[-1])

@@ -55,12 +55,13 @@ class FewShotDataset(DatasetBase):
     needs: Sequence[str] = ()  # files and folders that must be there (below dataset_dir) beside image_dir
     downloads: Sequence[Download] = ()
     by_hand = ""  # what can't be downloaded, and where it is to be had
+    metric = "overall_acc"  # or mean_acc, over classes: the score as one of several tasks
     fewshot_val = True  # whether val, too, is cut to a few shots
 
     def __init__(self, cfg: Any):
         kind = type(self)
         self.root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
-        self.dataset_dir = os.path.join(self.root, kind.dataset_dir)
+        self.dataset_dir = self.locate(cfg)
         self.image_dir = os.path.join(self.dataset_dir, kind.image_dir)
         self.check_present()
         self.split_path = os.path.join(self.dataset_dir, kind.split_file)
@@ -74,6 +75,10 @@ class FewShotDataset(DatasetBase):
                     f"are on that file's; get it with: bash scripts/download.sh {kind.__name__}"
                 )
         super().__init__(**self.select(cfg, *splits))
+
+    def locate(self, cfg: Any) -> str:
+        """The data set's folder."""
+        return os.path.join(self.root, type(self).dataset_dir)
 
     def read_annotations(self, rng: random.Random) -> tuple[list, list | None, list]:
         """Train, val and test from the raw files; what is drawn is drawn by `rng`."""
@@ -192,17 +197,24 @@ class FewShotDataset(DatasetBase):
             raise unknown("choice of classes (DATASET.SUBSAMPLE_CLASSES)", subsample, ("all", "base", "new"))
         if subsample == "all":
             return args
-        labels = sorted({item.label for item in args[0]})
-        half = math.ceil(len(labels) / 2)
-        chosen = labels[:half] if subsample == "base" else labels[half:]
-        if not chosen:
-            raise InputError(f"DATASET.SUBSAMPLE_CLASSES {subsample}: {len(labels)} class has no {subsample} half")
+        chosen = halves(sorted({item.label for item in args[0]}), subsample)
         relabel = {label: number for number, label in enumerate(chosen)}
         print(f"SUBSAMPLE {subsample.upper()} CLASSES!")
         return [
             as_data(Listed(item.impath, relabel[item.label], item.classname) for item in items if item.label in relabel)
             for items in args
         ]
+
+
+def halves(things: list, which: str) -> list:
+    """The "base" half (the first, rounded up) or the "new" one. Raises InputError where that is empty."""
+    half = math.ceil(len(things) / 2)
+    chosen = things[:half] if which == "base" else things[half:]
+    if not chosen:
+        raise InputError(
+            f"{len(things)} class or task has no {which} half (DATASET.SUBSAMPLE_CLASSES, SUBSAMPLE_TASKS)"
+        )
+    return chosen
 
 
 def list_images(folder: str) -> list[str]:

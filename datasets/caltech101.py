@@ -13,6 +13,7 @@ class Caltech101(FewShotDataset):
     dataset_dir = "caltech-101"
     image_dir = "101_ObjectCategories"
     split_file = "split_zhou_Caltech101.json"
+    metric = "mean_acc"
     downloads = (
         Download(
             "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",

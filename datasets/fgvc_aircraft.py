@@ -15,6 +15,7 @@ class FGVCAircraft(FewShotDataset):
     image_dir = "images"
     needs = ("variants.txt", *(f"images_variant_{split}.txt" for split in ("train", "val", "test")))
     template = "a photo of a {}, a type of aircraft."
+    metric = "mean_acc"
     downloads = (
         Download(
             "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",

@@ -31,11 +31,11 @@ class Folder(FewShotDataset):
     the folders' names; underscores become spaces in prompts. DATASET.TEMPLATE is the zero-shot prompt.
     """
 
-    def __init__(self, cfg: Any):
+    def locate(self, cfg: Any) -> str:
         if not cfg.DATASET.PATH:
             raise InputError("say where your data is: DATASET.PATH FOLDER (or a .csv or .json list)")
         self.path = os.path.abspath(os.path.expanduser(cfg.DATASET.PATH))
-        super().__init__(cfg)
+        return self.path if os.path.isdir(self.path) else os.path.dirname(self.path)
 
     def check_present(self) -> None:
         if not os.path.exists(self.path):

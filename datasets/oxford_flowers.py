@@ -20,6 +20,7 @@ class OxfordFlowers(FewShotDataset):
     image_dir = "jpg"
     split_file = "split_zhou_OxfordFlowers.json"
     template = "a photo of a {}, a type of flower."
+    metric = "mean_acc"
     downloads = (
         Download(f"{_VGG}/102flowers.tgz", md5="52808999861908f626f3c1f4e79d11fa"),
         Download(f"{_VGG}/imagelabels.mat", "imagelabels.mat", "e0620be6f572b9609742df49c70aed4d"),

@@ -17,6 +17,7 @@ class OxfordPets(FewShotDataset):
     image_dir = "images"
     split_file = "split_zhou_OxfordPets.json"
     template = "a photo of a {}, a type of pet."
+    metric = "mean_acc"
     downloads = (
         Download(f"{_VGG}/images.tar.gz", md5="5c4f3ee8e5d25df40f4fd59a7f44e54c"),
         Download(f"{_VGG}/annotations.tar.gz", md5="95a8c909bbe2e81eed6a22bccdf3f68f"),

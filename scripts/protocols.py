@@ -43,6 +43,14 @@ class Protocol:
 _COOP_OPTIONS = (
     "DATASET.NUM_SHOTS {shots} TRAINER.COOP.N_CTX {nctx} TRAINER.COOP.CSC {csc} TRAINER.COOP.CLASS_TOKEN_POSITION {ctp}"
 )
+_MTCOOP_WORDS = "DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO"
+_MTCOOP = (
+    "{trainer}/{config}_{shots}shots/cnctx{class_n_ctx}_ccsc{class_csc}_tnctx{task_n_ctx}_tcsc{task_csc}"
+    "_nctx{n_ctx}_csc{csc}_type{pg_type}_ratio{pg_ratio}"
+)
+_MTCOOP_OPTIONS = "DATASET.NUM_SHOTS {shots} " + " ".join(
+    f"TRAINER.{{node}}.{word} {{{word.lower()}}}" for word in _MTCOOP_WORDS.split()[3:]
+)
 PROTOCOLS = {
     "base2new_train": Protocol("DATASET SEED", (Run(f"output/base2new/train_base/{_BASE2NEW}", classes="base"),)),
     "base2new_test": Protocol(
@@ -91,6 +99,47 @@ PROTOCOLS = {
             ),
         ),
     ),
+    "mtcoop": Protocol(_MTCOOP_WORDS, (Run("output/{dataset}/" + _MTCOOP + "/seed{seed}", options=_MTCOOP_OPTIONS),)),
+    "mtcoop_cls_sample": Protocol(
+        _MTCOOP_WORDS + " CLS_SAMPLE_RATE",
+        (
+            Run(
+                "output/{dataset}/" + _MTCOOP + "_rate{cls_sample_rate}/seed{seed}",
+                options=_MTCOOP_OPTIONS + " TRAINER.{node}.CLS_SAMPLE_RATE {cls_sample_rate}",
+            ),
+        ),
+    ),
+    "mtcoop_hard": Protocol(
+        "DATASET CFG SHOTS N_CTX CSC TSC",
+        (
+            Run(
+                "output/{dataset}/{trainer}/{config}_{shots}shots/nctx{n_ctx}_csc{csc}_tsc{tsc}/seed{seed}",
+                options="DATASET.NUM_SHOTS {shots} TRAINER.{node}.N_CTX {n_ctx} TRAINER.{node}.CSC {csc} "
+                "TRAINER.{node}.TSC {tsc}",
+            ),
+        ),
+    ),
+    "mtcoop_base2new_train": Protocol(
+        _MTCOOP_WORDS,
+        (
+            Run(
+                "output/base2new/train_base/{dataset}/" + _MTCOOP + "/seed{seed}",
+                classes="base",
+                options=_MTCOOP_OPTIONS,
+            ),
+        ),
+    ),
+    "mtcoop_base2new_test": Protocol(
+        _MTCOOP_WORDS,
+        (
+            Run(
+                "output/base2new/test_new/{dataset}/" + _MTCOOP + "/seed{seed}",
+                "output/base2new/train_base/{dataset}/" + _MTCOOP + "/seed{seed}",
+                "new",
+                options=_MTCOOP_OPTIONS,
+            ),
+        ),
+    ),
     "zeroshot": Protocol("DATASET CFG", (Run("output/{trainer}/{config}/{dataset}", "-", options=""),), seeds=("-1",)),
 }
 #: Names in folders that stand for config options.
@@ -122,9 +171,10 @@ def arguments(run: Run, trainer: str, config: str, given: dict[str, str], words:
     load_plugins("trainers")
     defaults = ["--trainer", trainer, "--seed", given["seed"], "--dataset-config-file"]
     defaults.append(str(train.ROOT / "configs" / "datasets" / f"{given['dataset']}.yaml"))
+    kind = get_trainer(train.parse_arguments([*defaults, *words]).trainer)
+    given = given | {"node": getattr(kind, "node", "") or kind.__name__.upper()}
     options = run.options.format(**given).split()
     args = train.parse_arguments([*defaults, *options, *words])
-    kind = get_trainer(args.trainer)
     config = given.get("cfg", config) if args.trainer == trainer else ""
     file = args.config_file or config_file(kind, run.cross_dataset, config)
     effective = dict(zip(args.opts[::2], args.opts[1::2], strict=False))

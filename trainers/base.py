@@ -44,6 +44,10 @@ class ClassPrompts:
         prefix = self.prefix.expand(len(context), -1, -1)
         return torch.cat([prefix[:, :1], context, prefix[:, 1 + context.shape[1] :]], dim=1)
 
+    def subset(self, chosen: torch.Tensor) -> "ClassPrompts":
+        """The prompts of some classes only, by number (k,)."""
+        return ClassPrompts(self.prefix, self.own[self.layout.rows(chosen)], Layout(self.layout.lengths[chosen]))
+
 
 def tokenize_classes(template: str, classnames: Sequence[str], context_length: int = 77) -> torch.Tensor:
     """Token ids (classes, context length) of the filled template; underscores in names are spaces."""
@@ -244,7 +248,7 @@ class PromptTrainer(TrainerX):
     def forward_backward(self, batch: dict) -> dict[str, float]:
         image, label = self.parse_batch_train(batch)
         with self._autocast():
-            logits = self.model(image)
+            logits = self.training_logits(image, label)
             loss = self.loss(logits, label)
         self.detect_anomaly(loss)
         self.model_zero_grad()
@@ -252,7 +256,15 @@ class PromptTrainer(TrainerX):
         self.step()
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return {"loss": loss.item(), "acc": compute_accuracy(logits, label)[0].item()}
+        return {"loss": loss.item(), "acc": self.accuracy(logits, label)}
+
+    def training_logits(self, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """Logits of images in training; a method may use the labels to leave out work."""
+        return self.model(image)
+
+    def accuracy(self, logits: torch.Tensor, label: torch.Tensor) -> float:
+        """Accuracy of a batch, in percent."""
+        return compute_accuracy(logits, label)[0].item()
 
     @staticmethod
     def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:

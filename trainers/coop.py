@@ -3,6 +3,8 @@
 The words before the class name are learned vectors, for all classes or for each (equation 2); CLIP stays as it is.
 """
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,12 +30,13 @@ class PlacedContext:
     """Prompts with the context somewhere among a class's own tokens, or another for each class; SOS is all they share.
 
     Args:
+        n: number of context tokens.
+        per_class: whether each class has a context of its own.
         position: "end": the context, then the class name; "middle": its first half, the name, the other half;
             "front": the name, then the context.
     """
 
-    def __init__(self, model: CLIP, template: str, classnames: list[str], context: torch.Tensor, position: str):
-        n = context.shape[-2]
+    def __init__(self, model: CLIP, template: str, classnames: Sequence[str], n: int, position: str, per_class: bool):
         before = {"end": n, "middle": n // 2, "front": 0}
         if position not in before:
             raise unknown("place of the class name (CLASS_TOKEN_POSITION)", position, before)
@@ -44,13 +47,20 @@ class PlacedContext:
             start, end = end, end + int(tokens.layout.lengths[label])
             own = list(range(start + n, end))  # without the template's n dummy words
             split = 0 if position == "end" else len(tokenizer().encode(name.replace("_", " ")))
-            context_rows = [len(tokens.own) + (label * n if context.ndim == 3 else 0) + i for i in range(n)]
+            context_rows = [len(tokens.own) + (label * n if per_class else 0) + i for i in range(n)]
             cut = before[position]
             order += [*context_rows[:cut], *own[:split], *context_rows[cut:], *own[split:]]
         self.order = torch.tensor(order, device=tokens.own.device)
         self.layout: Layout = tokens.layout
         with torch.no_grad():
             self.prefix, self.tokens = model.token_embedding(tokens.prefix)[None], model.token_embedding(tokens.own)
+
+    def subset(self, chosen: torch.Tensor) -> "PlacedContext":
+        """The prompts of some classes only, by number (k,); `own` still takes the contexts of all."""
+        other = copy.copy(self)
+        other.order = self.order[self.layout.rows(chosen)]
+        other.layout = Layout(self.layout.lengths[chosen])
+        return other
 
     def own(self, context: torch.Tensor) -> torch.Tensor:
         """Embeddings of all classes' own tokens, (total, width)."""
@@ -94,5 +104,6 @@ class CoOp(PromptTrainer):
         if context.ndim == 2 and opts.CLASS_TOKEN_POSITION == "end":
             prompts = ClassPrompts.of(model, template, names)
         else:
-            prompts = PlacedContext(model, template, names, context, opts.CLASS_TOKEN_POSITION)
+            n, position, per_class = context.shape[-2], opts.CLASS_TOKEN_POSITION, context.ndim == 3
+            prompts = PlacedContext(model, template, names, n, position, per_class)
         return CoOpCLIP(model, PromptLearner(context), prompts)

@@ -48,8 +48,42 @@ def extend_cfg(cfg: CN) -> None:
     cfg.TRAINER.VPT.PREC = "fp16"
     cfg.TRAINER.VPT.PROMPT_DEPTH_VISION = 1
 
+    for name in ("SOFTCPT", "MTCOOP"):  # the same method by two names
+        cfg.TRAINER[name] = _softcpt()
+
+    cfg.TRAINER.MTCOOPH = CN()
+    cfg.TRAINER.MTCOOPH.N_CTX = 16
+    cfg.TRAINER.MTCOOPH.CSC = False  # a context a class
+    cfg.TRAINER.MTCOOPH.TSC = False  # a context a task
+    cfg.TRAINER.MTCOOPH.CTX_INIT = ""
+    cfg.TRAINER.MTCOOPH.TOKEN_POSITION = "end"
+    cfg.TRAINER.MTCOOPH.PREC = "fp16"
+
     cfg.TRAINER.ZEROSHOTCLIP = CN()
     cfg.TRAINER.ZEROSHOTCLIP.PREC = "fp16"
 
     cfg.TRAINER.ZEROSHOTCLIP2 = CN()
     cfg.TRAINER.ZEROSHOTCLIP2.PREC = "fp16"
+
+
+def _softcpt() -> CN:
+    node = CN()
+    node.N_CTX = 16  # generated context
+    node.CTX_INIT = ""
+    node.TOKEN_POSITION = "end"
+    node.CSC = False  # a context of its own for each class: the C variants
+    node.CLASS_N_CTX = 4  # learned context of the class prompts; 0: none
+    node.CLASS_CTX_INIT = ""
+    node.CLASS_CSC = False  # CS variants: one a class
+    node.CLASS_TOKEN_POSITION = "end"
+    node.TASK_N_CTX = 4  # learned context of the task prompts
+    node.TASK_CTX_INIT = ""
+    node.TASK_CSC = False  # TS variants: one a task
+    node.TASK_TOKEN_POSITION = "end"
+    node.PG_TYPE = "lin"  # lin, linmean or lincls
+    node.PG_RATIO = 1  # not used; published configs set it
+    node.CLS_SAMPLE_RATE = 0.0  # C variants: share of the other classes that a training step encodes; 0: all
+    node.FREEZE_CLS_PROMPT = False
+    node.LEGACY_STEPS = False  # step once for each registered module, as the published code did
+    node.PREC = "fp16"
+    return node

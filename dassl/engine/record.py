@@ -56,8 +56,11 @@ def is_finished(cfg: Any) -> bool:
 
 
 def dataset_label(cfg: Any) -> str:
-    """What the data set is called in results: its class's name, or for somebody's own data the folder's or file's."""
-    return Path(cfg.DATASET.PATH).stem if cfg.DATASET.PATH else cfg.DATASET.NAME
+    """What the data set is called in results: its class's name; the folder's or file's for somebody's own data; the
+    config's for several tasks."""
+    if cfg.DATASET.PATH:
+        return Path(cfg.DATASET.PATH).stem
+    return cfg.DATASET.CONFIG if cfg.DATASET.TASKS else cfg.DATASET.NAME
 
 
 def write_result(trainer: Any) -> None:
@@ -86,7 +89,7 @@ def write_result(trainer: Any) -> None:
         np.savez_compressed(
             folder / "predictions.npz",
             impath=np.array([_relative(item.impath, cfg) for item in items]),
-            label=np.array([item.label for item in items]),
+            label=np.stack([np.asarray(item.label) for item in items]),
             logits=torch.cat(trainer.evaluator.logits).numpy(),
         )
     write_json(result, folder / RESULT)
@@ -96,7 +99,7 @@ def write_picks(trainer: Any) -> None:
     """Write `fewshot.json`: the images that this run trains and validates on, as [path, label, class name]."""
     dataset = trainer.dm.dataset
     picks = {
-        split: [[_relative(item.impath, trainer.cfg), item.label, item.classname] for item in items or []]
+        split: [[_relative(item.impath, trainer.cfg), item._label, item.classname] for item in items or []]
         for split, items in (("train", dataset.train_x), ("val", dataset.val))
     }
     write_json(picks, Path(trainer.cfg.OUTPUT_DIR) / "fewshot.json")

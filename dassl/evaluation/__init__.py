@@ -1,5 +1,6 @@
 """Evaluators by name."""
 
 from dassl.evaluation.evaluator import EVALUATOR_REGISTRY, Classification, EvaluatorBase, build_evaluator
+from dassl.evaluation.multitask import ClassificationMT
 
-__all__ = ["EVALUATOR_REGISTRY", "Classification", "EvaluatorBase", "build_evaluator"]
+__all__ = ["EVALUATOR_REGISTRY", "Classification", "ClassificationMT", "EvaluatorBase", "build_evaluator"]

@@ -1,0 +1,44 @@
+"""Fashion-20: twenty tasks of fashion, SoftCPT's third benchmark (arXiv 2208.13474)."""
+
+import csv
+import os
+import random
+from typing import Any
+
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
+from dassl.utils import InputError
+from datasets.base import FewShotDataset
+from datasets.multitask import MultiTask
+
+
+class FashionTask(FewShotDataset):
+    """The images of one task: fashion20/images/<task>/<class>/."""
+
+    metric = "mean_acc"
+
+    def read_annotations(self, rng: random.Random):
+        return self.read_and_split_data(self.image_dir, rng=rng)
+
+
+@DATASET_REGISTRY.register()
+class Fashion20(MultiTask):
+    """Tasks as task_info.csv lists them: tab-separated number, task name, description, comma-separated class names."""
+
+    dataset_dir = "fashion20"
+    by_hand = "its authors give it on request: see github.com/kding1225/softcpt"
+
+    def load_tasks(self, cfg: Any) -> list[tuple[str, DatasetBase]]:
+        folder = os.path.join(cfg.DATASET.ROOT, self.dataset_dir)
+        info = os.path.join(folder, "task_info.csv")
+        if not os.path.isfile(info):
+            raise InputError(
+                f"Fashion20: no {info}. {self.dataset_dir}/ below DATASET.ROOT must hold task_info.csv and "
+                f"images/<task>/<class>/; {self.by_hand}"
+            )
+        with open(info, newline="") as file:
+            rows = list(csv.reader(file, delimiter="\t"))[1:]
+        tasks = []
+        for _, name, *_ in rows:
+            kind = type(name, (FashionTask,), {"dataset_dir": self.dataset_dir, "image_dir": f"images/{name}"})
+            tasks.append((name, kind(cfg)))
+        return tasks

@@ -1,0 +1,68 @@
+"""Plant-6: six data sets of plants, SoftCPT's second benchmark (arXiv 2208.13474): class folders, no official split."""
+
+import random
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.base import FewShotDataset
+
+
+class ClassFolders(FewShotDataset):
+    """50 % of every class for training, 20 % for validation, 30 % for test, unless `split_dk_<Name>.json` says so."""
+
+    by_hand = "its authors publish it on Kaggle, after registration"
+
+    def read_annotations(self, rng: random.Random):
+        return self.read_and_split_data(self.image_dir, new_cnames=self.names(), rng=rng)
+
+    def names(self) -> dict[str, str]:
+        """folder -> class name, where that is another."""
+        return {}
+
+
+@DATASET_REGISTRY.register()
+class FruitVegetable(ClassFolders):
+    dataset_dir = "fruit_vegetable"
+    image_dir = "images"
+    split_file = "split_dk_FruitVegetable.json"
+
+
+@DATASET_REGISTRY.register()
+class KaggleFlower(ClassFolders):
+    dataset_dir = "kaggle_flower_recognition"
+    image_dir = "flowers"
+    split_file = "split_dk_KaggleFlower.json"
+
+
+@DATASET_REGISTRY.register()
+class KaggleMushroom(ClassFolders):
+    dataset_dir = "kaggle_mushroom"
+    image_dir = "Mushrooms"
+    split_file = "split_dk_KaggleMushroom.json"
+
+
+@DATASET_REGISTRY.register()
+class KaggleVegetable(ClassFolders):
+    dataset_dir = "kaggle_vegetable"
+    image_dir = "images"
+    split_file = "split_dk_KaggleVegetable.json"
+
+
+@DATASET_REGISTRY.register()
+class PlantSeedlingV1(ClassFolders):
+    dataset_dir = "PlantSeedlingV1"
+    image_dir = "Nonsegmented"
+    split_file = "split_dk_PlantSeedlingV1.json"
+
+
+@DATASET_REGISTRY.register()
+class PlantVillage(ClassFolders):
+    """Folders like Apple___Apple_scab: plant and condition, as words."""
+
+    dataset_dir = "PlantVillage"
+    image_dir = "Plant_leave_diseases_dataset_without_augmentation"
+    split_file = "split_dk_PlantVillage.json"
+
+    def names(self) -> dict[str, str]:
+        from dassl.utils import listdir_nohidden
+
+        return {folder: " ".join(folder.replace("_", " ").split()) for folder in listdir_nohidden(self.image_dir)}
