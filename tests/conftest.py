@@ -109,9 +109,14 @@ def depth_words(trainer: str, depth: int) -> list[str]:
     """Config words that put prompts into `depth` layers, whatever the trainer calls that."""
     cfg = CfgNode({"TRAINER": CfgNode()})
     extend_cfg(cfg)
-    node = f"TRAINER.{trainer.upper()}"
-    keys = [key for key in cfg.TRAINER.get(trainer.upper(), {}) if "DEPTH" in key]
-    return [word for key in keys for word in (f"{node}.{key}", str(depth))]
+    node = node_of(trainer)
+    keys = [key for key in cfg.TRAINER.get(node, {}) if "DEPTH" in key]
+    return [word for key in keys for word in (f"TRAINER.{node}.{key}", str(depth))]
+
+
+def node_of(trainer: str) -> str:
+    """A trainer's config node."""
+    return "MTCOOPH" if trainer == "MTCoOpHard" else trainer.upper()
 
 
 def result_of(folder: Path) -> dict:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import small_clip
 import torch
+from conftest import node_of
 
 from clip.model import from_state_dict
 from dassl.config import get_cfg_default, merge_words
@@ -39,7 +40,7 @@ def build(case: dict) -> torch.nn.Module:
         if hasattr(plugin, "extend_cfg"):
             plugin.extend_cfg(cfg)
     for key, value in case["options"].items():
-        merge_words(cfg, [f"TRAINER.{case['trainer'].upper()}.{key}", value])
+        merge_words(cfg, [f"TRAINER.{node_of(case['trainer'])}.{key}", value])
     dataset = SimpleNamespace(
         classnames=case["classnames"], tasknames=case.get("tasknames"), template="a photo of a {}."
     )

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TINY, depth_words, relative, result_of
+from conftest import TINY, depth_words, node_of, relative, result_of
 from small_clip import state_dict
 
 import train
@@ -32,7 +32,7 @@ def config(trainer, *words):
     for plugin in PLUGINS:
         if hasattr(plugin, "extend_cfg"):
             plugin.extend_cfg(cfg)
-    node = cfg.TRAINER[trainer.upper()]
+    node = cfg.TRAINER[node_of(trainer)]
     for key in node:
         if "DEPTH" in key:
             node[key] = min(node[key], TINY["vision_layers"])
@@ -101,6 +101,10 @@ def test_trains_saves_and_tests_on_other_names(trainer, run, tmp_path):
     words = ["--eval-only", "DATASET.SUBSAMPLE_CLASSES", "new", "TEST.SAVE_PREDICTIONS", "True"]
     if TRAINERS[trainer].checkpoints:
         words += ["--model-dir", tmp_path / "out"]
+        if trainer == "LinearProbe":  # a classifier of certain classes
+            code, _, err = run(*words, trainer=trainer, output=tmp_path / "new")
+            assert (code, "other classes" in err) == (2, True)
+            return
         for folder in TRAINERS[trainer].checkpoints:
             saved = torch.load(tmp_path / "out" / folder / "model.pth.tar-1", weights_only=True)["state_dict"]
             assert sum(p.numel() for p in saved.values()) < 1_000_000  # prompts only
@@ -142,18 +146,18 @@ def test_bf16_is_near_fp32_and_prompts_stay_float32(trainer, tiny_weights):
 
 @each_trainer
 def test_bf16_trains_on_the_cpu(trainer, run, tmp_path):
-    code, _, err = run(f"TRAINER.{trainer.upper()}.PREC", "bf16", trainer=trainer)
+    code, _, err = run(f"TRAINER.{node_of(trainer)}.PREC", "bf16", trainer=trainer)
     assert code == 0, err
     assert result_of(tmp_path / "out")["n_total"] > 0
 
 
 @each_trainer
 def test_fp16_says_that_it_is_fp32_on_a_cpu(trainer, run):
-    code, out, err = run(f"TRAINER.{trainer.upper()}.PREC", "fp16", "--no-train", trainer=trainer)
+    code, out, err = run(f"TRAINER.{node_of(trainer)}.PREC", "fp16", "--no-train", trainer=trainer)
     assert code == 0, err
     if not torch.cuda.is_available():
         assert "PREC fp16 is for GPUs: computing in fp32" in out
-    code, _, err = run(f"TRAINER.{trainer.upper()}.PREC", "fp8", trainer=trainer)
+    code, _, err = run(f"TRAINER.{node_of(trainer)}.PREC", "fp8", trainer=trainer)
     assert code == 2
     assert "bf16" in err
 
@@ -185,7 +189,7 @@ def test_one_class(trainer, tiny_clip):
     assert make(trainer, tiny_clip, names=["only"])(torch.randn(2, 3, 32, 32)).shape == (2, 1)
 
 
-@each_trainer
+@pytest.mark.parametrize("trainer", [name for name in TRAINERS if name != "LinearProbe"])
 def test_a_name_that_is_too_long_is_told(trainer, tiny_clip):
     with pytest.raises(InputError, match="too long"):
         make(trainer, tiny_clip, names=["fine", "long " * 90])

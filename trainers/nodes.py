@@ -59,6 +59,10 @@ def extend_cfg(cfg: CN) -> None:
     cfg.TRAINER.MTCOOPH.TOKEN_POSITION = "end"
     cfg.TRAINER.MTCOOPH.PREC = "fp16"
 
+    cfg.TRAINER.LINEARPROBE = CN()
+    cfg.TRAINER.LINEARPROBE.NUM_STEP = 8  # halvings in the search for the penalty
+    cfg.TRAINER.LINEARPROBE.PREC = "fp16"
+
     cfg.TRAINER.ZEROSHOTCLIP = CN()
     cfg.TRAINER.ZEROSHOTCLIP.PREC = "fp16"
 
