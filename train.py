@@ -47,17 +47,26 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_intermixed_args(argv)
 
 
-def build_config(args: argparse.Namespace) -> "CfgNode":
-    """The resolved, frozen config. Raises InputError for an unknown trainer, file or key, or a wrong value."""
-    from dassl.config import get_cfg_default, merge_file, merge_words
-    from dassl.engine import TRAINER_REGISTRY, get_trainer
-    from dassl.utils import InputError, load_plugins
+def default_config() -> "CfgNode":
+    """The defaults, with the nodes of all trainers and plugins."""
+    from dassl.config import get_cfg_default
+    from dassl.utils.plugins import extend_config, load_plugins
+    from trainers.nodes import add_nodes
 
     cfg = get_cfg_default()
-    for plugin in (*load_plugins("trainers"), *load_plugins("datasets")):
-        if hasattr(plugin, "extend_cfg"):
-            plugin.extend_cfg(cfg)
-    if not args.trainer:
+    add_nodes(cfg)
+    extend_config(cfg, [*load_plugins("trainers"), *load_plugins("datasets")])
+    return cfg
+
+
+def build_config(args: argparse.Namespace) -> "CfgNode":
+    """The resolved, frozen config. Raises InputError for an unknown trainer, file or key, or a wrong value."""
+    from dassl.config import merge_file, merge_words
+    from dassl.engine import TRAINER_REGISTRY, get_trainer
+    from dassl.utils import InputError
+
+    cfg = default_config()
+    if not args.trainer or "TRAINER.NAME" in args.opts[::2]:
         raise InputError(f"say which --trainer: {', '.join(sorted(TRAINER_REGISTRY.registered_names()))}")
     trainer_file = args.config_file or default_config_file(get_trainer(args.trainer))
     if args.dataset_config_file:
@@ -100,7 +109,7 @@ def default_config_file(trainer: type, cross_dataset: bool = False) -> str:
 def run(cfg: "CfgNode", no_train: bool = False) -> None:
     """Build the trainer that `cfg` names; train and test it, or only test it. A finished run is kept as it is."""
     from dassl.engine import build_trainer
-    from dassl.engine.record import is_finished, write_picks, write_result
+    from dassl.engine.record import is_finished, write_config, write_picks, write_result
     from dassl.utils import InputError, collect_env_info, set_random_seed, setup_logger
 
     if is_finished(cfg) and not no_train:
@@ -116,7 +125,7 @@ def run(cfg: "CfgNode", no_train: bool = False) -> None:
         raise InputError("--eval-only needs --model-dir, the folder of the prompts to test")
     if no_train:
         return
-    (Path(cfg.OUTPUT_DIR) / "config.yaml").write_text(cfg.dump())
+    write_config(cfg)
     if not cfg.TEST.EVAL_ONLY:
         write_picks(trainer)
         trainer.train()
@@ -134,11 +143,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def guarded(job, debug: bool) -> int:
     """Do `job`; of an error that a user can mend print one line, unless `debug`."""
+    from clip.loading import WeightsError
     from dassl.utils import InputError, Logger
 
     try:
         job()
-    except (InputError, OSError, FloatingPointError) as error:
+    except (InputError, WeightsError, OSError, FloatingPointError) as error:
         if debug:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -24,13 +24,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from clip.model import CLIP
 from clip.sizes import Sizes
-from dassl.config import get_cfg_default, merge_file
+from dassl.config import merge_file
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, count_num_param, load_plugins
-from train import default_config_file
+from train import default_config, default_config_file
 from trainers.base import PromptTrainer
 
-_TEXT = {"context_length": 77, "vocab_size": 49408, "transformer_layers": 12}
+_TEXT: dict[str, Any] = {"context_length": 77, "vocab_size": 49408, "transformer_layers": 12}
 _BASE = _TEXT | {"transformer_width": 512, "transformer_heads": 8, "transformer_mlp": 2048}
 _LARGE = _TEXT | {"transformer_width": 768, "transformer_heads": 12, "transformer_mlp": 3072}
 SIZES = {
@@ -43,10 +43,7 @@ SIZES = {
 
 def configure(trainer: str) -> Any:
     """The trainer's default config."""
-    cfg = get_cfg_default()
-    for plugin in load_plugins("trainers"):
-        if hasattr(plugin, "extend_cfg"):
-            plugin.extend_cfg(cfg)
+    cfg = default_config()
     merge_file(cfg, default_config_file(TRAINER_REGISTRY.get(trainer)))
     return cfg
 

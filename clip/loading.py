@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from clip.model import CLIP, from_state_dict
 from clip.sizes import Sizes
@@ -29,6 +31,10 @@ MODELS = {
 }
 
 
+class WeightsError(RuntimeError):
+    """Weights that can't be had or read, told in one line."""
+
+
 def download(url: str, root: str | Path | None = None) -> str:
     """Path of the file at `url`, from `root` (~/.cache/clip) or downloaded there.
 
@@ -41,7 +47,7 @@ def download(url: str, root: str | Path | None = None) -> str:
     expected, name = url.split("/")[-2:]
     target = folder / name
     if target.exists() and not target.is_file():
-        raise RuntimeError(f"{target} exists and is not a regular file")
+        raise WeightsError(f"{target} exists and is not a regular file")
     if target.is_file():
         if _sha256(target) == expected:
             return str(target)
@@ -50,7 +56,7 @@ def download(url: str, root: str | Path | None = None) -> str:
     try:
         torch.hub.download_url_to_file(url, str(target), hash_prefix=expected)
     except (OSError, RuntimeError) as error:
-        raise RuntimeError(
+        raise WeightsError(
             f"can't download {url} ({error}); put the file at {target}, or give weights by MODEL.BACKBONE.PATH"
         ) from error
     return str(target)
@@ -76,7 +82,9 @@ def load_clip(name: str = "", path: str | Path = "", root: str | Path | None = N
     try:
         return from_state_dict(*_weights_and_sizes(name, path, root))
     except KeyError as error:
-        raise RuntimeError(f"{source} is no CLIP in a known layout: it has no {error}") from error
+        raise WeightsError(f"{source} is no CLIP in a known layout: it has no {error}") from error
+    except RuntimeError as error:
+        raise WeightsError(f"can't load {source}: {' '.join(str(error).split())}") from error
     except ValueError as error:
         raise ValueError(f"can't load {source}: {error}") from error
 
@@ -152,7 +160,7 @@ def _checked_hub_file(path: str | Path) -> str | Path:
     expected = Path(path).resolve().name  # the cache links to a file named by its hash
     is_hash = len(expected) == 64 and set(expected) <= set("0123456789abcdef")
     if is_hash and _sha256(Path(path)) != expected:
-        raise RuntimeError(f"{path} is damaged (SHA-256 is not {expected}); delete it and start again")
+        raise WeightsError(f"{path} is damaged (SHA-256 is not {expected}); delete it and start again")
     return path
 
 
@@ -164,18 +172,16 @@ def read_weights(path: str | Path) -> Mapping[str, torch.Tensor]:
     """
     try:
         if str(path).endswith(".safetensors"):
-            from safetensors.torch import load_file
-
             return load_file(path)
         if _is_torchscript(path):
             return torch.jit.load(str(path), map_location="cpu").state_dict()
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise RuntimeError(f"can't read the weights {path}: {reason}") from error
+        raise WeightsError(f"can't read the weights {path}: {reason}") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise RuntimeError(f"can't read the weights {path}: it holds no dict of tensors")
+        raise WeightsError(f"can't read the weights {path}: it holds no dict of tensors")
     return state
 
 

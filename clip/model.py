@@ -1,5 +1,6 @@
 """CLIP: two towers, one embedding space. Takes prompts as arguments; knows nothing of who learns them."""
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -125,7 +126,7 @@ def convert_weights(model: nn.Module, dtype: torch.dtype = torch.float16) -> Non
 
 
 def from_state_dict(state: Mapping[str, torch.Tensor], sizes: Sizes | None = None) -> CLIP:
-    """A frozen float32 CLIP in eval mode, with copies of the weights.
+    """A frozen float32 CLIP in eval mode, with these very weights where they are float32 already.
 
     Args:
         state: weights under OpenAI's names; those that only archives carry are left out.
@@ -137,9 +138,7 @@ def from_state_dict(state: Mapping[str, torch.Tensor], sizes: Sizes | None = Non
     with torch.device("meta"):  # no time spent on random weights that are replaced at once
         model = CLIP(sizes or Sizes.from_state_dict(state))
     weights = {
-        name: w.to(torch.float32 if w.is_floating_point() else w.dtype, copy=True)
-        for name, w in state.items()
-        if name not in _ARCHIVE_KEYS
+        name: w.float() if w.is_floating_point() else w for name, w in state.items() if name not in _ARCHIVE_KEYS
     }
     missing, left_over = model.load_state_dict(weights, strict=False, assign=True)
     if missing or left_over:
@@ -157,6 +156,6 @@ def build_model(state_dict: Mapping[str, torch.Tensor], design_details: Any = No
         raise TypeError(
             "build_model takes no design_details: pass prompts to encode_image(image, prompts) and encode_prompts(...)"
         )
-    model = from_state_dict(state_dict).requires_grad_(True)
+    model = copy.deepcopy(from_state_dict(state_dict)).requires_grad_(True)  # the caller's weights stay as they are
     convert_weights(model)
     return model

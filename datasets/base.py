@@ -112,6 +112,8 @@ class FewShotDataset(DatasetBase):
                 val = self.generate_fewshot_dataset(val, num_shots=min(shots, 4), rng=rng)
         lists = self.subsample_classes(train, val or [], test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
         train, val, test = (as_data(items) for items in lists)
+        if not test:
+            raise InputError(f"{type(self).__name__} has no images to test on in {self.dataset_dir}")
         if picks:
             train, val = _picked(picks, train, "train"), _picked(picks, val, "val") or val
         return {"train_x": train, "val": val or None, "test": test}
@@ -177,13 +179,13 @@ class FewShotDataset(DatasetBase):
 
     @staticmethod
     def split_by_shares(items: list, p_trn: float = 0.5, p_val: float = 0.2, rng: Rng = random):
-        """Train, val and test (the rest) out of every class; a class with few images has at least one for training."""
+        """Train, val and test (the rest) out of every class; of few images one is for training, the next for test."""
         train, val, test = [], [], []
         for group in _by_label(items).values():
             order = list(group)
             rng.shuffle(order)
             n_train = max(1, round(len(order) * p_trn))
-            n_val = round(len(order) * p_val)
+            n_val = max(0, min(round(len(order) * p_val), len(order) - n_train - 1))
             train.extend(order[:n_train])
             val.extend(order[n_train : n_train + n_val])
             test.extend(order[n_train + n_val :])
@@ -274,12 +276,17 @@ def _picked(path: str, items: list[Datum], split: str) -> list[Datum]:
     The file is a run's fewshot.json, or a cache of the original code, whose absolute paths may be of another machine:
     images are recognised by the end of their path.
     """
-    content = read_pickle(path) if Path(path).suffix == ".pkl" else read_json(path)
-    listed = [getattr(entry, "impath", None) or entry[0] for entry in content.get(split, [])]
+    try:
+        content = read_pickle(path) if Path(path).suffix == ".pkl" else read_json(path)
+        listed = [getattr(entry, "impath", None) or entry[0] for entry in content.get(split, [])]
+    except OSError:
+        raise
+    except Exception as error:  # a broken pickle can raise almost anything
+        raise InputError(f"can't read picks from {path} (DATASET.FEWSHOT_FILE): {error!r}") from error
     known = {_tail(item.impath): item for item in items}
     picks = [known[_tail(name)] for name in listed if _tail(name) in known]
     lost = {item.label for item in items} - {item.label for item in picks}
-    if listed and lost:
+    if lost and (listed or split == "train"):
         raise InputError(f"{path} (DATASET.FEWSHOT_FILE) lists no {split} image that is here for labels {sorted(lost)}")
     return picks
 

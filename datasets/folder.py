@@ -84,8 +84,10 @@ def _from_rows(rows: list[dict[str, str]], path: str) -> dict[str, list[Listed]]
     splits: dict[str, list[Listed]] = {}
     for number, row in enumerate(rows, 1):
         try:
-            image, classname, split = row["path"], row["class"], row.get("split") or ""
+            image, classname, split = str(row["path"]), str(row["class"]), str(row.get("split") or "")
         except (KeyError, TypeError, AttributeError):
+            image = classname = split = ""
+        if not image or not classname or "None" in (image, classname):
             raise InputError(f"{path}, entry {number}: needs path and class, has {row}") from None
         if split and not _split_name(split):
             raise InputError(f"{path}, entry {number}: split must be train, val or test, not {split!r}")
@@ -108,5 +110,5 @@ def _same_labels(splits: dict[str, list[Listed]], path: str) -> dict[str, list[L
 
 
 def _read_csv(path: str) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8-sig") as file:
         return list(csv.DictReader(file))

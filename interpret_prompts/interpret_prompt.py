@@ -26,7 +26,7 @@ from dassl.utils import InputError, load_checkpoint, write_json
 def text_prompts(path: str, width: int) -> dict[str, torch.Tensor]:
     """Prompts of the text tower in a checkpoint, name -> (vectors, width): contexts of layer 0 and of deeper layers."""
     state = load_checkpoint(path)["state_dict"]
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for name, tensor in state.items():
         parts = name.split(".")
         is_context = parts[-1] == "ctx" or "compound_prompts_text" in parts

@@ -166,7 +166,7 @@ def arguments(run: Run, trainer: str, config: str, given: dict[str, str], words:
         given: the protocol's words by name: dataset, seed ...
     """
     from dassl.engine import get_trainer
-    from dassl.utils import load_plugins
+    from dassl.utils import InputError, load_plugins
 
     load_plugins("trainers")
     defaults = ["--trainer", trainer, "--seed", given["seed"], "--dataset-config-file"]
@@ -183,14 +183,26 @@ def arguments(run: Run, trainer: str, config: str, given: dict[str, str], words:
         "dataset": Path(effective.get("DATASET.PATH") or args.dataset_config_file).stem,
         "trainer": args.trainer,
         "config": Path(file).stem or "default",
-        "seed": str(args.seed),
+        "seed": effective.get("SEED", str(args.seed)),
     }
     result = [*defaults, "--config-file", file, "--output-dir", run.output.format(**facts)]
     if run.tests:
         result.append("--eval-only")
         if getattr(kind, "checkpoints", True):  # nothing to load for a trainer that learns nothing
-            result += ["--model-dir", run.tests.format(**facts)]
+            model_dir = run.tests.format(**facts)
+            result += ["--model-dir", model_dir]
+            if effective.get("TEST.FINAL_MODEL") != "best_val":
+                result += last_epoch(model_dir)
+    if run.classes != "all" and "DATASET.SUBSAMPLE_CLASSES" in args.opts[::2]:
+        raise InputError(f"DATASET.SUBSAMPLE_CLASSES is {run.classes} in this protocol: leave it out")
     return [*result, *options, "DATASET.SUBSAMPLE_CLASSES", run.classes, *words]
+
+
+def last_epoch(model_dir: str) -> list[str]:
+    """Words that say which epoch was saved last in a run's folder; none where nothing was."""
+    saved = (path.name.rpartition("-")[2] for path in Path(model_dir).glob("*/model.pth.tar-*"))
+    epochs = [int(epoch) for epoch in saved if epoch.isdigit()]
+    return ["--load-epoch", str(max(epochs))] if epochs else []
 
 
 def check_trained(cfg: Any) -> None:
@@ -204,6 +216,9 @@ def check_trained(cfg: Any) -> None:
     if not folder.is_dir():
         raise InputError(f"nothing to test: no {folder}. Train first, with the same words")
     config = folder / "config.yaml"
+    done = (folder / "result.json").is_file() or any(folder.glob(f"*/model.pth.tar-{cfg.OPTIM.MAX_EPOCH}"))
+    if config.is_file() and not done:
+        raise InputError(f"the training in {folder} is not finished: start it again, with the same words")
     differing = differences(cfg, config, nodes=("MODEL", "OPTIM", "TRAINER")) if config.is_file() else []
     if differing:
         raise InputError(f"{folder} was trained with another config: {', '.join(differing)}")

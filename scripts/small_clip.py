@@ -3,6 +3,7 @@
 It takes images of 64 x 64 pixels: INPUT.SIZE "(64,64)". Its weights are those that the golden values were made with.
 """
 
+import functools
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "golden")
 import formula
 
 
+@functools.lru_cache(maxsize=2)
 def state_dict(**sizes) -> dict[str, torch.Tensor]:
     """OpenAI's layout, float32; `sizes` change entries of `formula.SMALL`."""
     arrays = formula.clip_state_dict(**(formula.SMALL | sizes))

@@ -21,7 +21,7 @@ import small_clip  # noqa: E402
 import train  # noqa: E402
 from clip.model import CLIP, from_state_dict  # noqa: E402
 from clip.sizes import Sizes  # noqa: E402
-from trainers.nodes import extend_cfg  # noqa: E402
+from trainers.nodes import add_nodes  # noqa: E402
 
 #: A CLIP that is quick to run and has other widths than ViT-B's.
 TINY = {
@@ -108,7 +108,7 @@ def run(tiny_path, own_data, tmp_path, capsys):
 def depth_words(trainer: str, depth: int) -> list[str]:
     """Config words that put prompts into `depth` layers, whatever the trainer calls that."""
     cfg = CfgNode({"TRAINER": CfgNode()})
-    extend_cfg(cfg)
+    add_nodes(cfg)
     node = node_of(trainer)
     keys = [key for key in cfg.TRAINER.get(node, {}) if "DEPTH" in key]
     return [word for key in keys for word in (f"TRAINER.{node}.{key}", str(depth))]

@@ -253,7 +253,7 @@ def test_configs_are_compared_but_for_what_cant_change_a_result(tmp_path):
     assert differences(cfg, tmp_path / "config.yaml") == ["OPTIM.LR (0.1 there, 0.2 now)"]
     cfg.TRAINER.A, cfg.TRAINER.B = type(cfg)({"X": 1}), type(cfg)({"X": 1})
     clean_cfg(cfg, "a")
-    assert set(cfg.TRAINER) == {"NAME", "A"}
+    assert set(cfg.TRAINER) == {"NAME", "CONFIG", "A"}
 
 
 def test_tools(tmp_path):

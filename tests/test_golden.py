@@ -16,9 +16,10 @@ import torch
 from conftest import node_of
 
 from clip.model import from_state_dict
-from dassl.config import get_cfg_default, merge_words
+from dassl.config import merge_words
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_plugins
+from train import default_config
 
 load_plugins("trainers")
 
@@ -35,10 +36,7 @@ def pytest_generate_tests(metafunc):
 def build(case: dict) -> torch.nn.Module:
     """The case's model, its learnable parameters at their starting values."""
     sizes = case.get("clip", {})
-    cfg = get_cfg_default()
-    for plugin in load_plugins("trainers"):
-        if hasattr(plugin, "extend_cfg"):
-            plugin.extend_cfg(cfg)
+    cfg = default_config()
     for key, value in case["options"].items():
         merge_words(cfg, [f"TRAINER.{node_of(case['trainer'])}.{key}", value])
     dataset = SimpleNamespace(

@@ -13,9 +13,10 @@ from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.evaluation import build_evaluator
 from dassl.utils import InputError, load_plugins
+from train import default_config
 
 load_plugins("datasets")
-PLUGINS = load_plugins("trainers")
+load_plugins("trainers")
 TASKS = {"fruit": ["apple", "pear", "plum"], "tools": ["hammer", "saw"]}
 
 
@@ -91,10 +92,7 @@ def test_trains_and_tests_on_new_classes_of_every_task(trainer, two_tasks, run, 
 
 
 def make(tiny_clip, trainer="SoftCPT", **options):
-    cfg = get_cfg_default()
-    for plugin in PLUGINS:
-        if hasattr(plugin, "extend_cfg"):
-            plugin.extend_cfg(cfg)
+    cfg = default_config()
     kind = TRAINER_REGISTRY.get(trainer)
     for key, value in options.items():
         merge_words(cfg, [f"TRAINER.{kind.node or trainer.upper()}.{key}", value])

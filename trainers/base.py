@@ -3,110 +3,26 @@
 A method states its learnable parts and its features (a `PromptedCLIP`), and how to build that (a `PromptTrainer`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clip import clip
-from clip.loading import load_clip
-from clip.model import CLIP, VisionTransformer, convert_weights
-from clip.text import Layout, Tokens
+from clip.loading import WeightsError, load_clip
+from clip.model import CLIP, convert_weights
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import InputError, count_num_param, load_checkpoint, set_random_seed, unknown
+from dassl.utils import InputError, count_num_param, load_checkpoint, load_pretrained_weights, set_random_seed, unknown
 from trainers.checkpoint import prompts_of
 
 
-@dataclass
-class ClassPrompts:
-    """A template filled with every class name, as frozen embeddings: what all begin with and what each has itself."""
-
-    prefix: torch.Tensor  # (P, width)
-    own: torch.Tensor  # (total, width)
-    layout: Layout
-
-    @classmethod
-    def of(cls, model: CLIP, template: str, classnames: Sequence[str]) -> "ClassPrompts":
-        """`template` has {} for the class name. Raises InputError for a name that is too long; names it."""
-        tokens = Tokens.cut(tokenize_classes(template, classnames, model.context_length)).to(model.logit_scale.device)
-        with torch.no_grad():
-            return cls(model.token_embedding(tokens.prefix), model.token_embedding(tokens.own), tokens.layout)
-
-    def behind(self, context: torch.Tensor) -> torch.Tensor:
-        """The prefix with `context` (n, width) or (G, n, width) in positions 1 to n: (1 or G, P, width)."""
-        context = context.to(self.prefix.dtype).reshape(-1, *context.shape[-2:])
-        prefix = self.prefix.expand(len(context), -1, -1)
-        return torch.cat([prefix[:, :1], context, prefix[:, 1 + context.shape[1] :]], dim=1)
-
-    def subset(self, chosen: torch.Tensor) -> "ClassPrompts":
-        """The prompts of some classes only, by number (k,)."""
-        return ClassPrompts(self.prefix, self.own[self.layout.rows(chosen)], Layout(self.layout.lengths[chosen]))
-
-
-def tokenize_classes(template: str, classnames: Sequence[str], context_length: int = 77) -> torch.Tensor:
-    """Token ids (classes, context length) of the filled template; underscores in names are spaces."""
-    if "{}" not in template:
-        raise InputError(f"the template {template!r} has no {{}} for the class name")
-    rows = []
-    for name in classnames:
-        try:
-            rows.append(clip.tokenize(template.format(name.replace("_", " ")), context_length))
-        except RuntimeError as error:
-            raise InputError(f"the class name {name!r} is too long: {error}") from error
-    return torch.cat(rows)
-
-
-def start_context(model: CLIP, n_ctx: int, words: str = "", copies: int = 0) -> tuple[torch.Tensor, str]:
-    """A context to learn and the template that it stands in.
-
-    With `words` the context starts as the embeddings of their first n_ctx tokens, and the template keeps all of them;
-    else it is drawn from N(0, 0.02**2), in the places of n_ctx dummy words.
-
-    Args:
-        copies: a context of its own for each of so many classes or tasks; 0: one for all.
-
-    Returns:
-        The context (n_ctx, width) or (copies, n_ctx, width), float32, and the template with {} for the class name.
-
-    Raises:
-        InputError: n_ctx < 1, or the words have fewer than n_ctx tokens: the context would cover class names.
-    """
-    if n_ctx < 1:
-        raise InputError(f"the context needs at least one token, not {n_ctx} (N_CTX)")
-    if not words:
-        shape = (copies, n_ctx) if copies else (n_ctx,)
-        context = torch.empty(*shape, model.ln_final.weight.shape[0], device=model.logit_scale.device)
-        return nn.init.normal_(context, std=0.02), " ".join(["X"] * n_ctx) + " {}."
-    words = words.replace("_", " ")
-    ids = clip.tokenize(words)[0]
-    n_words = int(ids.argmax()) - 1  # between SOS and EOT
-    if n_words < n_ctx:
-        raise InputError(f"CTX_INIT {words!r} has {n_words} tokens, fewer than N_CTX {n_ctx}: names would be covered")
-    with torch.no_grad():
-        context = model.token_embedding(ids[1 : 1 + n_ctx].to(model.logit_scale.device))
-    return context.float(), words + " {}."
-
-
-def words_unless_long(opts_words: str, n_ctx: int) -> str:
-    """MaPLe's and IVLP's rule: the words of CTX_INIT count for up to 4 tokens of context only."""
-    return opts_words if n_ctx <= 4 else ""
-
-
-def check_depth(model: CLIP, depth: int, key: str, towers: Sequence[str] = ("vision", "text")) -> None:
-    """Raise InputError unless prompts can stand in `depth` layers of the named towers."""
-    if "vision" in towers and not isinstance(model.visual, VisionTransformer):
-        raise InputError("the image tower is a ResNet, which has no place for prompts: choose a ViT (MODEL.BACKBONE)")
-    transformers = {"vision": getattr(model.visual, "transformer", None), "text": model.transformer}
-    for tower in towers:
-        layers = transformers[tower].layers  # type: ignore[union-attr]
-        if not 1 <= depth <= layers:
-            raise InputError(f"{key} {depth}: the {tower} tower has layers 1 to {layers}")
+def normalized(features: torch.Tensor) -> torch.Tensor:
+    """Features (..., embed_dim) at length 1, float32 whatever the towers compute in: bf16 logits would tie."""
+    return F.normalize(features.float(), dim=-1)
 
 
 class PromptedCLIP(nn.Module):
@@ -138,17 +54,20 @@ class PromptedCLIP(nn.Module):
         Where nothing in the text tower is learned, they are computed once.
         """
         if torch.is_grad_enabled() and self.learns_text:
-            return F.normalize(self.encode_text(), dim=-1)
+            return normalized(self.encode_text())
         state = [(p.data_ptr(), p._version) for p in self.parameters()] if self.learns_text else []
         if self._cache is None or self._cache[0] != state:
             with torch.no_grad():
-                self._cache = state, F.normalize(self.encode_text(), dim=-1)
+                self._cache = state, normalized(self.encode_text())
         return self._cache[1]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Images (batch, 3, resolution, resolution) -> logits (batch, classes), float32."""
-        image_features = F.normalize(self.encode_image(image), dim=-1)
-        return (self.clip.logit_scale.exp() * image_features @ self.text_features().t()).float()
+        return self.scaled(normalized(self.encode_image(image)) @ self.text_features().t())
+
+    def scaled(self, similarity: torch.Tensor) -> torch.Tensor:
+        """Cosine similarities -> logits, float32."""
+        return self.clip.logit_scale.float().exp() * similarity.float()
 
 
 def load_backbone(cfg: Any) -> CLIP:
@@ -161,7 +80,7 @@ def load_backbone(cfg: Any) -> CLIP:
     print(f"Loading CLIP (backbone: {opts.PATH or opts.NAME})")
     try:
         model = load_clip(opts.NAME, opts.PATH)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, WeightsError) as error:
         raise InputError(str(error)) from error
     sizes = model.sizes
     wanted = {
@@ -223,6 +142,8 @@ class PromptTrainer(TrainerX):
             steps: tuple[Any, Any] = self.optim, self.sched
             for folder, part in self.checkpoints.items():
                 if part in parts:
+                    if cfg.MODEL.INIT_WEIGHTS:
+                        load_pretrained_weights(parts[part], cfg.MODEL.INIT_WEIGHTS)
                     self.register_model(folder, parts[part], *steps)
                     steps = None, None  # they go with the first alone: both step once, however many parts there are
 

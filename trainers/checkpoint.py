@@ -31,6 +31,8 @@ def prompts_of(checkpoint: dict[str, Any], part: nn.Module, model: CLIP, path: P
         name = name.removeprefix("module.")
         if name.split(".")[-1] in _CLASS_TOKENS:
             continue
+        if not isinstance(tensor, torch.Tensor):
+            raise InputError(f"{path}: {name} is no tensor")
         if name in wanted:
             found[name] = tensor
         elif name not in frozen:

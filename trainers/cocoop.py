@@ -7,14 +7,13 @@ from collections import OrderedDict
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from clip.model import CLIP
 from clip.text import Layout
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import ClassPrompts, PromptedCLIP, PromptTrainer
-from trainers.coop import coop_context
+from trainers.base import PromptedCLIP, PromptTrainer, normalized
+from trainers.context import ClassPrompts, coop_context
 
 #: Prompts (images times classes) encoded at once in evaluation, which bounds its memory.
 _PROMPTS_AT_ONCE = 2000
@@ -50,7 +49,7 @@ class CoCoOpCLIP(PromptedCLIP):
         self._layouts: dict[int, Layout] = {}
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        features = F.normalize(self.encode_image(image), dim=-1)
+        features = normalized(self.encode_image(image))
         if torch.is_grad_enabled():
             return self.logits(features)
         at_once = max(1, _PROMPTS_AT_ONCE // self.classes.layout.count)
@@ -62,8 +61,7 @@ class CoCoOpCLIP(PromptedCLIP):
         prefix = self.classes.behind(self.prompt_learner(image_features))  # (batch, P, width)
         own = self.classes.own.repeat(batch, 1)
         text = self.clip.encode_prompts(prefix, own, self._layout(batch)).unflatten(0, (batch, names))
-        similarity = torch.einsum("be,bce->bc", image_features, F.normalize(text, dim=-1))
-        return (self.clip.logit_scale.exp() * similarity).float()
+        return self.scaled(torch.einsum("be,bce->bc", image_features, normalized(text)))
 
     def _layout(self, batch: int) -> Layout:
         """All classes behind the first image's prefix, then behind the second's ..."""

@@ -7,44 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import ClassPrompts, PromptedCLIP, PromptTrainer, check_depth, start_context, words_unless_long
-
-
-class TowerPrompts(nn.Module):
-    """Prompts (n, width) of a tower's layers, under the names that they have in official checkpoints.
-
-    Args:
-        layers: which layers have prompts: 0 is `VPT`, layer i is `transformer.resblocks.<i>.VPT_shallow`.
-    """
-
-    def __init__(self, layers: Sequence[int], n: int, width: int):
-        super().__init__()
-        blocks = nn.ModuleDict()
-        for layer in layers:
-            prompt = nn.Parameter(nn.init.normal_(torch.empty(n, width), std=0.02))
-            if layer == 0:
-                self.VPT = prompt
-            else:
-                blocks[str(layer)] = nn.Module()
-                blocks[str(layer)].register_parameter("VPT_shallow", prompt)
-        self.transformer = nn.Module()
-        self.transformer.add_module("resblocks", blocks)
-
-    def prompts(self) -> list[torch.Tensor]:
-        """In order of the layers."""
-        return list(self.parameters())
-
-
-class PromptLearner(nn.Module):
-    """The first layer's context (n, width) of the text tower."""
-
-    def __init__(self, context: torch.Tensor):
-        super().__init__()
-        self.ctx = nn.Parameter(context)
+from trainers.base import PromptedCLIP, PromptTrainer
+from trainers.context import ClassPrompts, PromptLearner, TowerPrompts, check_depth, start_context, words_unless_long
 
 
 class IndependentCLIP(PromptedCLIP):

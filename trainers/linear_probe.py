@@ -84,7 +84,7 @@ class LinearProbe(PromptTrainer):
     def make_model(cls, cfg: Any, model: CLIP, dataset: Any) -> ProbedCLIP:
         return ProbedCLIP(model, dataset.classnames)
 
-    def train(self) -> None:
+    def train(self) -> None:  # type: ignore[override]
         self.max_epoch = 1
         self.before_train()
         if self.start_epoch == 0:

@@ -11,7 +11,8 @@ from torch import nn
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import ClassPrompts, PromptedCLIP, PromptTrainer, check_depth, start_context, words_unless_long
+from trainers.base import PromptedCLIP, PromptTrainer
+from trainers.context import ClassPrompts, check_depth, start_context, words_unless_long
 
 
 class MultiModalPromptLearner(nn.Module):

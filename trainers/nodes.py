@@ -1,13 +1,13 @@
 """Config nodes of the published methods.
 
 They stand here and not in the methods' files, so that they are there when somebody's own file of the same name takes
-the place of ours. A plugin declares its own node in the same way, in its own file.
+the place of ours. A plugin declares its own node in its own file, in a function `extend_cfg(cfg)`.
 """
 
 from yacs.config import CfgNode as CN
 
 
-def extend_cfg(cfg: CN) -> None:
+def add_nodes(cfg: CN) -> None:
     """Add the nodes under TRAINER, with the original's names and defaults."""
     cfg.TRAINER.MAPLE = CN()
     cfg.TRAINER.MAPLE.N_CTX = 2  # context tokens

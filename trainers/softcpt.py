@@ -17,8 +17,8 @@ from clip.text import Layout
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, unknown
 from datasets.multitask import task_name
-from trainers.base import ClassPrompts, PromptedCLIP, PromptTrainer
-from trainers.coop import PlacedContext, PromptLearner, coop_context
+from trainers.base import PromptedCLIP, PromptTrainer, normalized
+from trainers.context import ClassPrompts, PlacedContext, PromptLearner, coop_context
 
 
 class Prompts:
@@ -148,10 +148,8 @@ class SoftCPTCLIP(PromptedCLIP):
         others = (~positive).nonzero()[:, 0]
         drawn = others[torch.randperm(len(others), device=others.device)[: round(self.rate * len(others))]]
         chosen = torch.cat([positive.nonzero()[:, 0], drawn]).sort().values
-        text = F.normalize(self.prompts.subset(chosen).encode(self.contexts(chosen)), dim=-1)
-        image_features = F.normalize(self.encode_image(image), dim=-1)
-        logits = (self.clip.logit_scale.exp() * image_features @ text.t()).float()
-        return everywhere.index_copy(1, chosen, logits)
+        text = normalized(self.prompts.subset(chosen).encode(self.contexts(chosen)))
+        return everywhere.index_copy(1, chosen, self.scaled(normalized(self.encode_image(image)) @ text.t()))
 
 
 def tasks_of(dataset: Any) -> tuple[list[str], list[list[str]]]:

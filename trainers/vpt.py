@@ -9,8 +9,8 @@ import torch
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import PromptedCLIP, PromptTrainer, check_depth, tokenize_classes
-from trainers.independent_vl import TowerPrompts
+from trainers.base import PromptedCLIP, PromptTrainer
+from trainers.context import TowerPrompts, check_depth, tokenize_classes
 
 
 class VisionPromptedCLIP(PromptedCLIP):

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import PromptedCLIP, PromptTrainer, tokenize_classes
+from trainers.base import PromptedCLIP, PromptTrainer, normalized
+from trainers.context import tokenize_classes
 
 #: Seven of CLIP's 80 templates for ImageNet, which do nearly as well as all of them together.
 SELECTED_TEMPLATES = (
@@ -34,7 +34,7 @@ class TemplateCLIP(PromptedCLIP):
         self.ids = [tokenize_classes(template, classnames, length).to(device) for template in templates]
 
     def encode_text(self) -> torch.Tensor:
-        return torch.stack([F.normalize(self.clip.encode_text(ids), dim=-1) for ids in self.ids]).mean(0)
+        return torch.stack([normalized(self.clip.encode_text(ids)) for ids in self.ids]).mean(0)
 
 
 @TRAINER_REGISTRY.register()

@@ -9,7 +9,7 @@ from dassl.config.merge import differences, keys, merge_file, merge_words
 def clean_cfg(cfg: CfgNode, trainer: str) -> None:
     """Drop, in place, the nodes of all trainers but `trainer` from `cfg.TRAINER`."""
     for key in list(cfg.TRAINER):
-        if key not in ("NAME", trainer.upper()):
+        if key not in ("NAME", "CONFIG", trainer.upper()):
             cfg.TRAINER.pop(key, None)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode as CN
 
+from dassl.config.defaults import get_cfg_default
 from dassl.utils.errors import InputError, unknown
 
 
@@ -64,7 +65,7 @@ def _set(cfg: CN, key: str, value: Any, where: str) -> None:
     if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
         new = float(new)  # yacs would refuse `OPTIM.LR 1`
     if isinstance(old, str):
-        new = repr(str(value))  # yacs evaluates texts: this one may look like a number
+        new = repr("" if value is None else str(value))  # yacs evaluates texts: this one may look like a number
     try:
         cfg.merge_from_list([key, new])
     except (ValueError, AssertionError) as error:
@@ -101,11 +102,18 @@ def differences(cfg: CN, path: str | Path, nodes: Sequence[str] = ()) -> list[st
     `nodes` keeps to these top-level nodes.
     """
     with open(path) as file:
-        theirs = dict(keys(CN(yaml.safe_load(file))))
+        theirs = dict(keys(CN(yaml.safe_load(file) or {})))
+    before = dict(keys(get_cfg_default()))  # what a key that is newer than the file was, in effect
     found = []
     for key, value in keys(CN(yaml.safe_load(cfg.dump()))):
         if key in NEUTRAL or (nodes and key.split(".")[0] not in nodes):
             continue
-        if key in theirs and theirs[key] != value:
-            found.append(f"{key} ({theirs[key]!r} there, {value!r} now)")
+        there = theirs.get(key, before.get(key, value))
+        if _plain(there) != _plain(value):
+            found.append(f"{key} ({there!r} there, {value!r} now)")
     return found
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists: YAML knows no others."""
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
@@ -73,15 +74,22 @@ def mix_seed(*parts: int) -> int:
 
 @contextlib.contextmanager
 def _seeded(*parts: int) -> Iterator[None]:
-    """Python's and torch's generators seeded from `parts` inside, as they were outside."""
-    seed, before = mix_seed(*parts), random.getstate()
+    """Python's, NumPy's and torch's generators seeded from `parts` inside, as they were outside."""
+    seed, before, numpy_before = mix_seed(*parts), random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         random.seed(seed)
+        np.random.seed(seed)
         torch.default_generator.manual_seed(seed)
         try:
             yield
         finally:
             random.setstate(before)
+            np.random.set_state(numpy_before)
+
+
+def _cores() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def build_data_loader(
@@ -107,7 +115,7 @@ def build_data_loader(
         (dataset_wrapper or DatasetWrapper)(cfg, source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
         sampler=build_sampler(sampler_type, cfg, source, batch_size, n_domain, n_ins),
-        num_workers=min(cfg.DATALOADER.NUM_WORKERS, len(os.sched_getaffinity(0))),  # no result depends on it
+        num_workers=min(cfg.DATALOADER.NUM_WORKERS, _cores()),  # no result depends on it
         drop_last=is_train and len(source) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
     )
@@ -140,7 +148,9 @@ class DataManager:
 
         opts = cfg.DATALOADER
         self.train_loader_x: Any = loader(dataset.train_x, opts.TRAIN_X, True)
-        self.train_loader_u: Any = loader(dataset.train_u, opts.TRAIN_X if opts.TRAIN_U.SAME_AS_X else opts.TRAIN_U, True)
+        self.train_loader_u: Any = loader(
+            dataset.train_u, opts.TRAIN_X if opts.TRAIN_U.SAME_AS_X else opts.TRAIN_U, True
+        )
         self.val_loader: Any = loader(dataset.val, opts.TEST, False)
         self.test_loader: Any = loader(dataset.test, opts.TEST, False)
         self.num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
@@ -154,12 +164,6 @@ class DataManager:
     @property
     def lab2cname(self) -> dict[int, str]:
         return self.dataset.lab2cname
-
-    def set_epoch(self, epoch: int) -> None:
-        """Tell the training sets which epoch's augmentation to make."""
-        for loader in (self.train_loader_x, self.train_loader_u):
-            if loader is not None:
-                loader.dataset.epoch = epoch
 
     def show_dataset_summary(self, cfg: Any) -> None:
         """Print the sizes."""

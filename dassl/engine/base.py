@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 class TrainerBase:
     """Registered models with their optimisers and schedules; train() is the loop, subclasses fill in the epochs."""
 
+    loaded_epoch: int | None = None  # epoch of the prompts that load_model loaded
+
     def __init__(self) -> None:
         self._models: OrderedDict[str, nn.Module] = OrderedDict()
         self._optims: OrderedDict[str, torch.optim.Optimizer | None] = OrderedDict()
         self._scheds: OrderedDict[str, Any] = OrderedDict()
         self._writer: SummaryWriter | None = None
-        self.loaded_epoch: int | None = None  # epoch of the prompts that load_model loaded
 
     def register_model(
         self,
@@ -83,6 +84,11 @@ class TrainerBase:
             print("No checkpoint found, train from scratch")
             return 0
         print(f"Found checkpoint at {directory} (will resume training)")
+        last = {folder: (folder / POINTER).read_text().strip() for folder in folders}
+        if len(set(last.values())) > 1:  # killed between two parts: go on from the last epoch that all have
+            common = min(last.values(), key=lambda name: int(name.rpartition("-")[2]))
+            for folder in folders:
+                (folder / POINTER).write_text(common + "\n")
         start_epoch = 0
         for folder, name in zip(folders, self.get_model_names(), strict=True):
             start_epoch = resume_from_checkpoint(folder, self._models[name], self._optims[name], self._scheds[name])

@@ -17,6 +17,7 @@ from dassl.utils.tools import versions, write_json
 from dassl.utils.torchtools import POINTER
 
 RESULT = "result.json"
+CONFIG = "config.yaml"
 
 
 class MetricsLog:
@@ -45,14 +46,31 @@ def is_finished(cfg: Any) -> bool:
         InputError: it holds the result or checkpoints of another config; names the keys that differ.
     """
     folder = Path(cfg.OUTPUT_DIR)
-    finished, config = (folder / RESULT).is_file(), folder / "config.yaml"
-    if config.is_file() and (finished or any(folder.glob(f"*/{POINTER}"))):
+    finished, config = (folder / RESULT).is_file(), folder / CONFIG
+    if finished or any(folder.glob(f"*/{POINTER}")):
+        if not config.is_file():
+            raise InputError(f"{folder} holds a run without its {CONFIG}: choose another --output-dir, or delete it")
         differing = differences(cfg, config)
         if differing:
             raise InputError(
                 f"{folder} is of another run: {', '.join(differing)}. Choose another --output-dir, or delete it"
             )
     return finished
+
+
+def check_resume(cfg: Any) -> None:
+    """Raise InputError where RESUME names the folder of a run with another config."""
+    config = Path(cfg.RESUME or cfg.OUTPUT_DIR) / CONFIG
+    differing = differences(cfg, config) if cfg.RESUME and config.is_file() else []
+    if differing:
+        raise InputError(f"{cfg.RESUME} (--resume) is of another run: {', '.join(differing)}")
+
+
+def write_config(cfg: Any) -> None:
+    """Write the resolved config into the output folder, in one piece."""
+    temporary = Path(cfg.OUTPUT_DIR) / (CONFIG + ".tmp")
+    temporary.write_text(cfg.dump())
+    os.replace(temporary, temporary.with_name(CONFIG))
 
 
 def dataset_label(cfg: Any) -> str:
@@ -70,7 +88,7 @@ def write_result(trainer: Any) -> None:
     started = getattr(trainer, "time_start", None)
     result = {
         "dataset": dataset_label(cfg),
-        "split": trainer.tested_split,
+        "split": trainer.tested_split or cfg.TEST.SPLIT,
         "subsample_classes": cfg.DATASET.SUBSAMPLE_CLASSES,
         "trainer": cfg.TRAINER.NAME,
         "backbone": cfg.MODEL.BACKBONE.PATH or cfg.MODEL.BACKBONE.NAME,
@@ -84,12 +102,10 @@ def write_result(trainer: Any) -> None:
         "command": shlex.join(["python", *sys.argv]),
     }
     if cfg.TEST.SAVE_PREDICTIONS:
-        loader = trainer.val_loader if trainer.tested_split == "val" else trainer.test_loader
-        items = loader.dataset.data_source
         np.savez_compressed(
             folder / "predictions.npz",
-            impath=np.array([_relative(item.impath, cfg) for item in items]),
-            label=np.stack([np.asarray(item.label) for item in items]),
+            impath=np.array([_relative(path, cfg) for path in trainer.tested_paths]),
+            label=torch.cat(trainer.evaluator.labels).numpy(),
             logits=torch.cat(trainer.evaluator.logits).numpy(),
         )
     write_json(result, folder / RESULT)

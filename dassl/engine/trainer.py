@@ -4,7 +4,7 @@ import datetime
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from dassl.data import DataManager
 from dassl.engine.base import TrainerBase
-from dassl.engine.record import MetricsLog, write_result
+from dassl.engine.record import MetricsLog, check_resume, write_result
 from dassl.evaluation import build_evaluator
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -63,6 +63,10 @@ class SimpleNet(nn.Module):
 
 class SimpleTrainer(TrainerBase):
     """Builds data, model and evaluator from the config; trains, tests, resumes."""
+
+    tested_split = ""  # what test() tested last, how long it took, and on which images
+    test_seconds = 0.0
+    tested_paths: Sequence[str] = ()
 
     def __init__(self, cfg: Any):
         super().__init__()
@@ -112,6 +116,7 @@ class SimpleTrainer(TrainerBase):
 
     def before_train(self) -> None:
         directory = self.cfg.RESUME or self.cfg.OUTPUT_DIR
+        check_resume(self.cfg)
         self.start_epoch = self.resume_model_if_exist(directory)
         best = [Path(directory) / name / BEST for name in self.get_model_names()]
         if self.start_epoch and best and best[0].is_file():
@@ -122,7 +127,9 @@ class SimpleTrainer(TrainerBase):
 
     def seed_epoch(self) -> None:
         super().seed_epoch()
-        self.dm.set_epoch(self.epoch)
+        for loader in (self.train_loader_x, self.train_loader_u):
+            if loader is not None:
+                loader.dataset.epoch = self.epoch  # whose augmentation to make
 
     def after_epoch(self) -> None:
         cfg = self.cfg
@@ -149,6 +156,8 @@ class SimpleTrainer(TrainerBase):
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self.get_model_names():
                 print("Deploy the model with the best val performance")
                 self.load_model(self.output_dir)
+                best = Path(self.output_dir) / self.get_model_names()[0] / BEST
+                self.loaded_epoch = load_checkpoint(best)["epoch"]
             else:
                 print("Deploy the last-epoch model")
             self.test()
@@ -169,11 +178,12 @@ class SimpleTrainer(TrainerBase):
         self.tested_split = split
         loader = self.val_loader if split == "val" else self.test_loader
         print(f"Evaluate on the *{split}* set")
-        started = time.time()
+        started, paths = time.time(), []
         for batch in tqdm(loader, desc=split, leave=False):
+            paths += batch["impath"]
             input, label = self.parse_batch_test(batch)
             self.evaluator.process(self.model_inference(input), label)
-        self.test_seconds = time.time() - started
+        self.test_seconds, self.tested_paths = time.time() - started, paths
         results = self.evaluator.evaluate()
         for key, value in results.items():
             self.write_scalar(f"{split}/{key}", value, self.epoch)
@@ -184,7 +194,7 @@ class SimpleTrainer(TrainerBase):
         """After how many epochs the tested model is: that of the loaded file, else of this training."""
         if self.loaded_epoch is not None:
             return self.loaded_epoch
-        return 0 if self.cfg.TEST.EVAL_ONLY else self.max_epoch
+        return max(self.cfg.TEST.LOAD_EPOCH, 0) if self.cfg.TEST.EVAL_ONLY else self.max_epoch
 
     def model_inference(self, input: torch.Tensor) -> torch.Tensor:
         """Images (batch, 3, height, width) -> logits (batch, classes)."""

@@ -39,8 +39,8 @@ class EvaluatorBase:
         raise TypeError(f"{type(self).__name__} must define evaluate")
 
     def record(self) -> dict[str, Any]:
-        """What `result.json` keeps of the evaluation, beside the run's own facts."""
-        raise TypeError(f"{type(self).__name__} must define record")
+        """What `result.json` keeps of the evaluation, beside the run's own facts: here, what `evaluate` gives."""
+        return {name: float(value) for name, value in self.evaluate().items()}
 
 
 @EVALUATOR_REGISTRY.register()
@@ -56,12 +56,14 @@ class Classification(EvaluatorBase):
         self._y_true: list[int] = []
         self._y_pred: list[int] = []
         self.logits: list[torch.Tensor] = []
+        self.labels: list[torch.Tensor] = []
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
         self._y_true.extend(gt.tolist())
         self._y_pred.extend(mo.argmax(1).tolist())
         if self.cfg.TEST.SAVE_PREDICTIONS:
             self.logits.append(mo.float().cpu())
+            self.labels.append(gt.cpu())
 
     def record(self) -> dict[str, Any]:
         y_true, y_pred = np.array(self._y_true), np.array(self._y_pred)
@@ -115,4 +117,6 @@ class Classification(EvaluatorBase):
         return mean
 
     def _name(self, label: int) -> str:
-        return self._lab2cname.get(int(label), str(label))
+        """The class's name, with its label where several classes have that name."""
+        name = self._lab2cname.get(int(label), str(label))
+        return name if list(self._lab2cname.values()).count(name) < 2 else f"{name} ({label})"

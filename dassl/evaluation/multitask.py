@@ -29,6 +29,7 @@ class ClassificationMT(EvaluatorBase):
         self._y_pred: list[int] = []
         self._tasks: list[int] = []
         self.logits: list[torch.Tensor] = []
+        self.labels: list[torch.Tensor] = []
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
         self._y_true.extend(gt.argmax(1).tolist())
@@ -36,6 +37,7 @@ class ClassificationMT(EvaluatorBase):
         self._tasks.extend(self._starts.index(start) for start in (gt >= 0).int().argmax(1).tolist())
         if self.cfg.TEST.SAVE_PREDICTIONS:
             self.logits.append(mo.float().cpu())
+            self.labels.append(gt.cpu())
 
     def record(self) -> dict[str, Any]:
         y_true, tasks = np.array(self._y_true), np.array(self._tasks)

@@ -16,7 +16,7 @@ class Logger:
         if fpath is not None:
             Path(fpath).parent.mkdir(parents=True, exist_ok=True)
             # Appended to: a resumed run's results must be in the file that log parsers read.
-            self.file = open(fpath, "a")
+            self.file = open(fpath, "a", buffering=1)  # by line: a kill loses none
 
     def write(self, text: str) -> int:
         self.console.write(text)

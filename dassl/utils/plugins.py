@@ -26,6 +26,16 @@ def load_plugins(package: str) -> list[Any]:
     return modules
 
 
+def extend_config(cfg: Any, plugins: list[Any]) -> None:
+    """Let every plugin that has an `extend_cfg(cfg)` add its config node; one that fails is told when asked for."""
+    for plugin in plugins:
+        if hasattr(plugin, "extend_cfg"):
+            try:
+                plugin.extend_cfg(cfg)
+            except Exception as error:  # as with imports: a stranger's file must not stop the others
+                _failures[Path(plugin.__file__)] = error
+
+
 def find(registry: Registry, kind: str, name: str) -> Any:
     """The class registered as `name`.
 
@@ -34,7 +44,7 @@ def find(registry: Registry, kind: str, name: str) -> Any:
     """
     for path, error in _failures.items():
         if name in _classes_of(path):
-            raise InputError(f"{kind} {name!r} is in {path}, which can't be imported: {type(error).__name__}: {error}")
+            raise InputError(f"{kind} {name!r} is in {path}, which can't be used: {type(error).__name__}: {error}")
     if name not in registry.registered_names():
         raise unknown(kind, name, registry.registered_names())
     return registry.get(name)

@@ -53,7 +53,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(fpath: str | Path | None) -> dict[str, Any]:
-    """A checkpoint, on the CPU where there is no GPU. Runs no code from the file.
+    """A checkpoint, on the CPU. Runs no code from the file.
 
     Files that hold more than tensors and plain values (the official ones pickle a live scheduler) are read with
     inert stand-ins for every other class.
@@ -67,7 +67,7 @@ def load_checkpoint(fpath: str | Path | None) -> dict[str, Any]:
         raise ValueError("File path is None")
     if not os.path.exists(fpath):
         raise FileNotFoundError(f'File is not found at "{fpath}"')
-    options: dict[str, Any] = {"map_location": None if torch.cuda.is_available() else "cpu"}
+    options: dict[str, Any] = {"map_location": "cpu"}  # load_state_dict copies to wherever the model is
     try:
         try:
             return torch.load(fpath, weights_only=True, **options)
@@ -94,7 +94,7 @@ def resume_from_checkpoint(
     checkpoint = load_checkpoint(path)
     try:
         model.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
+    except (RuntimeError, KeyError, TypeError) as error:
         raise InputError(f"{path} is of another model: {' '.join(str(error).split())}") from error
     if optimizer is not None and checkpoint.get("optimizer"):
         optimizer.load_state_dict(checkpoint["optimizer"])

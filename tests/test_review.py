@@ -1,0 +1,170 @@
+"""What strangers' trainers and odd runs rely on."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import protocols
+import pytest
+import torch
+from conftest import ROOT, result_of
+
+from dassl.config import get_cfg_default, merge_file
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+from dassl.evaluation import EVALUATOR_REGISTRY, Classification, EvaluatorBase
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import load_checkpoint
+
+
+class Stranger(TrainerX):
+    """A trainer that overrides what trainers of the family override."""
+
+    def build_model(self):
+        self.model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(self.num_classes))
+        self.model(torch.zeros(1, 3, *self.cfg.INPUT.SIZE))
+        self.optim = build_optimizer(self.model, self.cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
+        self.register_model("stranger", self.model, self.optim, self.sched)
+
+    def forward_backward(self, batch):
+        image, label, _ = self.parse_batch_train(batch)
+        loss = torch.nn.functional.cross_entropy(self.model(image), label)
+        self.model_backward_and_update(loss)
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return {"loss": loss.item()}
+
+    def load_model(self, directory, epoch=None):
+        name = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
+        self.model.load_state_dict(load_checkpoint(Path(directory) / "stranger" / name)["state_dict"])
+
+    @torch.no_grad()
+    def test(self, split=None):
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        for batch in self.test_loader:
+            image, label = self.parse_batch_test(batch)
+            self.evaluator.process(self.model_inference(image), label)
+        return next(iter(self.evaluator.evaluate().values()))
+
+
+class Own(EvaluatorBase):
+    """An evaluator that knows nothing of records."""
+
+    def __init__(self, cfg, lab2cname=None, **kwargs):
+        super().__init__(cfg)
+        self.inner = Classification(cfg)
+
+    def reset(self):
+        self.inner.reset()
+
+    def process(self, mo, gt):
+        self.inner.process(mo, gt)
+
+    def evaluate(self):
+        return {"my_score": self.inner.record()["accuracy"]}
+
+
+@pytest.fixture
+def stranger(monkeypatch):
+    monkeypatch.setitem(TRAINER_REGISTRY._objects, "Stranger", Stranger)
+    monkeypatch.setitem(EVALUATOR_REGISTRY._objects, "Own", Own)
+
+
+def test_a_strangers_trainer_leaves_a_result(stranger, run, tmp_path):
+    code, _, err = run(trainer="Stranger")
+    assert code == 0, err
+    assert result_of(tmp_path / "out")["epoch"] == 1
+
+
+def test_a_strangers_evaluator_leaves_a_result(run, tmp_path, stranger):
+    code, _, err = run("TEST.EVALUATOR", "Own")
+    assert code == 0, err
+    assert "my_score" in result_of(tmp_path / "out")
+
+
+def test_an_unfinished_training_is_not_tested(run, tmp_path, own_data):
+    run("OPTIM.MAX_EPOCH", 2, output=tmp_path / "trained")
+    done = tmp_path / "trained/result.json"
+    done.unlink()
+    last = tmp_path / "trained/MultiModalPromptLearner/model.pth.tar-2"
+    last.rename(last.with_name("model.pth.tar-1"))
+
+    cfg = get_cfg_default()
+    merge_file(cfg, ROOT / "configs/datasets/folder.yaml")
+    cfg.TEST.MODEL_DIR, cfg.OPTIM.MAX_EPOCH = str(tmp_path / "trained"), 2
+    with pytest.raises(ValueError, match="not finished"):
+        protocols.check_trained(cfg)
+    assert protocols.last_epoch(str(tmp_path / "trained")) == ["--load-epoch", "1"]
+
+
+def test_a_resume_from_another_run_is_refused(run, tmp_path):
+    assert run()[0] == 0
+    code, _, err = run("--resume", tmp_path / "out", "OPTIM.LR", 0.5, output=tmp_path / "other")
+    assert code == 2
+    assert "OPTIM.LR" in err
+
+
+def test_a_result_without_its_config_is_no_evidence(run, tmp_path):
+    assert run()[0] == 0
+    (tmp_path / "out/config.yaml").write_text("")
+    assert "of another run" in run()[2]
+    (tmp_path / "out/config.yaml").unlink()
+    assert "without its config.yaml" in run()[2]
+
+
+def test_predictions_go_with_their_images(run, tmp_path, own_data):
+    words = ("TEST.SAVE_PREDICTIONS", True, "DATALOADER.TEST.SAMPLER", "RandomSampler")
+    assert run(*words)[0] == 0
+    saved = np.load(tmp_path / "out/predictions.npz")
+    folders = sorted(path.name for path in own_data.iterdir())
+    assert [folders.index(path.split("/")[0]) for path in saved["impath"]] == saved["label"].tolist()
+    hits = (saved["logits"].argmax(1) == saved["label"]).sum()
+    assert hits == result_of(tmp_path / "out")["n_correct"]
+
+
+def test_classes_of_the_same_name_are_told_apart():
+    evaluator = Classification(get_cfg_default(), {0: "missile", 1: "missile", 2: "crane"})
+    evaluator.process(torch.eye(3), torch.tensor([0, 1, 0]))
+    assert evaluator.record()["per_class"] == {"missile (0)": 50.0, "missile (1)": 100.0}
+
+
+def test_parts_that_were_cut_off_apart_go_on_together(run, tmp_path):
+    """A kill between the saves of two parts: both go on from the last epoch that both have."""
+    words = ("OPTIM.MAX_EPOCH", 3, "TRAIN.CHECKPOINT_FREQ", 1)
+    assert run(*words, trainer="SoftCPT", output=tmp_path / "whole")[0] == 0
+    cut = tmp_path / "cut"
+    shutil.copytree(tmp_path / "whole", cut)
+    (cut / "result.json").unlink()
+    for part, epoch in (("prompt_learner", 2), ("task_prompt_learner", 2), ("prompt_gen", 1)):
+        (cut / part / "checkpoint").write_text(f"model.pth.tar-{epoch}\n")
+    assert run(*words, trainer="SoftCPT", output=cut)[0] == 0
+    for part in ("task_prompt_learner", "prompt_gen"):
+        whole, again = (
+            torch.load(tmp_path / name / part / "model.pth.tar-3", weights_only=True)["state_dict"]
+            for name in ("whole", "cut")
+        )
+        assert all(torch.equal(again[name], p) for name, p in whole.items())
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"train": [1]}', "not json"])
+def test_broken_picks_are_told(run, tmp_path, content):
+    (tmp_path / "picks.json").write_text(content)
+    (tmp_path / "picks.pkl").write_bytes(content.encode())
+    for name in ("picks.json", "picks.pkl"):
+        code, _, err = run("DATASET.FEWSHOT_FILE", tmp_path / name)
+        assert code == 2
+        assert name in err
+
+
+def test_own_lists_with_odd_rows(run, tmp_path, own_data):
+    for rows in ([{"path": "a.png"}], [{"path": "a.png", "class": None}], ["x"]):
+        (tmp_path / "list.json").write_text(json.dumps(rows))
+        code, _, err = run("DATASET.PATH", tmp_path / "list.json")
+        assert code == 2
+        assert "entry 1" in err
+    rows = [{"path": f"blue/{n}.png", "class": c} for c in (1, 2) for n in range(3 * c - 3, 3 * c)]
+    (own_data / "numbers.json").write_text(json.dumps(rows))
+    assert run("DATASET.PATH", own_data / "numbers.json", "DATASET.NUM_SHOTS", 1)[0] == 0
+    (own_data / "numbers.json").unlink()
