@@ -85,6 +85,7 @@ PROTOCOLS = {
             ),
         ),
     ),
+    "few_shot": Protocol("DATASET SEED", (Run("output/{dataset}/{trainer}/{config}_{shots}shots/seed{seed}"),)),
     "coop_main": Protocol(
         "DATASET CFG CTP NCTX SHOTS CSC",
         (Run("output/{dataset}/" + _COOP + "/seed{seed}", options=_COOP_OPTIONS),),
