@@ -168,3 +168,25 @@ def test_own_lists_with_odd_rows(run, tmp_path, own_data):
     (own_data / "numbers.json").write_text(json.dumps(rows))
     assert run("DATASET.PATH", own_data / "numbers.json", "DATASET.NUM_SHOTS", 1)[0] == 0
     (own_data / "numbers.json").unlink()
+
+
+def test_the_scale_of_amp_goes_on_after_a_resume(run, tmp_path, monkeypatch):
+    """GradScaler works on a CPU too: with it the resumed run has the scale that the first one ended with."""
+    from trainers.base import PromptTrainer
+
+    build, scales = PromptTrainer.build_model, []
+
+    def with_scaler(self):
+        build(self)
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=1, enabled=True)
+
+    def before_train(self, original=PromptTrainer.before_train):
+        original(self)
+        scales.append(self.scaler.get_scale())
+
+    monkeypatch.setattr(PromptTrainer, "build_model", with_scaler)
+    monkeypatch.setattr(PromptTrainer, "before_train", before_train)
+    assert run("OPTIM.MAX_EPOCH", 1)[0] == 0
+    (tmp_path / "out/result.json").unlink()
+    assert run("OPTIM.MAX_EPOCH", 1)[0] == 0
+    assert scales == [4.0, 16.0]  # doubled by each of the two batches

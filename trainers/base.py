@@ -163,6 +163,17 @@ class PromptTrainer(TrainerX):
             self.max_epoch = 0
         super().train()
 
+    def extra_state(self) -> dict[str, Any]:
+        """With amp the scale of the loss, without which a resumed run would skip other steps."""
+        return {"scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else {}
+
+    def before_train(self) -> None:
+        super().before_train()
+        if self.start_epoch and self.scaler.is_enabled():
+            directory = self.cfg.RESUME or self.output_dir
+            path = self.find_checkpoint(directory, self.get_model_names()[0], self.start_epoch)
+            self.scaler.load_state_dict(load_checkpoint(path)["scaler"])
+
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, enabled=self.precision == "amp")
 

@@ -74,8 +74,12 @@ class TrainerBase:
                 "optimizer": optim.state_dict() if optim is not None else None,
                 "scheduler": sched.state_dict() if sched is not None else None,
                 "val_result": val_result,
-            }
+            } | self.extra_state()
             save_checkpoint(state, Path(directory) / name, is_best=is_best, model_name=model_name)
+
+    def extra_state(self) -> dict[str, Any]:
+        """Hook: what else a trainer needs to go on from a checkpoint."""
+        return {}
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Go on from the last checkpoints in `directory` where every model has one; returns the next epoch."""
