@@ -21,6 +21,7 @@ import small_clip  # noqa: E402
 import train  # noqa: E402
 from clip.model import CLIP, from_state_dict  # noqa: E402
 from clip.sizes import Sizes  # noqa: E402
+from dassl.config import get_cfg_default, merge_words  # noqa: E402
 from trainers.nodes import add_nodes  # noqa: E402
 
 #: A CLIP that is quick to run and has other widths than ViT-B's.
@@ -117,6 +118,13 @@ def depth_words(trainer: str, depth: int) -> list[str]:
 def node_of(trainer: str) -> str:
     """A trainer's config node."""
     return "MTCOOPH" if trainer == "MTCoOpHard" else trainer.upper()
+
+
+def config(*words):
+    """The default config with KEY, VALUE words."""
+    cfg = get_cfg_default()
+    merge_words(cfg, list(words))
+    return cfg
 
 
 def result_of(folder: Path) -> dict:
