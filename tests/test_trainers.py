@@ -318,3 +318,61 @@ def test_prompts_of_a_vit_b16_are_small_on_disk(tmp_path):
     model = TRAINERS["MaPLe"].make_model(cfg, clip_model, SimpleNamespace(classnames=NAMES))
     torch.save({"state_dict": model.state_dict(), "epoch": 5}, tmp_path / "prompts.pt")
     assert (tmp_path / "prompts.pt").stat().st_size < 15_000_000
+
+
+def official_form(folder: str, part: str, state: dict, tiny_weights: dict) -> dict:
+    """What the original saves: half precision, class tokens of other classes, and where it saves it the whole model."""
+    saved = OrderedDict((name, p.half() if p.is_floating_point() else p) for name, p in state.items())
+    if part:
+        prefix = "0." if folder == "prompt_learner" and not state else ""
+        saved[f"{prefix}token_prefix"] = torch.randn(9, 1, 128)
+        saved[f"{prefix}token_suffix"] = torch.randn(9, 74, 128)
+        return saved
+    saved |= {"prompt_learner.token_prefix": torch.randn(9, 1, 128)}
+    towers = {"visual.": "image_encoder.", "": "text_encoder."}
+    for name, weight in tiny_weights.items():
+        start = "visual." if name.startswith("visual.") else ""
+        if not name.startswith(("token_embedding", "logit_scale")):
+            saved[towers[start] + name.removeprefix(start)] = weight.half()
+    return saved
+
+
+@each_trainer
+def test_official_checkpoints_load_and_ours_have_their_keys(trainer, tiny_clip, tiny_weights, tmp_path):
+    model = make(trainer, tiny_clip)
+    parts = dict(model.named_modules())
+    for folder, part in TRAINERS[trainer].checkpoints.items():
+        if trainer == "LinearProbe" or part not in parts:
+            continue
+        ours = {name: torch.randn_like(p) for name, p in parts[part].state_dict().items()}
+        theirs = official_form(folder, part, ours, tiny_weights)
+        assert set(ours) <= set(theirs)
+        found = prompts_of({"state_dict": theirs}, parts[part], tiny_clip, tmp_path)
+        parts[part].load_state_dict(found)
+        for name, p in parts[part].state_dict().items():
+            assert relative(p, ours[name]) < 1e-3
+
+
+def test_cocoop_at_batch_4_is_four_times_batch_1(tiny_clip):
+    model, images = make("CoCoOp", tiny_clip), torch.randn(4, 3, 32, 32)
+    one_by_one = torch.cat([model(image[None]) for image in images])
+    assert relative(model(images), one_by_one) < 1e-5
+    with torch.no_grad():
+        assert relative(model(images.repeat(600, 1, 1, 1))[-4:], one_by_one) < 1e-5  # in parts, for the memory
+
+
+def test_softcpt_runs_with_one_task_and_coops_settings(run, own_data, tmp_path):
+    tasks = f"[['Folder', 'colour recognition', '{own_data}']]"
+    words = [
+        "DATASET.NAME",
+        "MultiTask",
+        "DATASET.TASKS",
+        tasks,
+        "DATASET.PATH",
+        "",
+        "TEST.EVALUATOR",
+        "ClassificationMT",
+    ]
+    code, _, err = run(*words, "--config-file", "configs/trainers/CoOp/vit_b16_ep50.yaml", trainer="SoftCPT")
+    assert code == 0, err
+    assert list(result_of(tmp_path / "out")["per_task"]) == ["colour recognition"]
