@@ -47,23 +47,12 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_intermixed_args(argv)
 
 
-def default_config() -> "CfgNode":
-    """The defaults, with the nodes of all trainers and plugins."""
-    from dassl.config import get_cfg_default
-    from dassl.utils.plugins import extend_config, load_plugins
-    from trainers.nodes import add_nodes
-
-    cfg = get_cfg_default()
-    add_nodes(cfg)
-    extend_config(cfg, [*load_plugins("trainers"), *load_plugins("datasets")])
-    return cfg
-
-
 def build_config(args: argparse.Namespace) -> "CfgNode":
     """The resolved, frozen config. Raises InputError for an unknown trainer, file or key, or a wrong value."""
     from dassl.config import merge_file, merge_words
     from dassl.engine import TRAINER_REGISTRY, get_trainer
     from dassl.utils import InputError
+    from trainers.nodes import default_config, default_config_file
 
     cfg = default_config()
     if not args.trainer or "TRAINER.NAME" in args.opts[::2]:
@@ -96,14 +85,6 @@ def build_config(args: argparse.Namespace) -> "CfgNode":
     merge_words(cfg, [*given, *args.opts])
     cfg.freeze()
     return cfg
-
-
-def default_config_file(trainer: type, cross_dataset: bool = False) -> str:
-    """The config file that a trainer class names for itself, empty where it names none."""
-    name = getattr(trainer, "default_config", "")
-    if cross_dataset:
-        name = getattr(trainer, "cross_dataset_config", "") or name
-    return str(ROOT / "configs" / "trainers" / trainer.__name__ / f"{name}.yaml") if name else ""
 
 
 def run(cfg: "CfgNode", no_train: bool = False) -> None:

@@ -27,8 +27,8 @@ from clip.sizes import Sizes
 from dassl.config import merge_file
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, count_num_param, load_plugins
-from train import default_config, default_config_file
 from trainers.base import PromptTrainer
+from trainers.nodes import default_config, default_config_file
 
 _TEXT: dict[str, Any] = {"context_length": 77, "vocab_size": 49408, "transformer_layers": 12}
 _BASE = _TEXT | {"transformer_width": 512, "transformer_heads": 8, "transformer_mlp": 2048}

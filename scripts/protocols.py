@@ -156,7 +156,9 @@ def config_file(kind: type, cross_dataset: bool, asked: str) -> str:
     """The trainer's config called `asked`, or the one that it names for itself."""
     if asked:
         return str(train.ROOT / "configs" / "trainers" / kind.__name__ / f"{asked}.yaml")
-    return train.default_config_file(kind, cross_dataset)
+    from trainers.nodes import default_config_file
+
+    return default_config_file(kind, cross_dataset)
 
 
 def arguments(run: Run, trainer: str, config: str, given: dict[str, str], words: list[str]) -> list[str]:

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from conftest import TINY, depth_words, node_of, relative, result_of
 from small_clip import state_dict
 
-import train
 from clip.model import convert_weights, from_state_dict
 from dassl.config import merge_file, merge_words
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, count_num_param, load_plugins
 from trainers.base import PromptedCLIP, PromptTrainer
 from trainers.checkpoint import prompts_of
+from trainers.nodes import default_config, default_config_file
 
 load_plugins("trainers")
 TRAINERS = {
@@ -28,7 +28,7 @@ NAMES = ["red_thing", "green thing", "a rather long name of a thing", "x"]
 
 def config(trainer, *words):
     """Defaults with the prompts no deeper than a tiny tower."""
-    cfg = train.default_config()
+    cfg = default_config()
     node = cfg.TRAINER[node_of(trainer)]
     for key in node:
         if "DEPTH" in key:
@@ -198,7 +198,7 @@ def test_a_name_that_is_too_long_is_told(trainer, tiny_clip):
 def test_its_default_configs_resolve(trainer):
     kind = TRAINERS[trainer]
     for cross in (False, True):
-        path = train.default_config_file(kind, cross)
+        path = default_config_file(kind, cross)
         cfg = config(trainer)
         merge_file(cfg, path)
         assert cfg.MODEL.BACKBONE.NAME

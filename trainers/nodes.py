@@ -1,10 +1,33 @@
-"""Config nodes of the published methods.
+"""Config nodes and config files of the published methods.
 
-They stand here and not in the methods' files, so that they are there when somebody's own file of the same name takes
-the place of ours. A plugin declares its own node in its own file, in a function `extend_cfg(cfg)`.
+The nodes stand here and not in the methods' files, so that they are there when somebody's own file of the same name
+takes the place of ours. A plugin declares its own node in its own file, in a function `extend_cfg(cfg)`.
 """
 
+from pathlib import Path
+
 from yacs.config import CfgNode as CN
+
+from dassl.config import get_cfg_default
+from dassl.utils.plugins import extend_config, load_plugins
+
+_FILES = Path(__file__).resolve().parents[1] / "configs" / "trainers"
+
+
+def default_config() -> CN:
+    """The defaults, with the nodes of all trainers and plugins."""
+    cfg = get_cfg_default()
+    add_nodes(cfg)
+    extend_config(cfg, [*load_plugins("trainers"), *load_plugins("datasets")])
+    return cfg
+
+
+def default_config_file(trainer: type, cross_dataset: bool = False) -> str:
+    """The config file that a trainer class names for itself, empty where it names none."""
+    name = getattr(trainer, "default_config", "")
+    if cross_dataset:
+        name = getattr(trainer, "cross_dataset_config", "") or name
+    return str(_FILES / trainer.__name__ / f"{name}.yaml") if name else ""
 
 
 def add_nodes(cfg: CN) -> None:
