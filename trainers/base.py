@@ -63,11 +63,15 @@ class PromptedCLIP(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Images (batch, 3, resolution, resolution) -> logits (batch, classes), float32."""
-        return self.scaled(normalized(self.encode_image(image)) @ self.text_features().t())
+        return self.similarity(normalized(self.encode_image(image)), self.text_features())
 
-    def scaled(self, similarity: torch.Tensor) -> torch.Tensor:
-        """Cosine similarities -> logits, float32."""
-        return self.clip.logit_scale.float().exp() * similarity.float()
+    def similarity(self, image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
+        """Scaled cosines (batch, classes), float32, of normalised features (batch, embed_dim) and (classes, embed_dim),
+        or (batch, classes, embed_dim) where every image has its own."""
+        with torch.autocast(image_features.device.type, enabled=False):  # amp would multiply in half precision
+            pairs = "be,ce->bc" if text_features.ndim == 2 else "be,bce->bc"
+            cosines = torch.einsum(pairs, image_features, text_features)
+            return self.clip.logit_scale.float().exp() * cosines
 
 
 def load_backbone(cfg: Any) -> CLIP:

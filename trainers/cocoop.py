@@ -61,7 +61,7 @@ class CoCoOpCLIP(PromptedCLIP):
         prefix = self.classes.behind(self.prompt_learner(image_features))  # (batch, P, width)
         own = self.classes.own.repeat(batch, 1)
         text = self.clip.encode_prompts(prefix, own, self._layout(batch)).unflatten(0, (batch, names))
-        return self.scaled(torch.einsum("be,bce->bc", image_features, normalized(text)))
+        return self.similarity(image_features, normalized(text))
 
     def _layout(self, batch: int) -> Layout:
         """All classes behind the first image's prefix, then behind the second's ..."""

@@ -149,7 +149,7 @@ class SoftCPTCLIP(PromptedCLIP):
         drawn = others[torch.randperm(len(others), device=others.device)[: round(self.rate * len(others))]]
         chosen = torch.cat([positive.nonzero()[:, 0], drawn]).sort().values
         text = normalized(self.prompts.subset(chosen).encode(self.contexts(chosen)))
-        return everywhere.index_copy(1, chosen, self.scaled(normalized(self.encode_image(image)) @ text.t()))
+        return everywhere.index_copy(1, chosen, self.similarity(normalized(self.encode_image(image)), text))
 
 
 def tasks_of(dataset: Any) -> tuple[list[str], list[list[str]]]:
