@@ -49,14 +49,15 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def build_config(args: argparse.Namespace) -> "CfgNode":
     """The resolved, frozen config. Raises InputError for an unknown trainer, file or key, or a wrong value."""
-    from dassl.config import merge_file, merge_words
+    from dassl.config import check_values, merge_file, merge_words
     from dassl.engine import TRAINER_REGISTRY, get_trainer
     from dassl.utils import InputError
     from trainers.nodes import default_config, default_config_file
 
     cfg = default_config()
     if not args.trainer or "TRAINER.NAME" in args.opts[::2]:
-        raise InputError(f"say which --trainer: {', '.join(sorted(TRAINER_REGISTRY.registered_names()))}")
+        names = ", ".join(sorted(TRAINER_REGISTRY.registered_names()))
+        raise InputError(f"say which trainer by --trainer (not by TRAINER.NAME): {names}")
     trainer_file = args.config_file or default_config_file(get_trainer(args.trainer))
     if args.dataset_config_file:
         merge_file(cfg, args.dataset_config_file)
@@ -83,6 +84,7 @@ def build_config(args: argparse.Namespace) -> "CfgNode":
     }
     given = [word for key, value in flags.items() if value not in (None, "") for word in (key, value)]
     merge_words(cfg, [*given, *args.opts])
+    check_values(cfg)
     cfg.freeze()
     return cfg
 
@@ -106,6 +108,8 @@ def run(cfg: "CfgNode", no_train: bool = False) -> None:
         raise InputError("--eval-only needs --model-dir, the folder of the prompts to test")
     if no_train:
         return
+    if trainer.get_model_names() and not cfg.TEST.EVAL_ONLY and getattr(trainer.dm.dataset, "test_only", False):
+        raise InputError(f"{cfg.DATASET.NAME} is a test set: train on another, and test here with --eval-only")
     write_config(cfg)
     if not cfg.TEST.EVAL_ONLY:
         write_picks(trainer)

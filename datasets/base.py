@@ -50,6 +50,7 @@ class FewShotDataset(DatasetBase):
     before val, at most 4 a class for val, drawn before base or new classes are chosen.
     """
 
+    takes_path = False  # whether DATASET.PATH says where it is
     image_dir = ""  # images, below dataset_dir
     split_file = ""  # published split, below dataset_dir; empty: there is none
     needs: Sequence[str] = ()  # files and folders that must be there (below dataset_dir) beside image_dir
@@ -60,6 +61,10 @@ class FewShotDataset(DatasetBase):
 
     def __init__(self, cfg: Any):
         kind = type(self)
+        if cfg.DATASET.PATH and not kind.takes_path:
+            raise InputError(
+                f"DATASET.PATH is for one's own data, configs/datasets/folder.yaml, not for {kind.__name__}"
+            )
         self.root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
         self.dataset_dir = self.locate(cfg)
         self.image_dir = os.path.join(self.dataset_dir, kind.image_dir)
@@ -68,7 +73,11 @@ class FewShotDataset(DatasetBase):
         if kind.split_file and os.path.isfile(self.split_path):
             splits: tuple[list, list | None, list] = self.read_split(self.split_path, self.split_prefix())
         else:
-            splits = self.read_annotations(random.Random(max(cfg.SEED, 0)))
+            try:
+                splits = self.read_annotations(random.Random(max(cfg.SEED, 0)))
+            except FileNotFoundError as error:
+                how = f"or {kind.split_file}, which bash scripts/download.sh {kind.__name__} fetches"
+                raise InputError(f"{kind.__name__}: no {error.filename}, {how}") from error
             if kind.split_file:
                 print(
                     f"{self.split_path} is not there: drew a split by seed {max(cfg.SEED, 0)}. Published numbers "
@@ -105,7 +114,7 @@ class FewShotDataset(DatasetBase):
         """The items that the config asks for: few shots, base or new classes."""
         shots, picks = cfg.DATASET.NUM_SHOTS, cfg.DATASET.FEWSHOT_FILE
         rng: Rng = random.Random(cfg.SEED) if cfg.SEED >= 0 else random
-        _check_classes(train)
+        _check_classes(train, val or [], test)
         if shots >= 1 and not picks:
             train = self.generate_fewshot_dataset(train, num_shots=shots, rng=rng)
             if val and self.fewshot_val:
@@ -115,7 +124,8 @@ class FewShotDataset(DatasetBase):
         if not test:
             raise InputError(f"{type(self).__name__} has no images to test on in {self.dataset_dir}")
         if picks:
-            train, val = _picked(picks, train, "train"), _picked(picks, val, "val") or val
+            part = cfg.DATASET.SUBSAMPLE_CLASSES != "all"
+            train, val = _picked(picks, train, "train", part), _picked(picks, val, "val", part) or val
         return {"train_x": train, "val": val or None, "test": test}
 
     # ---- shared by data sets, and called across classes by third-party ones ----
@@ -131,7 +141,7 @@ class FewShotDataset(DatasetBase):
         content = read_json(filepath)
         try:
             splits = [
-                [Listed(os.path.join(path_prefix, path), int(label), name) for path, label, name in content[split]]
+                [Listed(os.path.join(path_prefix, path), int(label), str(name)) for path, label, name in content[split]]
                 for split in ("train", "val", "test")
             ]
         except (KeyError, TypeError, ValueError) as error:
@@ -221,13 +231,13 @@ def halves(things: list, which: str) -> list:
 
 def list_images(folder: str) -> list[str]:
     """Paths of a folder's images, sorted. Raises InputError where it has none: a class without images."""
-    paths = [
-        os.path.join(folder, name)
-        for name in listdir_nohidden(folder, sort=True)
-        if name.lower().endswith(IMG_EXTENSIONS)
-    ]
+    names = listdir_nohidden(folder, sort=True)
+    paths = [os.path.join(folder, name) for name in names if name.lower().endswith(IMG_EXTENSIONS)]
     if not paths:
-        raise InputError(f"the class folder {folder} has no images")
+        raise InputError(f"the class folder {folder} has no images ({', '.join(IMG_EXTENSIONS)})")
+    if len(paths) < len(names):
+        other = sorted({os.path.splitext(name)[1] for name in names} - set(IMG_EXTENSIONS))
+        print(f"{folder}: left out {len(names) - len(paths)} files that are no images by name ({', '.join(other)})")
     return paths
 
 
@@ -262,15 +272,18 @@ def as_data(items: Iterable) -> list[Datum]:
     return data
 
 
-def _check_classes(train: list) -> None:
-    """Every label from 0 up must have a training image: classes and their names are read off these."""
-    labels = {item.label for item in train}
-    missing = set(range(max(labels, default=0) + 1)) - labels
+def _check_classes(train: list, val: list, test: list) -> None:
+    """Every label from 0 up must have a training image, since classes are read off these, and one name everywhere."""
+    names = {item.label: item.classname for item in train}
+    missing = (set(range(max(names, default=0) + 1)) | {item.label for item in [*val, *test]}) - set(names)
     if missing:
         raise InputError(f"the classes with labels {sorted(missing)} have no images for training")
+    for item in [*train, *val, *test]:
+        if item.classname != names[item.label]:
+            raise InputError(f"label {item.label} is called {names[item.label]!r} and {item.classname!r}")
 
 
-def _picked(path: str, items: list[Datum], split: str) -> list[Datum]:
+def _picked(path: str, items: list[Datum], split: str, subsampled: bool) -> list[Datum]:
     """Those of `items` that a few-shot file lists under `split`, in its order.
 
     The file is a run's fewshot.json, or a cache of the original code, whose absolute paths may be of another machine:
@@ -285,6 +298,8 @@ def _picked(path: str, items: list[Datum], split: str) -> list[Datum]:
         raise InputError(f"can't read picks from {path} (DATASET.FEWSHOT_FILE): {error!r}") from error
     known = {_tail(item.impath): item for item in items}
     picks = [known[_tail(name)] for name in listed if _tail(name) in known]
+    if len(picks) < len(listed) and not subsampled:
+        raise InputError(f"{path} (DATASET.FEWSHOT_FILE): {len(listed) - len(picks)} {split} images are not there")
     lost = {item.label for item in items} - {item.label for item in picks}
     if lost and (listed or split == "train"):
         raise InputError(f"{path} (DATASET.FEWSHOT_FILE) lists no {split} image that is here for labels {sorted(lost)}")

@@ -31,6 +31,8 @@ class Folder(FewShotDataset):
     the folders' names; underscores become spaces in prompts. DATASET.TEMPLATE is the zero-shot prompt.
     """
 
+    takes_path = True
+
     def locate(self, cfg: Any) -> str:
         if not cfg.DATASET.PATH:
             raise InputError("say where your data is: DATASET.PATH FOLDER (or a .csv or .json list)")
@@ -50,6 +52,8 @@ class Folder(FewShotDataset):
             content = read_json(self.path)
             if isinstance(content, dict):
                 return self.read_split(self.path, os.path.dirname(self.path))
+            if not isinstance(content, list):
+                raise InputError(f"{self.path} is neither a list of entries nor a split file")
             splits = _from_rows(content, self.path)
         else:
             raise InputError(f"{self.path} (DATASET.PATH) is neither a folder nor a .csv or .json list")
@@ -73,15 +77,23 @@ def _from_folder(path: str) -> dict[str, list[Listed]]:
     folders = sorted(child.name for child in Path(path).iterdir() if child.is_dir() and not child.name.startswith("."))
     if not folders:
         raise InputError(f"{path} (DATASET.PATH) has no class folders")
-    if "train" not in map(_split_name, folders):
+    splits_there = [name for name in folders if _split_name(name) and _has_folders(os.path.join(path, name))]
+    if "train" not in map(_split_name, splits_there):
         return {"": list_class_folders(path)}
-    splits = {_split_name(name): list_class_folders(os.path.join(path, name)) for name in folders if _split_name(name)}
+    if len(set(map(_split_name, splits_there))) < len(splits_there):
+        raise InputError(f"{path} has two folders for one split: {', '.join(splits_there)}")
+    splits = {_split_name(name): list_class_folders(os.path.join(path, name)) for name in splits_there}
     return _same_labels(splits, path)
+
+
+def _has_folders(path: str) -> bool:
+    return any(child.is_dir() for child in Path(path).iterdir())
 
 
 def _from_rows(rows: list[dict[str, str]], path: str) -> dict[str, list[Listed]]:
     """Items by split out of rows with path, class and perhaps split."""
     splits: dict[str, list[Listed]] = {}
+    seen: set[str] = set()
     for number, row in enumerate(rows, 1):
         try:
             image, classname, split = str(row["path"]), str(row["class"]), str(row.get("split") or "")
@@ -91,9 +103,11 @@ def _from_rows(rows: list[dict[str, str]], path: str) -> dict[str, list[Listed]]
             raise InputError(f"{path}, entry {number}: needs path and class, has {row}") from None
         if split and not _split_name(split):
             raise InputError(f"{path}, entry {number}: split must be train, val or test, not {split!r}")
-        splits.setdefault(_split_name(split), []).append(
-            Listed(os.path.join(os.path.dirname(path), image), 0, classname)
-        )
+        if image in seen:
+            raise InputError(f"{path}, entry {number}: {image} is there twice")
+        seen.add(image)
+        item = Listed(os.path.join(os.path.dirname(path), image), 0, classname)
+        splits.setdefault(_split_name(split), []).append(item)
     if not rows or ("" in splits and len(splits) > 1):
         raise InputError(f"{path}: {'no entries' if not rows else 'some entries have a split and some have none'}")
     return _same_labels(splits, path)
@@ -110,5 +124,9 @@ def _same_labels(splits: dict[str, list[Listed]], path: str) -> dict[str, list[L
 
 
 def _read_csv(path: str) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file))
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is no CSV in UTF-8: {error}") from error
+    return [{str(key).strip().lower(): value for key, value in row.items()} for row in rows]

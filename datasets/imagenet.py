@@ -55,8 +55,11 @@ class ImageNet(ImageNetFolders):
     fewshot_val = False
 
     def read_annotations(self, rng: random.Random):
-        test = self.list_folders(os.path.join(self.image_dir, "val"))
-        return self.list_folders(os.path.join(self.image_dir, "train")), test, test
+        train, test = (self.list_folders(os.path.join(self.image_dir, split)) for split in ("train", "val"))
+        only_one = {item.classname for item in train} ^ {item.classname for item in test}
+        if only_one:
+            raise InputError(f"{self.image_dir}: train/ and val/ must have the same classes; not so {min(only_one)!r}")
+        return train, test, test
 
 
 class ImageNetVariant(ImageNetFolders):
@@ -65,7 +68,11 @@ class ImageNetVariant(ImageNetFolders):
     All classes and all images are used whatever NUM_SHOTS and SUBSAMPLE_CLASSES say.
     """
 
+    test_only = True
+
     def select(self, cfg, train, val, test):
+        if cfg.DATASET.SUBSAMPLE_CLASSES != "all":
+            print(f"{type(self).__name__} is a test set: all its classes are used, not the base or new ones")
         return {"train_x": as_data(train), "val": None, "test": as_data(test)}
 
     def read_annotations(self, rng: random.Random):

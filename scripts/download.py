@@ -80,6 +80,8 @@ def get(download: Download, folder: Path) -> None:
     """Fetch one file of a data set into `folder`, unless it is there."""
     if download.target:
         path = folder / download.target
+        if download.entries and path.is_file():
+            return  # a split file that is there is the user's
         fetch(download.url, path, download.md5)
         if download.entries:
             check_split(path, download.entries)

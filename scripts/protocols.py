@@ -17,7 +17,7 @@ import train
 
 _BASE2NEW = "{dataset}/shots_{shots}/{trainer}/{config}/seed{seed}"
 _CROSS = "{trainer}/{config}_{shots}shots"
-_COOP = "CoOp/{config}_{shots}shots/nctx{nctx}_csc{csc}_ctp{ctp}"
+_COOP = "{trainer}/{config}_{shots}shots/nctx{nctx}_csc{csc}_ctp{ctp}"
 
 
 @dataclass(frozen=True)
@@ -161,14 +161,18 @@ def config_file(kind: type, cross_dataset: bool, asked: str) -> str:
     return default_config_file(kind, cross_dataset)
 
 
-def arguments(run: Run, trainer: str, config: str, given: dict[str, str], words: list[str]) -> list[str]:
+def arguments(
+    run: Run, trainer: str, config: str, given: dict[str, str], words: list[str], several: bool = False
+) -> list[str]:
     """The words for train.py: the protocol's, then the user's, which win.
 
     Args:
         trainer, config: what the script is for; of a --trainer among `words` the own default config is taken.
         given: the protocol's words by name: dataset, seed ...
+        several: whether the protocol has more runs than this one.
     """
     from dassl.engine import get_trainer
+    from dassl.engine.record import own_name
     from dassl.utils import InputError, load_plugins
 
     load_plugins("trainers")
@@ -183,12 +187,15 @@ def arguments(run: Run, trainer: str, config: str, given: dict[str, str], words:
     effective = dict(zip(args.opts[::2], args.opts[1::2], strict=False))
     facts = given | {name: effective[key] for name, key in _IN_FOLDERS.items() if key in effective}
     facts |= {
-        "dataset": Path(effective.get("DATASET.PATH") or args.dataset_config_file).stem,
+        "dataset": own_name(effective["DATASET.PATH"])
+        if effective.get("DATASET.PATH")
+        else Path(args.dataset_config_file).stem,
         "trainer": args.trainer,
         "config": Path(file).stem or "default",
         "seed": effective.get("SEED", str(args.seed)),
     }
-    result = [*defaults, "--config-file", file, "--output-dir", run.output.format(**facts)]
+    output = run.output.format(**facts)
+    result = [*defaults, "--config-file", file, "--output-dir", output]
     if run.tests:
         result.append("--eval-only")
         if getattr(kind, "checkpoints", True):  # nothing to load for a trainer that learns nothing
@@ -198,6 +205,8 @@ def arguments(run: Run, trainer: str, config: str, given: dict[str, str], words:
                 result += last_epoch(model_dir)
     if run.classes != "all" and "DATASET.SUBSAMPLE_CLASSES" in args.opts[::2]:
         raise InputError(f"DATASET.SUBSAMPLE_CLASSES is {run.classes} in this protocol: leave it out")
+    if args.output_dir and several:  # of a protocol with several runs each has a folder of its own
+        words = [*words, "--output-dir", str(Path(args.output_dir) / output.split("/")[2])]
     return [*result, *options, "DATASET.SUBSAMPLE_CLASSES", run.classes, *words]
 
 
@@ -217,12 +226,16 @@ def check_trained(cfg: Any) -> None:
         return
     folder = Path(cfg.TEST.MODEL_DIR)
     if not folder.is_dir():
-        raise InputError(f"nothing to test: no {folder}. Train first, with the same words")
+        raise InputError(f"nothing to test: no {folder}. Train first, with the same words, or name another folder")
     config = folder / "config.yaml"
     done = (folder / "result.json").is_file() or any(folder.glob(f"*/model.pth.tar-{cfg.OPTIM.MAX_EPOCH}"))
     if config.is_file() and not done:
         raise InputError(f"the training in {folder} is not finished: start it again, with the same words")
-    differing = differences(cfg, config, nodes=("MODEL", "OPTIM", "TRAINER")) if config.is_file() else []
+    nodes = ["MODEL", "OPTIM", "TRAINER"]
+    differing = differences(cfg, config, nodes) if config.is_file() else []
+    if config.is_file() and cfg.DATASET.SUBSAMPLE_CLASSES == "new":  # the same data, the same shots
+        theirs = differences(cfg, config, ["DATASET", "SEED"])
+        differing += [key for key in theirs if not key.startswith("DATASET.SUBSAMPLE_CLASSES")]
     if differing:
         raise InputError(f"{folder} was trained with another config: {', '.join(differing)}")
 
@@ -238,11 +251,15 @@ def main(argv: list[str]) -> int:
     given = {word.lower(): value for word, value in zip(needed, rest, strict=False)}
     words = rest[len(needed) :]
     seeds = (given["seed"],) if "seed" in given else protocol.seeds
+    if len(seeds) > 1 and {"--seed", "SEED"} & set(words):
+        own = train.parse_arguments(words)
+        seeds = (dict(zip(own.opts[::2], own.opts[1::2], strict=False)).get("SEED", str(own.seed)),)
 
     def job() -> None:
         for seed in seeds:
             for run in protocol.runs:
-                args = train.parse_arguments(arguments(run, trainer, config, given | {"seed": seed}, words))
+                several = len(protocol.runs) > 1
+                args = train.parse_arguments(arguments(run, trainer, config, given | {"seed": seed}, words, several))
                 cfg = train.build_config(args)
                 check_trained(cfg)
                 train.run(cfg, args.no_train)

@@ -22,7 +22,10 @@ def main(argv: list[str]) -> int:
         print("usage: python scripts/table.py FOLDER", file=sys.stderr)
         return 2
     table = rows(Path(argv[0]))
-    width = max([len(run) for run, *_ in table], default=3)
+    if not table:
+        print(f"error: no run below {argv[0]} has both train_base/ and test_new/ results", file=sys.stderr)
+        return 2
+    width = max(len(run) for run, *_ in table)
     print(f"{'run':<{width}}   base    new     HM")
     for run, base, new, mean in table:
         print(f"{run:<{width}}  {base:5.2f}  {new:5.2f}  {mean:5.2f}")

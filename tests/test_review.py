@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import ROOT, result_of
 
+import train
 from dassl.config import get_cfg_default, merge_file
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from dassl.evaluation import EVALUATOR_REGISTRY, Classification, EvaluatorBase
@@ -190,3 +191,70 @@ def test_the_scale_of_amp_goes_on_after_a_resume(run, tmp_path, monkeypatch):
     (tmp_path / "out/result.json").unlink()
     assert run("OPTIM.MAX_EPOCH", 1)[0] == 0
     assert scales == [4.0, 16.0]  # doubled by each of the two batches
+
+
+def test_the_words_of_a_template_may_hold_braces(run, tmp_path, own_data):
+    shutil.copytree(own_data, tmp_path / "braces")
+    (tmp_path / "braces/blue").rename(tmp_path / "braces/{blue} %s")
+    code, _, err = run("DATASET.PATH", tmp_path / "braces", trainer="ZeroshotCLIP")
+    assert code == 0, err
+    assert "{blue} %s" in result_of(tmp_path / "out")["per_class"]
+
+
+def test_prompts_that_are_the_same_are_told(run, tmp_path, own_data):
+    shutil.copytree(own_data, tmp_path / "twins")
+    shutil.copytree(own_data / "blue", tmp_path / "twins/Blue")
+    assert (
+        "'Blue' and 'blue' have the same prompt" in run("DATASET.PATH", tmp_path / "twins", trainer="ZeroshotCLIP")[1]
+    )
+
+
+def test_sixteen_bit_images_keep_their_range(tmp_path):
+    from PIL import Image
+
+    from dassl.utils import InputError, read_image
+
+    ramp = np.linspace(0, 65535, 100).reshape(10, 10)
+    Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / "ramp.png")
+    pixels = np.asarray(read_image(tmp_path / "ramp.png"))[..., 0]
+    assert (pixels.min(), pixels.max()) == (0, 255)
+    assert np.abs(pixels - ramp / 256).max() < 2
+    Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "ramp.tif")
+    with pytest.raises(InputError, match="mode F"):
+        read_image(tmp_path / "ramp.tif")
+
+
+def test_own_lists_that_contradict_themselves(run, tmp_path, own_data):
+    twice = [{"path": str(own_data / "blue/0.png"), "class": "blue", "split": s} for s in ("train", "test")]
+    (tmp_path / "list.json").write_text(json.dumps(twice))
+    assert "is there twice" in run("DATASET.PATH", tmp_path / "list.json")[2]
+    path = [str(own_data / f"blue/{n}.png") for n in range(3)]
+    split = {"train": [[path[0], 0, "a"], [path[1], 1, "b"]], "val": [], "test": [[path[2], 7, "c"]]}
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    assert "labels [7] have no images for training" in run("DATASET.PATH", tmp_path / "split.json")[2]
+    split["test"] = [[path[2], 1, "c"]]
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    assert "label 1 is called 'b' and 'c'" in run("DATASET.PATH", tmp_path / "split.json")[2]
+
+
+def test_new_classes_of_other_data_are_not_tested(run, tmp_path, own_data):
+    assert run("DATASET.SUBSAMPLE_CLASSES", "base", output=tmp_path / "trained")[0] == 0
+    import yaml
+
+    words = "--trainer MaPLe --seed 1 --dataset-config-file configs/datasets/folder.yaml DATASET.SUBSAMPLE_CLASSES new"
+    words += f" DATASET.PATH {tmp_path} --model-dir {tmp_path}/trained"
+    cfg = train.build_config(train.parse_arguments(words.split()))
+    assert yaml.safe_load((tmp_path / "trained/config.yaml").read_text())["DATASET"]["PATH"] == str(own_data)
+    with pytest.raises(ValueError, match=r"DATASET\.PATH"):
+        protocols.check_trained(cfg)
+
+
+def test_test_sets_are_not_trained_on(run, tmp_path):
+    import layouts
+
+    layouts.make_ImageNetA(tmp_path)
+    words = ("DATASET.NAME", "ImageNetA", "DATASET.PATH", "", "DATASET.SUBSAMPLE_CLASSES", "base")
+    assert "is a test set: train on another" in run(*words)[2]
+    code, _, err = run(*words, trainer="ZeroshotCLIP")
+    assert code == 0, err
+    assert result_of(tmp_path / "out")["subsample_classes"] == "all"

@@ -42,15 +42,21 @@ class ClassPrompts:
 
 def tokenize_classes(template: str, classnames: Sequence[str], context_length: int = 77) -> torch.Tensor:
     """Token ids (classes, context length) of the filled template; underscores in names are spaces."""
-    if "{}" not in template:
-        raise InputError(f"the template {template!r} has no {{}} for the class name")
+    if template.count("{}") != 1:
+        raise InputError(f"the template {template!r} must have one {{}} for the class name")
     rows = []
     for name in classnames:
         try:
-            rows.append(clip.tokenize(template.format(name.replace("_", " ")), context_length))
+            rows.append(clip.tokenize(template.replace("{}", name.replace("_", " ")), context_length))
         except RuntimeError as error:
             raise InputError(f"the class name {name!r} is too long: {error}") from error
-    return torch.cat(rows)
+    ids = torch.cat(rows)
+    first: dict[tuple, str] = {}
+    twins = [(first.setdefault(tuple(row), name), name) for row, name in zip(ids.tolist(), classnames, strict=True)]
+    for one, other in twins:
+        if one != other:
+            print(f"Warning: the classes {one!r} and {other!r} have the same prompt, so they can't be told apart")
+    return ids
 
 
 def start_context(model: CLIP, n_ctx: int, words: str = "", copies: int = 0) -> tuple[torch.Tensor, str]:

@@ -3,7 +3,7 @@
 from yacs.config import CfgNode
 
 from dassl.config.defaults import get_cfg_default
-from dassl.config.merge import differences, keys, merge_file, merge_words
+from dassl.config.merge import check_values, differences, keys, merge_file, merge_words
 
 
 def clean_cfg(cfg: CfgNode, trainer: str) -> None:
@@ -13,4 +13,4 @@ def clean_cfg(cfg: CfgNode, trainer: str) -> None:
             cfg.TRAINER.pop(key, None)
 
 
-__all__ = ["clean_cfg", "differences", "get_cfg_default", "keys", "merge_file", "merge_words"]
+__all__ = ["check_values", "clean_cfg", "differences", "get_cfg_default", "keys", "merge_file", "merge_words"]

@@ -83,12 +83,35 @@ def _decode(value: Any) -> Any:
         return value
 
 
+#: Least values of numbers that would otherwise fail somewhere deep.
+_LEAST = {
+    "OPTIM.LR": 0,
+    "OPTIM.MAX_EPOCH": 0,
+    "DATALOADER.NUM_WORKERS": 0,
+    "DATALOADER.K_TRANSFORMS": 1,
+    "DATALOADER.TRAIN_X.BATCH_SIZE": 1,
+    "DATALOADER.TEST.BATCH_SIZE": 1,
+    "TRAIN.PRINT_FREQ": 1,
+}
+
+
+def check_values(cfg: CN) -> None:
+    """Raise InputError for numbers out of range; names the key."""
+    values = dict(keys(cfg))
+    for key, least in _LEAST.items():
+        if values[key] < least:
+            raise InputError(f"{key} must be at least {least}, not {values[key]}")
+    if len(cfg.INPUT.SIZE) != 2:
+        raise InputError(f"INPUT.SIZE must be (height, width), not {tuple(cfg.INPUT.SIZE)}")
+
+
 #: Keys that can't change a result: two runs that differ in them alone are the same run.
 NEUTRAL = (
     "OUTPUT_DIR",
     "RESUME",
     "VERBOSE",
     "DATASET.ROOT",
+    "DATASET.CONFIG",
     "DATALOADER.NUM_WORKERS",
     "TRAIN.PRINT_FREQ",
     "TRAIN.CHECKPOINT_FREQ",
@@ -102,7 +125,10 @@ def differences(cfg: CN, path: str | Path, nodes: Sequence[str] = ()) -> list[st
     `nodes` keeps to these top-level nodes.
     """
     with open(path) as file:
-        theirs = dict(keys(CN(yaml.safe_load(file) or {})))
+        try:
+            theirs = dict(keys(CN(yaml.safe_load(file) or {})))
+        except (yaml.YAMLError, ValueError, AttributeError) as error:
+            raise InputError(f"{path} can't be read as a run's config: {error}") from error
     before = dict(keys(get_cfg_default()))  # what a key that is newer than the file was, in effect
     found = []
     for key, value in keys(CN(yaml.safe_load(cfg.dump()))):

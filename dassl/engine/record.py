@@ -73,11 +73,17 @@ def write_config(cfg: Any) -> None:
     os.replace(temporary, temporary.with_name(CONFIG))
 
 
+def own_name(path: str) -> str:
+    """What somebody's own data is called: the folder's name, or the list's without its ending."""
+    own = Path(path).expanduser().resolve()
+    return own.stem if own.suffix in (".csv", ".json") else own.name
+
+
 def dataset_label(cfg: Any) -> str:
     """What the data set is called in results: its class's name; the folder's or file's for somebody's own data; the
     config's for several tasks."""
     if cfg.DATASET.PATH:
-        return Path(cfg.DATASET.PATH).stem
+        return own_name(cfg.DATASET.PATH)
     return cfg.DATASET.CONFIG if cfg.DATASET.TASKS else cfg.DATASET.NAME
 
 
@@ -89,7 +95,9 @@ def write_result(trainer: Any) -> None:
     result = {
         "dataset": dataset_label(cfg),
         "split": trainer.tested_split or cfg.TEST.SPLIT,
-        "subsample_classes": cfg.DATASET.SUBSAMPLE_CLASSES,
+        "subsample_classes": "all"
+        if getattr(trainer.dm.dataset, "test_only", False)
+        else cfg.DATASET.SUBSAMPLE_CLASSES,
         "trainer": cfg.TRAINER.NAME,
         "backbone": cfg.MODEL.BACKBONE.PATH or cfg.MODEL.BACKBONE.NAME,
         "config": cfg.TRAINER.CONFIG,

@@ -70,6 +70,8 @@ class SimpleTrainer(TrainerBase):
 
     def __init__(self, cfg: Any):
         super().__init__()
+        if cfg.TEST.FINAL_MODEL not in ("last_step", "best_val"):
+            raise unknown("model to test (TEST.FINAL_MODEL)", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
         self.check_cfg(cfg)
         self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
         self.start_epoch = self.epoch = 0

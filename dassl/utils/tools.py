@@ -48,7 +48,7 @@ def read_json(fpath: str | Path) -> Any:
     """Content of a JSON file. Raises InputError where it can't be parsed."""
     try:
         return json.loads(Path(fpath).read_text())
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{fpath} is not valid JSON: {error}") from error
 
 
@@ -90,6 +90,10 @@ def read_image(path: str | Path) -> Image.Image:
     """An RGB image. Raises InputError where the file is missing, cut short or no image."""
     try:
         with Image.open(path) as image:
+            if image.mode.startswith("I;16"):  # PIL would cut 16 bits off at 255
+                return image.point(lambda value: value / 256).convert("L").convert("RGB")
+            if image.mode in ("I", "F"):
+                raise ValueError(f"its pixels are of mode {image.mode}, whose range is unknown; save it with 8 bits")
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"can't read the image {path}: {error}") from error

@@ -52,6 +52,7 @@ class DatasetBase:
 
     dataset_dir = ""  # folder below DATASET.ROOT
     domains: list[str] = []
+    test_only = False  # training images are the test images: not to be trained on
     template = "a photo of a {}."  # zero-shot prompt, {} for the class name
 
     def __init__(
