@@ -35,6 +35,6 @@ class SUN397(FewShotDataset):
             for line in file:
                 path = line.strip().lstrip("/")
                 scene = os.path.dirname(path)
-                classname = " ".join(reversed(scene.split("/")[1:])).replace("_", " ")
+                classname = " ".join(reversed(scene.split("/")[1:]))
                 items.append(Listed(os.path.join(self.image_dir, path), labels["/" + scene], classname))
         return items
