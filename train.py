@@ -92,8 +92,8 @@ def build_config(args: argparse.Namespace) -> "CfgNode":
 def run(cfg: "CfgNode", no_train: bool = False) -> None:
     """Build the trainer that `cfg` names; train and test it, or only test it. A finished run is kept as it is."""
     from dassl.engine import build_trainer
-    from dassl.engine.record import is_finished, write_config, write_picks, write_result
-    from dassl.utils import InputError, collect_env_info, set_random_seed, setup_logger
+    from dassl.engine.record import CONFIG, is_finished, write_picks, write_result
+    from dassl.utils import InputError, collect_env_info, set_random_seed, setup_logger, write_text
 
     if is_finished(cfg) and not no_train:
         print(f"Finished already, nothing to do: the result of this config is in {cfg.OUTPUT_DIR}")
@@ -110,7 +110,7 @@ def run(cfg: "CfgNode", no_train: bool = False) -> None:
         return
     if trainer.get_model_names() and not cfg.TEST.EVAL_ONLY and getattr(trainer.dm.dataset, "test_only", False):
         raise InputError(f"{cfg.DATASET.NAME} is a test set: train on another, and test here with --eval-only")
-    write_config(cfg)
+    write_text(cfg.dump(), Path(cfg.OUTPUT_DIR) / CONFIG)
     if not cfg.TEST.EVAL_ONLY:
         write_picks(trainer)
         trainer.train()

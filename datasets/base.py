@@ -71,7 +71,7 @@ class FewShotDataset(DatasetBase):
         self.check_present()
         self.split_path = os.path.join(self.dataset_dir, kind.split_file)
         if kind.split_file and os.path.isfile(self.split_path):
-            splits: tuple[list, list | None, list] = self.read_split(self.split_path, self.split_prefix())
+            splits: tuple[list, list | None, list] = self.read_split(self.split_path, self.image_dir)
         else:
             try:
                 splits = self.read_annotations(random.Random(max(cfg.SEED, 0)))
@@ -92,10 +92,6 @@ class FewShotDataset(DatasetBase):
     def read_annotations(self, rng: random.Random) -> tuple[list, list | None, list]:
         """Train, val and test from the raw files; what is drawn is drawn by `rng`."""
         raise TypeError(f"{type(self).__name__} must define read_annotations")
-
-    def split_prefix(self) -> str:
-        """Folder that the paths in the split file are relative to."""
-        return self.image_dir
 
     def check_present(self) -> None:
         """Raise InputError where the data isn't; says what is looked for, where, and how to get it."""
@@ -166,7 +162,7 @@ class FewShotDataset(DatasetBase):
     def split_trainval(trainval: list, p_val: float = 0.2, rng: Rng = random) -> tuple[list, list]:
         """A share `p_val` of every class for validation, the rest for training."""
         train, val = [], []
-        for items in _by_label(trainval).values():
+        for items in DatasetBase.split_dataset_by_label(trainval).values():
             order = list(items)
             rng.shuffle(order)
             cut = round(len(order) * p_val)
@@ -191,7 +187,7 @@ class FewShotDataset(DatasetBase):
     def split_by_shares(items: list, p_trn: float = 0.5, p_val: float = 0.2, rng: Rng = random):
         """Train, val and test (the rest) out of every class; of few images one is for training, the next for test."""
         train, val, test = [], [], []
-        for group in _by_label(items).values():
+        for group in DatasetBase.split_dataset_by_label(items).values():
             order = list(group)
             rng.shuffle(order)
             n_train = max(1, round(len(order) * p_trn))
@@ -251,13 +247,6 @@ def list_class_folders(
         for label, name in enumerate(name for name in names if name not in ignored)
         for path in list_images(os.path.join(folder, name))
     ]
-
-
-def _by_label(items: Iterable) -> dict[int, list]:
-    groups: dict[int, list] = {}
-    for item in items:
-        groups.setdefault(item.label, []).append(item)
-    return groups
 
 
 def as_data(items: Iterable) -> list[Datum]:

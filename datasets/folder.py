@@ -90,17 +90,17 @@ def _has_folders(path: str) -> bool:
     return any(child.is_dir() for child in Path(path).iterdir())
 
 
-def _from_rows(rows: list[dict[str, str]], path: str) -> dict[str, list[Listed]]:
+def _from_rows(rows: list[dict[str, Any]], path: str) -> dict[str, list[Listed]]:
     """Items by split out of rows with path, class and perhaps split."""
     splits: dict[str, list[Listed]] = {}
     seen: set[str] = set()
     for number, row in enumerate(rows, 1):
-        try:
-            image, classname, split = str(row["path"]), str(row["class"]), str(row.get("split") or "")
-        except (KeyError, TypeError, AttributeError):
-            image = classname = split = ""
-        if not image or not classname or "None" in (image, classname):
-            raise InputError(f"{path}, entry {number}: needs path and class, has {row}") from None
+        image, classname, split = (
+            row.get(key) if isinstance(row, dict) else None for key in ("path", "class", "split")
+        )
+        if image in (None, "") or classname in (None, ""):
+            raise InputError(f"{path}, entry {number}: needs path and class, has {row}")
+        image, classname, split = str(image), str(classname), str(split or "")
         if split and not _split_name(split):
             raise InputError(f"{path}, entry {number}: split must be train, val or test, not {split!r}")
         if image in seen:
@@ -123,7 +123,7 @@ def _same_labels(splits: dict[str, list[Listed]], path: str) -> dict[str, list[L
     return {split: [item._replace(label=labels[item.classname]) for item in items] for split, items in splits.items()}
 
 
-def _read_csv(path: str) -> list[dict[str, str]]:
+def _read_csv(path: str) -> list[dict[str, Any]]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))

@@ -159,20 +159,25 @@ def tasks_of(dataset: Any) -> tuple[list[str], list[list[str]]]:
     return [task_name(dataset) if hasattr(dataset, "dataset_dir") else "image recognition"], [list(dataset.classnames)]
 
 
+def own_task(logits: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (batch, all classes), -inf outside each sample's own task, and its class's column (batch,).
+
+    Labels are rows as `MultiTaskDatum` has them, or columns already where there is one task.
+    """
+    if label.ndim == 1:
+        return logits, label
+    return logits.masked_fill(label < 0, -torch.inf), label.argmax(1)
+
+
 class MultiTaskTrainer(PromptTrainer):
     """Labels are rows over all tasks' classes; a sample's loss is over the columns of its own task."""
 
     @staticmethod
     def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """Logits (batch, all classes); labels as `MultiTaskDatum` has them, or numbers where there is one task."""
-        if label.ndim == 2:
-            logits, label = logits.masked_fill(label < 0, -torch.inf), label.argmax(1)
-        return F.cross_entropy(logits, label)
+        return F.cross_entropy(*own_task(logits, label))
 
     def accuracy(self, logits: torch.Tensor, label: torch.Tensor) -> float:
-        if label.ndim == 2:
-            logits, label = logits.masked_fill(label < 0, -torch.inf), label.argmax(1)
-        return super().accuracy(logits, label)
+        return super().accuracy(*own_task(logits, label))
 
 
 @TRAINER_REGISTRY.register()

@@ -11,7 +11,7 @@ from torch import nn
 
 from dassl.data.data_manager import mix_seed
 from dassl.utils.errors import InputError
-from dassl.utils.tools import set_random_seed, tolist_if_not
+from dassl.utils.tools import set_random_seed, tolist_if_not, write_text
 from dassl.utils.torchtools import BEST, POINTER, load_checkpoint, resume_from_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class TrainerBase:
         if len(set(last.values())) > 1:  # killed between two parts: go on from the last epoch that all have
             common = min(last.values(), key=lambda name: int(name.rpartition("-")[2]))
             for folder in folders:
-                (folder / POINTER).write_text(common + "\n")
+                write_text(common + "\n", folder / POINTER)
         start_epoch = 0
         for folder, name in zip(folders, self.get_model_names(), strict=True):
             start_epoch = resume_from_checkpoint(folder, self._models[name], self._optims[name], self._scheds[name])

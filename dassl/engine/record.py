@@ -60,17 +60,10 @@ def is_finished(cfg: Any) -> bool:
 
 def check_resume(cfg: Any) -> None:
     """Raise InputError where RESUME names the folder of a run with another config."""
-    config = Path(cfg.RESUME or cfg.OUTPUT_DIR) / CONFIG
+    config = Path(cfg.RESUME) / CONFIG
     differing = differences(cfg, config) if cfg.RESUME and config.is_file() else []
     if differing:
         raise InputError(f"{cfg.RESUME} (--resume) is of another run: {', '.join(differing)}")
-
-
-def write_config(cfg: Any) -> None:
-    """Write the resolved config into the output folder, in one piece."""
-    temporary = Path(cfg.OUTPUT_DIR) / (CONFIG + ".tmp")
-    temporary.write_text(cfg.dump())
-    os.replace(temporary, temporary.with_name(CONFIG))
 
 
 def own_name(path: str) -> str:

@@ -20,6 +20,11 @@ def build_evaluator(cfg: Any, **kwargs: Any) -> "EvaluatorBase":
     return find(EVALUATOR_REGISTRY, "evaluator (TEST.EVALUATOR)", cfg.TEST.EVALUATOR)(cfg, **kwargs)
 
 
+def macro_f1(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+    """Mean F1 over the classes that occur in `y_true`, in percent."""
+    return float(100 * f1_score(y_true, y_pred, average="macro", labels=np.unique(y_true), zero_division=0))
+
+
 class EvaluatorBase:
     """reset, then process every batch, then evaluate."""
 
@@ -73,7 +78,7 @@ class Classification(EvaluatorBase):
         labels = np.unique(y_true)
         return {
             "accuracy": float(100 * hits.mean()),
-            "macro_f1": float(100 * f1_score(y_true, y_pred, average="macro", labels=labels, zero_division=0)),
+            "macro_f1": macro_f1(y_true, y_pred),
             "n_total": len(hits),
             "n_correct": int(hits.sum()),
             "per_class": {self._name(label): float(100 * hits[y_true == label].mean()) for label in labels},

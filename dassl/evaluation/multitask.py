@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dassl.evaluation.evaluator import EVALUATOR_REGISTRY, EvaluatorBase
+from dassl.evaluation.evaluator import EVALUATOR_REGISTRY, EvaluatorBase, macro_f1
 
 
 @EVALUATOR_REGISTRY.register()
@@ -40,8 +40,8 @@ class ClassificationMT(EvaluatorBase):
             self.labels.append(gt.cpu())
 
     def record(self) -> dict[str, Any]:
-        y_true, tasks = np.array(self._y_true), np.array(self._tasks)
-        hits = y_true == np.array(self._y_pred)
+        y_true, y_pred, tasks = np.array(self._y_true), np.array(self._y_pred), np.array(self._tasks)
+        hits = y_true == y_pred
         per_class = {label: float(100 * hits[y_true == label].mean()) for label in np.unique(y_true)}
         per_task = {}
         for task, (name, metric) in enumerate(zip(self.dataset.tasknames, self.dataset.metrics, strict=True)):
@@ -50,18 +50,14 @@ class ClassificationMT(EvaluatorBase):
         task_of = {label: self.dataset.tasknames[tasks[y_true == label][0]] for label in per_class}
         return {
             "accuracy": float(np.mean(list(per_task.values()))),
-            "macro_f1": float(np.mean([self._macro_f1(tasks == task) for task in np.unique(tasks)])),
+            "macro_f1": float(
+                np.mean([macro_f1(y_true[tasks == task], y_pred[tasks == task]) for task in np.unique(tasks)])
+            ),
             "n_total": len(hits),
             "n_correct": int(hits.sum()),
             "per_task": per_task,
             "per_class": {f"{task_of[label]}/{self._lab2cname[label]}": acc for label, acc in per_class.items()},
         }
-
-    def _macro_f1(self, chosen: np.ndarray) -> float:
-        from sklearn.metrics import f1_score
-
-        y_true, y_pred = np.array(self._y_true)[chosen], np.array(self._y_pred)[chosen]
-        return float(100 * f1_score(y_true, y_pred, average="macro", labels=np.unique(y_true), zero_division=0))
 
     def evaluate(self) -> OrderedDict[str, float]:
         record = self.record()

@@ -28,6 +28,7 @@ __all__ = [
     "tolist_if_not",
     "versions",
     "write_json",
+    "write_text",
 ]
 
 
@@ -53,11 +54,16 @@ def read_json(fpath: str | Path) -> Any:
 
 
 def write_json(obj: Any, fpath: str | Path) -> None:
-    """Write JSON in one piece: a reader, or a kill in between, never sees half a file."""
+    """Write JSON, as `write_text` does: a reader, or a kill in between, never sees half a file."""
+    write_text(json.dumps(obj, indent=4, separators=(",", ": ")), fpath)
+
+
+def write_text(text: str, fpath: str | Path) -> None:
+    """Write a text file in one piece, and its folder where there is none."""
     path = Path(fpath)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(obj, indent=4, separators=(",", ": ")))
+    temporary.write_text(text)
     os.replace(temporary, path)
 
 

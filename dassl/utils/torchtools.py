@@ -12,6 +12,7 @@ from torch import nn
 
 from dassl.utils import unpickle
 from dassl.utils.errors import InputError
+from dassl.utils.tools import write_text
 
 __all__ = [
     "count_num_param",
@@ -46,8 +47,7 @@ def save_checkpoint(
     torch.save(state, temporary)
     os.replace(temporary, folder / name)  # in one piece: a kill never leaves half a checkpoint
     if name != BEST:
-        temporary.write_text(name + "\n")
-        os.replace(temporary, folder / POINTER)
+        write_text(name + "\n", folder / POINTER)
     print(f"Checkpoint saved to {folder / name}")
     return folder / name
 

@@ -151,7 +151,8 @@ class DatasetBase:
             output.append(picks)
         return output[0] if len(output) == 1 else output
 
-    def split_dataset_by_label(self, data_source: Iterable[Datum]) -> defaultdict[int, list[Datum]]:
+    @staticmethod
+    def split_dataset_by_label(data_source: Iterable) -> defaultdict[int, list]:
         """label -> items, in order of first appearance."""
         output = defaultdict(list)
         for item in data_source:
