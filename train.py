@@ -58,7 +58,9 @@ def build_config(args: argparse.Namespace) -> "CfgNode":
     if not args.trainer or "TRAINER.NAME" in args.opts[::2]:
         names = ", ".join(sorted(TRAINER_REGISTRY.registered_names()))
         raise InputError(f"say which trainer by --trainer (not by TRAINER.NAME): {names}")
-    trainer_file = args.config_file or default_config_file(get_trainer(args.trainer))
+    trainer_file = args.config_file or default_config_file(
+        get_trainer(args.trainer), dataset_file=args.dataset_config_file
+    )
     if args.dataset_config_file:
         merge_file(cfg, args.dataset_config_file)
     if trainer_file:

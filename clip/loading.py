@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from clip import mini
 from clip.model import CLIP, from_state_dict
 from clip.sizes import Sizes
 
@@ -66,8 +67,9 @@ def load_clip(name: str = "", path: str | Path = "", root: str | Path | None = N
     """A frozen float32 CLIP on the CPU, in eval mode.
 
     Args:
-        name: one of OpenAI's models ("ViT-B/16"), one of OpenCLIP's as it lists them ("ViT-B-16:laion2b_s34b_b88k"),
-            or a model on the Hugging Face hub ("hf-hub:openai/clip-vit-base-patch16").
+        name: one of OpenAI's models ("ViT-B/16"), "ViT-Mini/8", which comes with the project, one of
+            OpenCLIP's as it lists them ("ViT-B-16:laion2b_s34b_b88k"), or a model on the Hugging Face hub
+            ("hf-hub:openai/clip-vit-base-patch16").
         path: weights on this machine, which go before `name`: a TorchScript archive or a state dict in OpenAI's
             layout, or a folder with a Hugging Face or OpenCLIP model. For a file of an OpenCLIP model `name` says
             which ("ViT-B-16"), since heads and activation can't be read off weights.
@@ -79,6 +81,11 @@ def load_clip(name: str = "", path: str | Path = "", root: str | Path | None = N
         RuntimeError: a download failed, or the weights are not a CLIP's.
     """
     source = str(path or name)
+    if name == mini.NAME and not path:
+        state, known = mini.load()
+        model = from_state_dict(state)
+        model.trained_rows = known
+        return model
     try:
         return from_state_dict(*_weights_and_sizes(name, path, root))
     except KeyError as error:
@@ -96,7 +103,7 @@ def _weights_and_sizes(name: str, path: str | Path, root: str | Path | None) -> 
             raise FileNotFoundError(f"no weights at {local} (MODEL.BACKBONE.PATH)")
         if local.is_dir():
             return _from_folder(local)
-        if name and name not in MODELS:
+        if name and name not in (*MODELS, mini.NAME):
             return _openclip(name, local)
         return read_weights(local), None
     if name in MODELS:
@@ -123,7 +130,7 @@ def _openclip(name: str, path: Path | None, root: str | Path | None = None) -> t
     pretrained = get_pretrained_cfg(architecture, tag)
     if model_cfg is None or (path is None and not pretrained):
         tags = open_clip.list_pretrained_tags_by_model(architecture)
-        there = f"tags of {architecture}: {', '.join(tags)}" if tags else f"names: {', '.join(MODELS)}"
+        there = f"tags of {architecture}: {', '.join(tags)}" if tags else f"names: {', '.join((*MODELS, mini.NAME))}"
         raise ValueError(f"unknown backbone (MODEL.BACKBONE.NAME); {there}, or OpenCLIP's ARCHITECTURE:TAG")
     quick_gelu = (pretrained or model_cfg).get("quick_gelu", False)
     sizes = convert.openclip_sizes(model_cfg, pretrained, quick_gelu)  # before a large download that can't be used

@@ -57,6 +57,7 @@ class CLIP(nn.Module):
             torch.randn(sizes.transformer_width, sizes.embed_dim) * sizes.transformer_width**-0.5
         )
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.trained_rows: torch.Tensor | None = None  # (vocab_size,) which tokens it knows, where these aren't all
 
     @property
     def dtype(self) -> torch.dtype:

@@ -57,6 +57,7 @@ class FewShotDataset(DatasetBase):
     downloads: Sequence[Download] = ()
     by_hand = ""  # what can't be downloaded, and where it is to be had
     metric = "overall_acc"  # or mean_acc, over classes: the score as one of several tasks
+    xd_source = "imagenet"  # config of the data set whose prompts are tested on this one across data sets
     fewshot_val = True  # whether val, too, is cut to a few shots
 
     def __init__(self, cfg: Any):
@@ -212,6 +213,21 @@ class FewShotDataset(DatasetBase):
             as_data(Listed(item.impath, relabel[item.label], item.classname) for item in items if item.label in relabel)
             for items in args
         ]
+
+
+class TestOnly(FewShotDataset):
+    """A set to test on: its images are training and test set at once, since classes are read off the former.
+
+    All classes and all images are used whatever NUM_SHOTS and SUBSAMPLE_CLASSES say.
+    """
+
+    __test__ = False  # no test class, whatever pytest makes of its name
+    test_only = True
+
+    def select(self, cfg: Any, train: list, val: list | None, test: list) -> dict[str, list | None]:
+        if cfg.DATASET.SUBSAMPLE_CLASSES != "all":
+            print(f"{type(self).__name__} is a test set: all its classes are used, not the base or new ones")
+        return {"train_x": as_data(train), "val": None, "test": as_data(test)}
 
 
 def halves(things: list, which: str) -> list:

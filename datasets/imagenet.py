@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError, listdir_nohidden
-from datasets.base import Download, FewShotDataset, Listed, as_data, gdrive, list_class_folders
+from datasets.base import Download, FewShotDataset, Listed, TestOnly, gdrive, list_class_folders
 
 CLASSNAMES = Download(gdrive("1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"), "classnames.txt")
 
@@ -62,18 +62,8 @@ class ImageNet(ImageNetFolders):
         return train, test, test
 
 
-class ImageNetVariant(ImageNetFolders):
-    """A set to test on: its images are training and test set at once, since classes are read off the former.
-
-    All classes and all images are used whatever NUM_SHOTS and SUBSAMPLE_CLASSES say.
-    """
-
-    test_only = True
-
-    def select(self, cfg, train, val, test):
-        if cfg.DATASET.SUBSAMPLE_CLASSES != "all":
-            print(f"{type(self).__name__} is a test set: all its classes are used, not the base or new ones")
-        return {"train_x": as_data(train), "val": None, "test": as_data(test)}
+class ImageNetVariant(TestOnly, ImageNetFolders):
+    """A set to test on, of ImageNet's classes or some of them."""
 
     def read_annotations(self, rng: random.Random):
         items = self.list_folders(self.image_dir)

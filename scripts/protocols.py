@@ -63,7 +63,7 @@ PROTOCOLS = {
         (
             Run(
                 "output/evaluation/" + _CROSS + "/{dataset}/seed{seed}",
-                "output/imagenet/" + _CROSS + "/seed{seed}",
+                "output/{source}/" + _CROSS + "/seed{seed}",
                 cross_dataset=True,
             ),
         ),
@@ -95,7 +95,7 @@ PROTOCOLS = {
         (
             Run(
                 "output/evaluation/" + _COOP + "/{dataset}/seed{seed}",
-                "output/imagenet/" + _COOP + "/seed{seed}",
+                "output/{source}/" + _COOP + "/seed{seed}",
                 options=_COOP_OPTIONS.format(shots="16", nctx="16", csc="False", ctp="end"),
             ),
         ),
@@ -152,13 +152,16 @@ _IN_FOLDERS = {
 }
 
 
-def config_file(kind: type, cross_dataset: bool, asked: str) -> str:
-    """The trainer's config called `asked`, or the one that it names for itself."""
-    if asked:
-        return str(train.ROOT / "configs" / "trainers" / kind.__name__ / f"{asked}.yaml")
-    from trainers.nodes import default_config_file
+def source_of(dataset_file: str) -> str:
+    """The config of the data set whose prompts the cross-dataset protocol tests on this one."""
+    from dassl.config import get_cfg_default, merge_file
+    from dassl.data.datasets import DATASET_REGISTRY
+    from dassl.utils import find, load_plugins
 
-    return default_config_file(kind, cross_dataset)
+    load_plugins("datasets")
+    cfg = get_cfg_default()
+    merge_file(cfg, dataset_file, only=("DATASET",))
+    return getattr(find(DATASET_REGISTRY, "data set", cfg.DATASET.NAME), "xd_source", "imagenet")
 
 
 def arguments(
@@ -174,6 +177,7 @@ def arguments(
     from dassl.engine import get_trainer
     from dassl.engine.record import own_name
     from dassl.utils import InputError, load_plugins
+    from trainers.nodes import default_config_file
 
     load_plugins("trainers")
     defaults = ["--trainer", trainer, "--seed", given["seed"], "--dataset-config-file"]
@@ -182,14 +186,22 @@ def arguments(
     given = given | {"node": getattr(kind, "node", "") or kind.__name__.upper()}
     options = run.options.format(**given).split()
     args = train.parse_arguments([*defaults, *options, *words])
-    config = given.get("cfg", config) if args.trainer == trainer else ""
-    file = args.config_file or config_file(kind, run.cross_dataset, config)
+    if args.trainer != trainer:
+        config = ""
+    elif "cfg" in given:  # as the user said
+        config = str(train.ROOT / "configs" / "trainers" / trainer / f"{given['cfg']}.yaml")
+    file = args.config_file or (
+        config
+        if config.endswith(".yaml")
+        else default_config_file(kind, run.cross_dataset, args.dataset_config_file, config)
+    )
     effective = dict(zip(args.opts[::2], args.opts[1::2], strict=False))
     facts = given | {name: effective[key] for name, key in _IN_FOLDERS.items() if key in effective}
     facts |= {
         "dataset": own_name(effective["DATASET.PATH"])
         if effective.get("DATASET.PATH")
         else Path(args.dataset_config_file).stem,
+        "source": source_of(args.dataset_config_file) if "{source}" in run.tests else "",
         "trainer": args.trainer,
         "config": Path(file).stem or "default",
         "seed": effective.get("SEED", str(args.seed)),

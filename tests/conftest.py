@@ -22,6 +22,8 @@ import train  # noqa: E402
 from clip.model import CLIP, from_state_dict  # noqa: E402
 from clip.sizes import Sizes  # noqa: E402
 from dassl.config import get_cfg_default, merge_words  # noqa: E402
+from dassl.data.datasets import DATASET_REGISTRY  # noqa: E402
+from datasets.emoji import EmojiScenes  # noqa: E402
 from trainers.nodes import add_nodes  # noqa: E402
 
 #: A CLIP that is quick to run and has other widths than ViT-B's.
@@ -39,6 +41,17 @@ def pytest_addoption(parser):
 def _at_the_root():
     os.chdir(ROOT)
     torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_scenes(tmp_path_factory):
+    """Emoji scenes are made once a session, few of each, and not in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        for kind in map(DATASET_REGISTRY.get, DATASET_REGISTRY.registered_names()):
+            if issubclass(kind, EmojiScenes):
+                patch.setattr(kind, "counts", dict.fromkeys(kind.counts, 2 if kind.category else 1))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -191,3 +191,36 @@ def make_PlantVillage(root):
 def make_Folder(root):
     folders(root / "mine", ["b", "a"])
     return ["a", "b"]
+
+
+def emoji(category):
+    from datasets.scenes import read_drawings
+
+    return [entry["name"] for entry in read_drawings()["classes"] if category in ("", entry["category"])]
+
+
+def make_Emoji(root):
+    return emoji("")
+
+
+def make_EmojiAnimals(root):
+    return emoji("animals")
+
+
+def make_EmojiFood(root):
+    return emoji("food")
+
+
+def make_EmojiTravel(root):
+    return emoji("travel")
+
+
+def make_EmojiObjects(root):
+    return emoji("objects")
+
+
+def make_EmojiActivities(root):
+    return emoji("activities")
+
+
+make_EmojiV2 = make_EmojiSketch = make_EmojiA = make_EmojiR = make_Emoji

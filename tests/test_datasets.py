@@ -13,6 +13,8 @@ from layouts import folders
 from dassl.config import get_cfg_default, merge_file, merge_words
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from dassl.utils import InputError, load_plugins
+from datasets.base import TestOnly
+from datasets.emoji import EmojiScenes
 from datasets.multitask import MultiTask
 
 load_plugins("datasets")
@@ -29,7 +31,8 @@ MAKERS = {name.removeprefix("make_"): maker for name, maker in vars(layouts).ite
 for helper in ("image", "class_folders"):
     MAKERS.pop(helper)
 MULTI_TASK = [n for n in DATASET_REGISTRY.registered_names() if issubclass(DATASET_REGISTRY.get(n), MultiTask)]
-TEST_ONLY = ("ImageNetV2", "ImageNetSketch", "ImageNetA", "ImageNetR")
+TEST_ONLY = [n for n in DATASET_REGISTRY.registered_names() if issubclass(DATASET_REGISTRY.get(n), TestOnly)]
+MADE = [n for n in DATASET_REGISTRY.registered_names() if issubclass(DATASET_REGISTRY.get(n), EmojiScenes)]
 
 
 @pytest.mark.parametrize("name", [n for n in DATASET_REGISTRY.registered_names() if n not in MULTI_TASK])
@@ -59,7 +62,7 @@ def test_base_and_new_classes(name, tmp_path):
         assert {item.label for item in data.test} == set(range(len(names)))  # relabelled from 0
 
 
-@pytest.mark.parametrize("name", [name for name in MAKERS if name != "Folder"])
+@pytest.mark.parametrize("name", [name for name in MAKERS if name not in ("Folder", *MADE)])
 def test_what_is_missing_is_told(name, tmp_path):
     with pytest.raises(InputError) as error:
         load(name, tmp_path)

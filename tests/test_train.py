@@ -262,6 +262,7 @@ def planned(name, spec, *words):
 
 
 CROSS = "MaPLe/vit_b16_c2_ep5_batch4_2ctx_cross_datasets_16shots"
+MINI = "MaPLe/vit_mini8_cross_datasets_16shots"
 COMMON = "dtd/shots_16/MaPLe/vit_b16_c2_ep5_batch4_2ctx/seed1"
 COOP = "CoOp/rn50_16shots/nctx16_cscFalse_ctpend"
 
@@ -273,6 +274,8 @@ COOP = "CoOp/rn50_16shots/nctx16_cscFalse_ctpend"
         ("base2new_test", "MaPLe", "dtd 1", [(f"base2new/test_new/{COMMON}", f"output/base2new/train_base/{COMMON}")]),
         ("xd_train", "MaPLe", "imagenet 1", [(f"imagenet/{CROSS}/seed1", "")]),
         ("xd_test", "MaPLe", "dtd 1", [(f"evaluation/{CROSS}/dtd/seed1", f"output/imagenet/{CROSS}/seed1")]),
+        ("xd_test", "MaPLe", "emoji_a 1", [(f"evaluation/{MINI}/emoji_a/seed1", f"output/emoji/{MINI}/seed1")]),
+        ("few_shot", "MaPLe", "dtd 1", [("dtd/MaPLe/vit_b16_c2_ep5_batch4_2ctx_16shots/seed1", "")]),
         (
             "reproduce", "MaPLe", "dtd 1 w",
             [(f"base2new/test_base/{COMMON}", "w/base/seed1"), (f"base2new/test_new/{COMMON}", "w/base/seed1")],

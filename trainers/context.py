@@ -1,6 +1,7 @@
 """Learned contexts and the prompts that they stand in: what the methods' files are made of."""
 
 import copy
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ class ClassPrompts:
     @classmethod
     def of(cls, model: CLIP, template: str, classnames: Sequence[str]) -> "ClassPrompts":
         """`template` has {} for the class name. Raises InputError for a name that is too long; names it."""
-        tokens = Tokens.cut(tokenize_classes(template, classnames, model.context_length)).to(model.logit_scale.device)
+        tokens = Tokens.cut(tokenize_classes(model, template, classnames)).to(model.logit_scale.device)
         with torch.no_grad():
             return cls(model.token_embedding(tokens.prefix), model.token_embedding(tokens.own), tokens.layout)
 
@@ -40,14 +41,14 @@ class ClassPrompts:
         return ClassPrompts(self.prefix, self.own[self.layout.rows(chosen)], Layout(self.layout.lengths[chosen]))
 
 
-def tokenize_classes(template: str, classnames: Sequence[str], context_length: int = 77) -> torch.Tensor:
+def tokenize_classes(model: CLIP, template: str, classnames: Sequence[str]) -> torch.Tensor:
     """Token ids (classes, context length) of the filled template; underscores in names are spaces."""
     if template.count("{}") != 1:
         raise InputError(f"the template {template!r} must have one {{}} for the class name")
     rows = []
     for name in classnames:
         try:
-            rows.append(clip.tokenize(template.replace("{}", name.replace("_", " ")), context_length))
+            rows.append(clip.tokenize(template.replace("{}", name.replace("_", " ")), model.context_length))
         except RuntimeError as error:
             raise InputError(f"the class name {name!r} is too long: {error}") from error
     ids = torch.cat(rows)
@@ -56,7 +57,16 @@ def tokenize_classes(template: str, classnames: Sequence[str], context_length: i
     for one, other in twins:
         if one != other:
             print(f"Warning: the classes {one!r} and {other!r} have the same prompt, so they can't be told apart")
+    if model.trained_rows is not None:
+        words = sorted({word for name in classnames for word in name.replace("_", " ").split()})
+        _warn_of_words(*(word for word in words if not model.trained_rows[tokenizer().encode(word)].all()))
     return ids
+
+
+@functools.cache  # once for the same words
+def _warn_of_words(*words: str) -> None:
+    if words:
+        print(f"Warning: this CLIP was never trained on {', '.join(map(repr, words))} of the class names")
 
 
 def start_context(model: CLIP, n_ctx: int, words: str = "", copies: int = 0) -> tuple[torch.Tensor, str]:
@@ -136,7 +146,7 @@ class PlacedContext:
         before = {"end": n, "middle": n // 2, "front": 0}
         if position not in before:
             raise unknown("place of the class name (CLASS_TOKEN_POSITION)", position, before)
-        ids = tokenize_classes(template, classnames, model.context_length)
+        ids = tokenize_classes(model, template, classnames)
         tokens = Tokens.cut(ids, start=1).to(model.logit_scale.device)
         order, end = [], 0  # of every class's tokens: below len(own) a token, above it a context vector
         for label, name in enumerate(classnames):

@@ -42,5 +42,5 @@ class VPT(PromptTrainer):
         opts = cls.options(cfg)
         check_depth(model, opts.PROMPT_DEPTH_VISION, "TRAINER.VPT.PROMPT_DEPTH_VISION", ["vision"])
         words = opts.CTX_INIT.replace("_", " ")
-        ids = tokenize_classes(f"{words} {{}}.", dataset.classnames, model.context_length)
+        ids = tokenize_classes(model, f"{words} {{}}.", dataset.classnames)
         return VisionPromptedCLIP(model, ids, opts.N_CTX_VISION, opts.PROMPT_DEPTH_VISION)

@@ -29,9 +29,9 @@ class TemplateCLIP(PromptedCLIP):
 
     def __init__(self, model: CLIP, templates: Sequence[str], classnames: Sequence[str]):
         super().__init__(model)
-        device, length = model.logit_scale.device, model.context_length
+        device = model.logit_scale.device
         #: token ids, (classes, context length) for each template
-        self.ids = [tokenize_classes(template, classnames, length).to(device) for template in templates]
+        self.ids = [tokenize_classes(model, template, classnames).to(device) for template in templates]
 
     def encode_text(self) -> torch.Tensor:
         return torch.stack([normalized(self.clip.encode_text(ids)) for ids in self.ids]).mean(0)

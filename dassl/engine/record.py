@@ -105,7 +105,7 @@ def write_result(trainer: Any) -> None:
     if cfg.TEST.SAVE_PREDICTIONS:
         np.savez_compressed(
             folder / "predictions.npz",
-            impath=np.array([_relative(path, cfg) for path in trainer.tested_paths]),
+            impath=np.array([_relative(path, trainer) for path in trainer.tested_paths]),
             label=torch.cat(trainer.evaluator.labels).numpy(),
             logits=torch.cat(trainer.evaluator.logits).numpy(),
         )
@@ -116,13 +116,14 @@ def write_picks(trainer: Any) -> None:
     """Write `fewshot.json`: the images that this run trains and validates on, as [path, label, class name]."""
     dataset = trainer.dm.dataset
     picks = {
-        split: [[_relative(item.impath, trainer.cfg), item._label, item.classname] for item in items or []]
+        split: [[_relative(item.impath, trainer), item._label, item.classname] for item in items or []]
         for split, items in (("train", dataset.train_x), ("val", dataset.val))
     }
     write_json(picks, Path(trainer.cfg.OUTPUT_DIR) / "fewshot.json")
 
 
-def _relative(impath: str, cfg: Any) -> str:
-    """A path relative to the data: to DATASET.PATH (or the folder that file is in) or to DATASET.ROOT."""
-    base = Path(cfg.DATASET.PATH or cfg.DATASET.ROOT).expanduser()
+def _relative(impath: str, trainer: Any) -> str:
+    """A path relative to the data: to DATASET.PATH (or the folder that file is in) or to the data set's root."""
+    cfg = trainer.cfg.DATASET
+    base = Path(cfg.PATH or getattr(trainer.dm.dataset, "root", cfg.ROOT)).expanduser()
     return os.path.relpath(impath, base.parent if base.is_file() else base)

@@ -1,0 +1,192 @@
+"""Emoji scenes: a benchmark that is made on first use, out of drawings in this repository. Nothing is downloaded.
+
+Five data sets by category, one of all classes in ImageNet's role, and four shifted versions of it in the roles of V2,
+Sketch, A and R. The drawings' styles are held out from the pretraining of ViT-Mini/8, but for EmojiR's. Train, val and
+test share drawings (but in EmojiR, whose styles nobody trains on) and no scene.
+"""
+
+import hashlib
+import os
+import random
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from dassl.data.data_manager import mix_seed
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils import InputError, read_json, write_json
+from datasets import scenes
+from datasets.base import FewShotDataset, Listed, TestOnly
+from datasets.scenes import Scene
+
+
+class EmojiScenes(FewShotDataset):
+    """Scenes of emoji drawings: 48 x 48 pixels, <split>/<class name>/<style>_<number>.png.
+
+    They are kept in ~/.cache/prompt-learning (in XDG_CACHE_HOME, where that is set), and made where they aren't there,
+    or where drawings, scenes or counts have changed since. Every image depends on the names of data set, split, class
+    and style and on its number alone.
+    """
+
+    category = ""  # empty: all
+    styles: Sequence[str] = ("noto", "fluent")  # take turns where a class has them
+    scene = Scene().softened(0.5)
+    counts: Mapping[str, int] = {"train": 24, "val": 8, "test": 12}  # scenes of a class; few-shot picks are of "train"
+    by_hand = "nothing to get: it is made on first use"
+    template = "a photo of a {}."
+    xd_source = "emoji"
+
+    def locate(self, cfg) -> str:
+        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        self.root = os.path.join(os.path.abspath(os.path.expanduser(cache)), "prompt-learning")
+        return os.path.join(self.root, type(self).__name__)
+
+    def check_present(self) -> None:
+        """Make the images, unless they are there."""
+        folder = Path(self.dataset_dir)
+        made = folder / "made.json"
+        if made.is_file() and read_json(made) == self.recipe():
+            return
+        making = folder.with_name(f".{folder.name}-{os.getpid()}")
+        try:
+            shutil.rmtree(making, ignore_errors=True)
+            self._make(making)
+            shutil.rmtree(folder, ignore_errors=True)
+            making.rename(folder)
+        except OSError as error:
+            if not (made.is_file() and read_json(made) == self.recipe()):  # another process was quicker
+                raise InputError(f"can't make {folder}: {error}; XDG_CACHE_HOME names another folder for it") from error
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+
+    def recipe(self) -> dict:
+        """All that decides the images."""
+        sources = (Path(scenes.__file__), scenes.DRAWINGS)
+        return {
+            "sources": [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources],
+            "category": self.category,
+            "styles": list(self.styles),
+            "scene": asdict(self.scene),
+            "counts": dict(self.counts),
+        }
+
+    def _make(self, folder: Path) -> None:
+        for entry in tqdm(self.classes(), desc=f"Making {type(self).__name__}, once", unit=" classes"):
+            styles = [style for style in self.styles if style in entry["drawings"]]
+            drawings = [scenes.rasterise(entry["drawings"][style]) for style in styles]
+            for split, count in self.counts.items():
+                inside = folder / split / entry["name"]
+                inside.mkdir(parents=True)
+                for number in range(count):
+                    turn = number % len(styles)
+                    seed = mix_seed(type(self).__name__, split, entry["name"], styles[turn], number)
+                    image = scenes.render(drawings[turn], self.scene, np.random.default_rng(seed))
+                    Image.fromarray(image).save(inside / f"{styles[turn]}_{number}.png", compress_level=1)
+        write_json(self.recipe(), folder / "made.json")
+
+    def classes(self) -> list[dict]:
+        """The drawings' entries of this category's classes that have one of the styles, in order of labels."""
+        return [
+            entry
+            for entry in scenes.read_drawings()["classes"]
+            if entry["category"] == (self.category or entry["category"]) and set(self.styles) & set(entry["drawings"])
+        ]
+
+    def listed(self, split: str) -> list[Listed]:
+        """The images of a split, class by class."""
+        items = []
+        for label, entry in enumerate(self.classes()):
+            styles = [style for style in self.styles if style in entry["drawings"]]
+            for number in range(self.counts[split]):
+                name = f"{styles[number % len(styles)]}_{number}.png"
+                items.append(Listed(os.path.join(self.dataset_dir, split, entry["name"], name), label, entry["name"]))
+        return items
+
+    def read_annotations(self, rng: random.Random):
+        return tuple(self.listed(split) for split in ("train", "val", "test"))
+
+
+@DATASET_REGISTRY.register()
+class EmojiAnimals(EmojiScenes):
+    """157 animals and plants."""
+
+    category = "animals"
+
+
+@DATASET_REGISTRY.register()
+class EmojiFood(EmojiScenes):
+    """130 dishes, drinks and fruits."""
+
+    category = "food"
+
+
+@DATASET_REGISTRY.register()
+class EmojiTravel(EmojiScenes):
+    """194 places, buildings, vehicles and skies."""
+
+    category = "travel"
+
+
+@DATASET_REGISTRY.register()
+class EmojiObjects(EmojiScenes):
+    """262 tools, clothes, instruments and other things."""
+
+    category = "objects"
+
+
+@DATASET_REGISTRY.register()
+class EmojiActivities(EmojiScenes):
+    """84 things of sports, games, arts and feasts."""
+
+    category = "activities"
+
+
+@DATASET_REGISTRY.register()
+class Emoji(EmojiScenes):
+    """All 827 classes, in ImageNet's role."""
+
+    counts = {"train": 24, "val": 4, "test": 4}
+
+
+class EmojiVariant(TestOnly, EmojiScenes):
+    """A set to test prompts on that were trained on Emoji; has all its classes that are drawn in these styles."""
+
+    counts = {"test": 4}
+
+    def read_annotations(self, rng: random.Random):
+        items = self.listed("test")
+        return items, None, items
+
+
+@DATASET_REGISTRY.register()
+class EmojiV2(EmojiVariant):
+    """New scenes, a little harder, of the same drawings."""
+
+    scene = Scene().softened(0.65)
+
+
+@DATASET_REGISTRY.register()
+class EmojiSketch(EmojiVariant):
+    """Line drawings on white paper."""
+
+    styles = ("fluent-line",)
+    scene = Scene(pose=0.5, light=0, clutter=0, blur=0, noise=0.05)
+
+
+@DATASET_REGISTRY.register()
+class EmojiA(EmojiVariant):
+    """Hard scenes: bent drawings in wrong colours, partly hidden."""
+
+    scene = Scene(warp=0.04, recolour=0.5, hidden=0.3).softened(0.75)
+
+
+@DATASET_REGISTRY.register()
+class EmojiR(EmojiVariant):
+    """Renditions: the drawings of other vendors, which ViT-Mini/8 was pretrained on."""
+
+    styles = ("noto-v1", "twemoji", "emojione", "fxemoji")

@@ -1,0 +1,202 @@
+"""Photo-like scenes of emoji drawings: pose, background, light, blur and noise, from a seed.
+
+All arithmetic is NumPy's, one operation after another on float32, so an image is the same on every machine.
+"""
+
+import functools
+import io
+import json
+import lzma
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+DRAWINGS = Path(__file__).resolve().parents[1] / "assets" / "emoji" / "drawings.json.xz"
+SIZE = 48  # pixels a side, of drawings and scenes
+
+
+@dataclass(frozen=True)
+class Scene:
+    """How far scenes go from the drawing on white paper; 0 leaves a step out.
+
+    `pose` scales size, place, turn and shear; `light` brightness, contrast, colour cast and shading; `clutter` is the
+    background's contrast; `blur` the greatest number of 3 x 3 binomial filters; `noise` the greatest amplitude in
+    grey levels of 1; `hidden` the greatest share of either side that a bar covers; `warp` bends the drawing by up to
+    that share of its size, `recolour` mixes its colours.
+    """
+
+    pose: float = 1.0
+    light: float = 1.0
+    clutter: float = 1.0
+    blur: int = 2
+    noise: float = 0.12
+    hidden: float = 0.0
+    warp: float = 0.0
+    recolour: float = 0.0
+
+    def softened(self, strength: float) -> "Scene":
+        """The same in `strength` (0 to 1) of its strength."""
+        return Scene(
+            self.pose * strength,
+            self.light * strength,
+            self.clutter * strength,
+            round(self.blur * strength),
+            self.noise * strength,
+            self.hidden * strength,
+            self.warp * strength,
+            self.recolour * strength,
+        )
+
+
+@functools.cache
+def read_drawings() -> dict[str, Any]:
+    """{"styles": {style: source and licence}, "classes": [{name, category, aliases, drawings: {style: SVG}}]}"""
+    return json.loads(lzma.decompress(DRAWINGS.read_bytes()))
+
+
+def rasterise(svg: str) -> np.ndarray:
+    """The drawing as (48, 48, 4) float32 in [0, 1]: colours times opacity, and opacity."""
+    import resvg_py
+
+    png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE, skip_system_fonts=True))
+    with Image.open(io.BytesIO(png)) as image:
+        canvas = Image.new("RGBA", (SIZE, SIZE))
+        canvas.paste(image.convert("RGBA"), ((SIZE - image.width) // 2, (SIZE - image.height) // 2))
+    pixels = np.asarray(canvas, np.float32) / np.float32(255)
+    pixels[..., :3] *= pixels[..., 3:]
+    return pixels
+
+
+def render(drawing: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """A scene of a rasterised drawing: (48, 48, 3) uint8."""
+    figure = _posed(drawing, scene.pose, scene.warp, rng)  # (48, 48, 4)
+    if scene.recolour:
+        figure = _recoloured(figure, scene.recolour, rng)
+    image = _background(scene.clutter, rng)  # (48, 48, 3)
+    if scene.light and rng.random() < 0.5:  # a shadow
+        down, right = rng.integers(1, 4), rng.integers(-3, 4)
+        shade = np.roll(figure[..., 3:], (down, right), (0, 1))
+        image = image * (1 - np.float32(0.4 * scene.light * rng.random()) * shade)
+    image = image * (1 - figure[..., 3:]) + figure[..., :3]
+    if scene.hidden:
+        image = _covered(image, scene.hidden, rng)
+    if scene.light:
+        image = _lit(image, scene.light, rng)
+    for _ in range(rng.integers(0, scene.blur + 1)):
+        image = _blurred(image)
+    if scene.noise:
+        grain = rng.integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8).astype(np.float32)  # two: a triangular density
+        image = image + (grain[0] - grain[1]) * np.float32(scene.noise * rng.random() / 255)
+    return (np.clip(image, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+
+
+def _uniform(rng: np.random.Generator, low: float, high: float, *shape: int) -> np.ndarray:
+    return rng.random(shape, np.float32) * np.float32(high - low) + np.float32(low)
+
+
+def _posed(drawing: np.ndarray, pose: float, warp: float, rng: np.random.Generator) -> np.ndarray:
+    """The drawing scaled, turned, sheared, moved and perhaps mirrored and bent, by bilinear sampling."""
+    size = 0.9 - pose * 0.4 * rng.random()  # of the frame
+    stretch = 1 + pose * 0.25 * (rng.random() - 0.5)
+    angle, shear = pose * 0.7 * (rng.random() - 0.5), pose * 0.5 * (rng.random() - 0.5)
+    room = (0.2 * pose + 0.5 * (0.9 - size)) * SIZE
+    across, down = (room * (rng.random() - 0.5) for _ in range(2))
+    cos, sin = round(math.cos(angle), 6), round(math.sin(angle), 6)  # of all libraries alike
+    sx, sy = 1 / (size * stretch), stretch / size
+    centre = (SIZE - 1) / 2
+    y, x = (np.arange(SIZE, dtype=np.float32) - np.float32(centre + shift) for shift in (down, across))
+    y, x = y[:, None], x[None]
+    u = np.float32(sx * cos) * x + np.float32(sx * (sin + shear * cos)) * y + np.float32(centre)
+    v = np.float32(-sy * sin) * x + np.float32(sy * (cos - shear * sin)) * y + np.float32(centre)
+    if pose and rng.random() < 0.5:
+        u = SIZE - 1 - u
+    if warp:
+        bend = _blobs(_uniform(rng, -warp * SIZE, warp * SIZE, 4, 4, 2))
+        u, v = u + bend[..., 0], v + bend[..., 1]
+    framed = np.zeros((SIZE + 2, SIZE + 2, 4), np.float32)
+    framed[1:-1, 1:-1] = drawing
+    return _sampled(framed, u + np.float32(1), v + np.float32(1))
+
+
+def _recoloured(figure: np.ndarray, recolour: float, rng: np.random.Generator) -> np.ndarray:
+    """With every colour channel a mix of all, some of it turned into its opposite."""
+    mix = np.eye(3, dtype=np.float32) + _uniform(rng, -0.4, 0.4, 3, 3) * np.float32(recolour)
+    red, green, blue, alpha = (figure[..., channel : channel + 1] for channel in range(4))
+    mixed = red * mix[0] + green * mix[1] + blue * mix[2]
+    if rng.random() < 0.15 * recolour:
+        mixed = alpha - mixed
+    return np.concatenate([np.clip(mixed, 0, alpha), alpha], axis=2)
+
+
+def _sampled(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """`image` (height, width, channels) at x, y (48, 48), bilinear; its border is repeated outside."""
+    height, width, channels = image.shape
+    x = np.minimum(np.maximum(x, 0), np.float32(width - 1.001))
+    y = np.minimum(np.maximum(y, 0), np.float32(height - 1.001))
+    left, top = x.astype(np.int32), y.astype(np.int32)
+    fx, fy = (x - left)[..., None], (y - top)[..., None]
+    flat, corner = image.reshape(-1, channels), top * width + left
+    upper, lower = (_between(flat.take(at, 0), flat.take(at + 1, 0), fx) for at in (corner, corner + width))
+    return _between(upper, lower, fy)
+
+
+def _between(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
+    return one + (other - one) * share
+
+
+def _background(clutter: float, rng: np.random.Generator) -> np.ndarray:
+    """White where `clutter` is 0, else a coloured blend of coarse and fine blobs."""
+    image = np.ones((SIZE, SIZE, 3), np.float32)
+    if clutter:
+        tone = 1 - _uniform(rng, 0, 1, 3) * np.float32(min(1.0, clutter))
+        image = image * tone
+        for cells, contrast in ((2, 0.5), (4, 0.35), (int(rng.integers(6, 17)), 0.25)):
+            grey = rng.random() < 0.5
+            blobs = np.repeat(_uniform(rng, -1, 1, cells + 1, cells + 1, 1 if grey else 3), 3 if grey else 1, axis=2)
+            image = image + _blobs(blobs) * np.float32(contrast * clutter * rng.random())
+    return np.clip(image, 0, 1)
+
+
+def _blobs(values: np.ndarray) -> np.ndarray:
+    """A grid of values (cells + 1, cells + 1, channels) stretched over the frame: (48, 48, channels)."""
+    at = np.arange(SIZE, dtype=np.float32) * np.float32((len(values) - 1) / SIZE)
+    first = at.astype(np.int32)
+    share = (at - first)[:, None, None]
+    rows = _between(values[first], values[first + 1], share)  # (48, cells + 1, channels)
+    return _between(rows[:, first], rows[:, first + 1], share[:, 0])
+
+
+def _covered(image: np.ndarray, hidden: float, rng: np.random.Generator) -> np.ndarray:
+    """With a bar of one colour across it."""
+    thickness = max(1, int(SIZE * hidden * rng.random()))
+    start = int(rng.integers(0, SIZE - thickness))
+    rows = slice(start, start + thickness)
+    image = image.copy()
+    image[(rows, slice(None)) if rng.random() < 0.5 else (slice(None), rows)] = _uniform(rng, 0, 1, 3)
+    return image
+
+
+def _lit(image: np.ndarray, light: float, rng: np.random.Generator) -> np.ndarray:
+    """Under a light of another strength and colour that comes from a side, seen with another contrast."""
+    cast = 1 + _uniform(rng, -0.2, 0.2, 3) * np.float32(light)
+    contrast = np.float32(1 - light * 0.5 * rng.random())
+    offset = np.float32(light * 0.4 * (rng.random() - 0.5))
+    slope = _uniform(rng, -0.5, 0.5, 2) * np.float32(light)
+    at = np.arange(SIZE, dtype=np.float32) / np.float32(SIZE) - np.float32(0.5)
+    shading = 1 + slope[0] * at[:, None] + slope[1] * at[None]
+    if rng.random() < 0.15 * light:  # little colour
+        grey = (image[..., :1] + image[..., 1:2] + image[..., 2:]) / np.float32(3)
+        image = image + (grey - image) * np.float32(0.8)
+    return ((image - np.float32(0.5)) * contrast + np.float32(0.5) + offset) * cast * shading[..., None]
+
+
+def _blurred(image: np.ndarray) -> np.ndarray:
+    """After a 3 x 3 binomial filter."""
+    for axis in (0, 1):
+        before, behind = np.roll(image, 1, axis), np.roll(image, -1, axis)
+        image = image * np.float32(0.5) + (before + behind) * np.float32(0.25)
+    return image

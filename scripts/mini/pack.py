@@ -1,0 +1,61 @@
+"""Makes assets/emoji/drawings.json.xz of the npm packages whose licences allow it: pack.py FOLDER_FOR_PACKAGES.
+
+A class is a concrete thing that both held-out styles, Noto and Fluent, draw; clock faces are left out, being times.
+"""
+
+import json
+import lzma
+import sys
+from pathlib import Path
+
+from packages import PERMISSIVE, Icons, fetch
+
+FILE = Path(__file__).resolve().parents[2] / "assets" / "emoji" / "drawings.json.xz"
+#: Noto's category -> ours.
+CATEGORIES = {
+    "Animals & Nature": "animals",
+    "Food & Drink": "food",
+    "Travel & Places": "travel",
+    "Objects": "objects",
+    "Activities": "activities",
+}
+
+
+def classes(icons: dict[str, Icons]) -> list[dict]:
+    """Name, category, other names and drawings by style of every class, in order of category and name."""
+    found, taken = [], set()
+    for theirs, category in CATEGORIES.items():
+        for name in sorted(icons["noto"].categories[theirs]):
+            drawings = {style: icons[style].svg(name) for style in icons}
+            if name.endswith(("oclock", "thirty")) or not (drawings["noto"] and drawings["fluent"]):
+                continue
+            other = {alias for style in ("noto", "twemoji") for alias in icons[style].aliases(name)}
+            found.append((name, category, other, drawings))
+            taken.add(name)
+    return [
+        {
+            "name": name.replace("-", " "),
+            "category": category,
+            "aliases": sorted(alias.replace("-", " ") for alias in other - taken),
+            "drawings": {style: svg for style, svg in drawings.items() if svg},
+        }
+        for name, category, other, drawings in found
+    ]
+
+
+def main(folder: Path) -> None:
+    icons = {style: Icons(fetch(package, version, folder)) for style, (package, version, *_) in PERMISSIVE.items()}
+    styles = {
+        style: {"package": f"@iconify-json/{package}", "version": version, "licence": licence, "source": source}
+        for style, (package, version, licence, source) in PERMISSIVE.items()
+    }
+    content = json.dumps({"styles": styles, "classes": classes(icons)}, separators=(",", ":"), sort_keys=True)
+    FILE.parent.mkdir(parents=True, exist_ok=True)
+    FILE.write_bytes(lzma.compress(content.encode(), preset=9 | lzma.PRESET_EXTREME))
+    print(f"{FILE}: {content.count('<svg ')} drawings, {FILE.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python scripts/mini/pack.py FOLDER_FOR_PACKAGES")
+    main(Path(sys.argv[1]))

@@ -1,0 +1,319 @@
+"""Pretrains ViT-Mini/8 on emoji drawings and writes assets/vit-mini/weights.safetensors.
+
+What a model of 2.7 million parameters needs to leave chance on so few drawings: batch normalisation of both towers'
+outputs (folded into the last norm at the end), anchors by name that both towers share beside InfoNCE, Muon on the
+image tower, and scenes that get harder step by step.
+"""
+
+import argparse
+import copy
+import dataclasses
+import itertools
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from packages import SHARE_ALIKE, Icons, fetch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from clip import mini
+from clip.clip import tokenize
+from clip.model import CLIP
+from clip.sizes import OPENAI_MEAN, OPENAI_STD, Sizes
+from datasets.scenes import Scene, rasterise, read_drawings, render
+
+SEED = 1
+NAMES = 56  # classes in a batch, with two drawings each
+SIZES = Sizes(
+    embed_dim=128, image_resolution=48, vision_layers=6, vision_width=128, vision_patch_size=8, vision_heads=2,
+    vision_mlp=512, context_length=77, vocab_size=49408, transformer_width=128, transformer_heads=2,
+    transformer_layers=6, transformer_mlp=512,
+)  # fmt: skip
+HELD_OUT = ("noto", "fluent", "fluent-line")
+HARDEST = Scene(hidden=0.2, warp=0.06, recolour=0.6)
+TEMPLATES = (
+    "a photo of a {}.",
+    "a photo of {}.",
+    "a photo of a {}, a type of {category}.",
+    "a picture of a {}.",
+    "a drawing of a {}.",
+    "an icon of a {}.",
+    "a {}.",
+    "{}",
+    "a photo of the {}.",
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "art of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "a photo of the small {}.",
+)
+#: A category as captions call it.
+KINDS = {"animals": "animal", "food": "food", "travel": "place", "objects": "object", "activities": "activity"}
+
+
+class Batches(Dataset):
+    """Batch number i: names' labels (names,), images (2 names, 48, 48, 3) uint8. Depends on the seed and i alone."""
+
+    def __init__(self, drawings: list[list[np.ndarray]], steps: int):
+        self.drawings, self.steps = drawings, steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng([SEED, step])
+        hardest = min(1.0, max(0.0, (step / self.steps - 0.15) / 0.5))
+        labels = rng.choice(len(self.drawings), NAMES, replace=False)
+        images = []
+        for label in labels:
+            mine = self.drawings[label]
+            for which in rng.choice(len(mine), 2, replace=len(mine) < 2):
+                images.append(render(mine[which], HARDEST.softened(hardest * rng.random()), rng))
+        return labels, np.stack(images)
+
+
+class Pretraining(nn.Module):
+    """A CLIP with what only pretraining needs: outputs normalised over the batch, and anchors by name."""
+
+    def __init__(self, classes: int, vocabulary: int):
+        super().__init__()
+        self.clip = CLIP(dataclasses.replace(SIZES, vocab_size=vocabulary))
+        _start(self.clip)
+        self.norms = nn.ModuleList([nn.BatchNorm1d(SIZES.embed_dim, affine=False) for _ in range(2)])
+        self.anchors = nn.Parameter(torch.randn(classes, SIZES.embed_dim))
+
+    def forward(self, images: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Loss of images (2 names, 3, 48, 48) and captions (names, 77) of the classes `labels` (names,)."""
+        seen = F.normalize(self.norms[0](self.clip.encode_image(images)), dim=-1)
+        said = F.normalize(self.norms[1](self.clip.encode_text(ids)), dim=-1)
+        scale = self.clip.logit_scale.exp().clamp(max=100)
+        own = torch.arange(len(labels)).repeat_interleave(2)
+        logits = scale * seen @ said.t()  # (2 names, names)
+        to_images = logits.t().log_softmax(-1).unflatten(1, (-1, 2)).diagonal(dim1=0, dim2=1)  # (2, names)
+        loss = (F.cross_entropy(logits, own) - to_images.mean()) / 2
+        anchors = 16 * F.normalize(self.anchors, dim=-1).t()
+        by_name = F.cross_entropy(seen @ anchors, labels.repeat_interleave(2), label_smoothing=0.1)
+        return loss + by_name + F.cross_entropy(said @ anchors, labels)
+
+
+def _start(clip: CLIP) -> None:
+    """First weights, as OpenAI draws them."""
+    for transformer in (clip.transformer, clip.visual.transformer):
+        width, layers = transformer.width, transformer.layers
+        for block in transformer.blocks():
+            nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
+            nn.init.normal_(block.attn.out_proj.weight, std=(2 * layers * width) ** -0.5)
+            nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
+            nn.init.normal_(block.mlp.c_proj.weight, std=(2 * layers * width) ** -0.5)
+    nn.init.normal_(clip.token_embedding.weight, std=0.02)
+
+
+def load_drawings(packages: Path) -> tuple[list[dict], list[list[np.ndarray]], dict[str, list[np.ndarray]]]:
+    """Classes; by class the drawings to learn from; by held-out style every class's drawing."""
+    classes = read_drawings()["classes"]
+    more = [Icons(fetch(package, version, packages)) for package, version, *_ in SHARE_ALIKE.values()]
+    learned = []
+    for entry in classes:
+        svgs = [svg for style, svg in entry["drawings"].items() if style not in HELD_OUT]
+        svgs += [svg for icons in more if (svg := icons.svg(entry["name"].replace(" ", "-")))]
+        learned.append([rasterise(svg) for svg in svgs])
+    held_out = {style: [rasterise(entry["drawings"][style]) for entry in classes] for style in HELD_OUT[:2]}
+    return classes, learned, held_out
+
+
+def to_input(images: torch.Tensor) -> torch.Tensor:
+    """(N, 48, 48, 3) uint8 -> (N, 3, 48, 48), normalised as OpenAI's models want it."""
+    return ((images.float() / 255 - torch.tensor(OPENAI_MEAN)) / torch.tensor(OPENAI_STD)).permute(0, 3, 1, 2)
+
+
+class Captions:
+    """Every class's captions as token ids. `rows` are the ids that they use, sorted: SOS and EOT remain the largest."""
+
+    def __init__(self, classes: list[dict]):
+        texts = [
+            [
+                template.format(name, category=KINDS[entry["category"]])
+                for name, template in itertools.product([entry["name"], *entry["aliases"]], TEMPLATES)
+            ]
+            for entry in classes
+        ]
+        ids = [tokenize(mine) for mine in texts]
+        self.rows = torch.cat(ids).unique()[1:]  # without the padding
+        self.by_class = [self.compact(mine) for mine in ids]
+
+    def compact(self, ids: torch.Tensor) -> torch.Tensor:
+        """CLIP's ids -> places in `rows`."""
+        return torch.searchsorted(self.rows, ids)
+
+    def draw(self, labels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        """A caption for each label: (N, 77).
+
+        A class's first name is drawn as often as all its aliases. One in five gets up to 14 random words in front, as
+        a learned context puts unknown vectors there.
+        """
+        chosen = []
+        for label in labels.tolist():
+            mine = self.by_class[label]
+            first = len(mine) == len(TEMPLATES) or rng.random() < 0.5
+            row = mine[rng.integers(len(TEMPLATES)) if first else rng.integers(len(TEMPLATES), len(mine))]
+            if rng.random() < 0.2:
+                words = torch.from_numpy(rng.integers(len(self.rows) - 2, size=rng.integers(1, 15)))
+                row = torch.cat([row[:1], words, row[1 : 77 - len(words)]])
+            chosen.append(row)
+        return torch.stack(chosen)
+
+
+def optimizers(model: Pretraining) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the image tower's blocks, AdamW for all else."""
+    matrices = [p for p in model.clip.visual.transformer.parameters() if p.ndim == 2]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    return [
+        torch.optim.Muon(matrices, lr=3e-3, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(
+            [
+                {"params": [p for p in others if p.ndim > 1], "weight_decay": 0.05},
+                {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
+            ],
+            lr=2e-3, betas=(0.9, 0.98),
+        ),
+    ]  # fmt: skip
+
+
+def drop_patches(share: float):
+    """A hook before `ln_pre` that leaves out a random share of every image's patches, not its class token."""
+
+    def hook(_, inputs):
+        x = inputs[0]
+        count = x.shape[1] - 1
+        kept = torch.rand(len(x), count).argsort(1)[:, : round(count * (1 - share))] + 1
+        kept = torch.cat([torch.zeros(len(x), 1, dtype=kept.dtype), kept], 1)
+        return x.gather(1, kept[..., None].expand(-1, -1, x.shape[2]))
+
+    return hook
+
+
+@torch.no_grad()
+def folded(clip: CLIP, statistics: Sequence[tuple[Any, Any]]) -> CLIP:
+    """A copy with the norms over the batch in its last layer norms and projections: exact, up to rounding.
+
+    Args:
+        statistics: mean and variance (embed_dim,) of the outputs of the image tower and of the text tower.
+    """
+    clip = copy.deepcopy(clip).eval()
+    clip.visual.ln_pre._forward_pre_hooks.clear()
+    towers = ((clip.visual.ln_post, clip.visual.proj), (clip.ln_final, clip.text_projection))
+    for (norm, projection), (mean, variance) in zip(towers, statistics, strict=True):
+        exact = projection.double()
+        # (ln(x) w + b) P - mean = (ln(x) w + b - mean inv(P)) P
+        norm.bias.sub_((mean.double() @ torch.linalg.inv(exact)).float())
+        projection.copy_(exact / (variance.double() + 1e-5).sqrt())
+    return clip
+
+
+@torch.no_grad()
+def output_statistics(clip: CLIP, loader: DataLoader, captions: Captions) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Mean and variance of both towers' outputs over the loader's batches, without dropped patches."""
+    rng = np.random.default_rng(0)
+    outputs: list[list[torch.Tensor]] = [[], []]
+    for labels, images in loader:
+        outputs[0].append(clip.encode_image(to_input(images)))
+        outputs[1].append(clip.encode_text(captions.draw(labels, rng)))
+    rows = [torch.cat(output).double() for output in outputs]
+    return [(row.mean(0), row.var(0, unbiased=False)) for row in rows]
+
+
+@torch.no_grad()
+def zero_shot(clip: CLIP, captions: Captions, classes: list[dict], held_out: dict, scene: Scene) -> dict[str, float]:
+    """Accuracy in per cent on scenes of the held-out styles, among all names and within each category."""
+    ids = torch.stack([mine[0] for mine in captions.by_class])  # "a photo of a {}."
+    said = F.normalize(clip.encode_text(ids), dim=-1)
+    category = np.array([entry["category"] for entry in classes])
+    figures: dict[str, float] = {}
+    for style, drawings in held_out.items():
+        images = [
+            render(drawing, scene, np.random.default_rng([0, 7, label, shot]))
+            for shot in range(2)
+            for label, drawing in enumerate(drawings)
+        ]
+        seen = torch.cat([clip.encode_image(to_input(part)) for part in torch.from_numpy(np.stack(images)).split(256)])
+        logits = F.normalize(seen, dim=-1) @ said.t()
+        truth = torch.arange(len(classes)).repeat(2)
+        figures[f"{style}, all"] = 100 * (logits.argmax(1) == truth).float().mean().item()
+        for name in KINDS:
+            inside = torch.from_numpy(np.flatnonzero(category == name))
+            rows = torch.isin(truth, inside)
+            right = inside[logits[rows][:, inside].argmax(1)] == truth[rows]
+            figures[f"{style}, {name}"] = 100 * right.float().mean().item()
+    return figures
+
+
+def train(model: Pretraining, loader: DataLoader, captions: Captions, steps: int, look: Callable, looks: int = 9) -> None:
+    """`steps` steps; `look(clip)` is called `looks` times on the way, with the norms folded in as they are then."""
+    chosen = optimizers(model)
+    groups = [group for optimizer in chosen for group in optimizer.param_groups]
+    rates = [group["lr"] for group in groups]
+    hook = model.clip.visual.ln_pre.register_forward_pre_hook(drop_patches(0.25))
+    rng, start, losses = np.random.default_rng(SEED), time.time(), []
+    for step, (labels, images) in enumerate(loader):
+        factor = min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate * factor
+        loss = model(to_input(images), captions.draw(labels, rng), labels)
+        for optimizer in chosen:
+            optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in chosen:
+            optimizer.step()
+        losses.append(loss.item())
+        if (step + 1) % 50 == 0:
+            left = (time.time() - start) / (step + 1) * (steps - step - 1) / 60
+            print(f"{step + 1}/{steps}: loss {sum(losses[-50:]) / 50:.3f}, {left:.0f} min left", flush=True)
+        if (step + 1) % (steps // looks) == 0:
+            look(folded(model.clip, [(norm.running_mean, norm.running_var) for norm in model.norms]))
+    hook.remove()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("packages", type=Path, help="folder of the npm packages; fetched where they aren't there")
+    parser.add_argument("--steps", type=int, default=7200, help="fewer, to try it out")
+    parser.add_argument("--out", type=Path, default=mini.FILE)
+    args = parser.parse_args()
+    torch.manual_seed(SEED)
+    torch.set_num_threads(2)
+    torch.use_deterministic_algorithms(True)
+    classes, learned, held_out = load_drawings(args.packages)
+    captions = Captions(classes)
+    batches = Batches(learned, args.steps)
+    model = Pretraining(len(classes), len(captions.rows))
+    scene = Scene().softened(0.5)
+
+    def look(clip: CLIP) -> None:
+        figures = zero_shot(clip, captions, classes, held_out, scene)
+        print(", ".join(f"{name} {figure:.1f}" for name, figure in figures.items()), flush=True)
+
+    train(model, DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=8), captions, args.steps, look)
+    model.eval()
+    last = DataLoader(Subset(batches, range(args.steps, args.steps + 40)), batch_size=None)
+    clip = folded(model.clip, output_statistics(model.clip, last, captions))
+    mini.save(clip.state_dict(), captions.rows, args.out)
+    print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB, zero-shot")
+    look(clip)
+
+
+if __name__ == "__main__":
+    main()
