@@ -113,37 +113,42 @@ class EmojiScenes(FewShotDataset):
 
 @DATASET_REGISTRY.register()
 class EmojiAnimals(EmojiScenes):
-    """157 animals and plants."""
+    """157 animals and plants, at dusk."""
 
     category = "animals"
+    scene = Scene(camera="dusk").softened(0.5)
 
 
 @DATASET_REGISTRY.register()
 class EmojiFood(EmojiScenes):
-    """130 dishes, drinks and fruits."""
+    """130 dishes, drinks and fruits, in few pixels."""
 
     category = "food"
+    scene = Scene(camera="coarse").softened(0.5)
 
 
 @DATASET_REGISTRY.register()
 class EmojiTravel(EmojiScenes):
-    """194 places, buildings, vehicles and skies."""
+    """194 places, buildings, vehicles and skies, in fog."""
 
     category = "travel"
+    scene = Scene(camera="fog").softened(0.5)
 
 
 @DATASET_REGISTRY.register()
 class EmojiObjects(EmojiScenes):
-    """262 tools, clothes, instruments and other things."""
+    """262 tools, clothes, instruments and other things, in false colours."""
 
     category = "objects"
+    scene = Scene(camera="false colour").softened(0.5)
 
 
 @DATASET_REGISTRY.register()
 class EmojiActivities(EmojiScenes):
-    """84 things of sports, games, arts and feasts."""
+    """84 things of sports, games, arts and feasts, turned by a quarter."""
 
     category = "activities"
+    scene = Scene(camera="overhead").softened(0.5)
 
 
 @DATASET_REGISTRY.register()
@@ -182,7 +187,7 @@ class EmojiSketch(EmojiVariant):
 class EmojiA(EmojiVariant):
     """Hard scenes: bent drawings in wrong colours, partly hidden."""
 
-    scene = Scene(warp=0.04, recolour=0.5, hidden=0.3).softened(0.75)
+    scene = Scene(warp=0.04, recolour=0.5, hidden=0.3).softened(0.65)
 
 
 @DATASET_REGISTRY.register()

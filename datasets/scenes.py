@@ -26,7 +26,7 @@ class Scene:
     `pose` scales size, place, turn and shear; `light` brightness, contrast, colour cast and shading; `clutter` is the
     background's contrast; `blur` the greatest number of 3 x 3 binomial filters; `noise` the greatest amplitude in
     grey levels of 1; `hidden` the greatest share of either side that a bar covers; `warp` bends the drawing by up to
-    that share of its size, `recolour` mixes its colours.
+    that share of its size, `recolour` mixes its colours. `camera`, one of `CAMERAS`, takes every picture alike.
     """
 
     pose: float = 1.0
@@ -37,19 +37,12 @@ class Scene:
     hidden: float = 0.0
     warp: float = 0.0
     recolour: float = 0.0
+    camera: str = ""
 
     def softened(self, strength: float) -> "Scene":
         """The same in `strength` (0 to 1) of its strength."""
-        return Scene(
-            self.pose * strength,
-            self.light * strength,
-            self.clutter * strength,
-            round(self.blur * strength),
-            self.noise * strength,
-            self.hidden * strength,
-            self.warp * strength,
-            self.recolour * strength,
-        )
+        weaker = {name: value * strength for name, value in vars(self).items() if name != "camera"}
+        return Scene(**weaker | {"blur": round(weaker["blur"]), "camera": self.camera})
 
 
 @functools.cache
@@ -91,6 +84,8 @@ def render(drawing: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.nd
     if scene.noise:
         grain = rng.integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8).astype(np.float32)  # two: a triangular density
         image = image + (grain[0] - grain[1]) * np.float32(scene.noise * rng.random() / 255)
+    if scene.camera:
+        image = CAMERAS[scene.camera](np.clip(image, 0, 1))
     return (np.clip(image, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
 
 
@@ -200,3 +195,32 @@ def _blurred(image: np.ndarray) -> np.ndarray:
         before, behind = np.roll(image, 1, axis), np.roll(image, -1, axis)
         image = image * np.float32(0.5) + (before + behind) * np.float32(0.25)
     return image
+
+
+def _fog(image: np.ndarray) -> np.ndarray:
+    return image * np.float32(0.45) + np.float32(0.5)
+
+
+def _coarse(image: np.ndarray) -> np.ndarray:
+    """Few, large pixels: 16 x 16."""
+    total = sum(image[row::3, column::3] for row in range(3) for column in range(3))
+    return np.repeat(np.repeat(total / np.float32(9), 3, axis=0), 3, axis=1)
+
+
+def _dusk(image: np.ndarray) -> np.ndarray:
+    grey = (image[..., :1] + image[..., 1:2] + image[..., 2:]) / np.float32(3)
+    return image * np.float32(0.35) + grey * np.array([0.2, 0.3, 0.6], np.float32)
+
+
+def _false_colour(image: np.ndarray) -> np.ndarray:
+    """Every colour half way to the next: red to green, green to blue, blue to red."""
+    return (image + image[..., [2, 0, 1]]) * np.float32(0.5)
+
+
+def _overhead(image: np.ndarray) -> np.ndarray:
+    """A quarter turn."""
+    return np.rot90(image)
+
+
+#: What takes the pictures of a data set: a shift that all its images have in common.
+CAMERAS = {"fog": _fog, "coarse": _coarse, "dusk": _dusk, "false colour": _false_colour, "overhead": _overhead}

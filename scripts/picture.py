@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
         return 2
     try:
         runs = read_runs(Path(argv[0]))
-        parts = [(part, [run for run in runs if run[1].DATASET.SUBSAMPLE_CLASSES == part]) for part in ("base", "new")]
+        parts = [(part, [run for run in runs if part == run[1].DATASET.SUBSAMPLE_CLASSES]) for part in ("base", "new")]
         draw([(part, some) for part, some in parts if some], Path(argv[1]))
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

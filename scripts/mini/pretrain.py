@@ -260,7 +260,9 @@ def zero_shot(clip: CLIP, captions: Captions, classes: list[dict], held_out: dic
     return figures
 
 
-def train(model: Pretraining, loader: DataLoader, captions: Captions, steps: int, look: Callable, looks: int = 9) -> None:
+def train(
+    model: Pretraining, loader: DataLoader, captions: Captions, steps: int, look: Callable, looks: int = 9
+) -> None:
     """`steps` steps; `look(clip)` is called `looks` times on the way, with the norms folded in as they are then."""
     chosen = optimizers(model)
     groups = [group for optimizer in chosen for group in optimizer.param_groups]
