@@ -1,6 +1,6 @@
 """Photo-like scenes of emoji drawings: pose, background, light, blur and noise, from a seed.
 
-All arithmetic is NumPy's, one operation after another on float32, so an image is the same on every machine.
+All arithmetic is NumPy's, one operation after another, element by element: an image is the same on every machine.
 """
 
 import functools
@@ -145,7 +145,7 @@ def _between(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarra
 
 def _background(clutter: float, rng: np.random.Generator) -> np.ndarray:
     """White where `clutter` is 0, else a coloured blend of coarse and fine blobs."""
-    image = np.ones((SIZE, SIZE, 3), np.float32)
+    image: np.ndarray = np.ones((SIZE, SIZE, 3), np.float32)
     if clutter:
         tone = 1 - _uniform(rng, 0, 1, 3) * np.float32(min(1.0, clutter))
         image = image * tone

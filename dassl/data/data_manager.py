@@ -66,8 +66,8 @@ class DatasetWrapper(Dataset):
         return versions[0] if self.k_tfm == 1 else versions
 
 
-def mix_seed(*parts: int) -> int:
-    """A seed in [0, 2**32) out of several numbers; near numbers give unrelated seeds."""
+def mix_seed(*parts: int | str) -> int:
+    """A seed in [0, 2**32) out of several numbers or names; near ones give unrelated seeds."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little")
 

@@ -8,7 +8,6 @@ image tower, and scenes that get harder step by step.
 import argparse
 import copy
 import dataclasses
-import itertools
 import math
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from captions import KINDS, Captions
 from packages import SHARE_ALIKE, Icons, fetch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -27,7 +27,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from clip import mini
-from clip.clip import tokenize
 from clip.model import CLIP
 from clip.sizes import OPENAI_MEAN, OPENAI_STD, Sizes
 from datasets.scenes import Scene, rasterise, read_drawings, render
@@ -41,26 +40,6 @@ SIZES = Sizes(
 )  # fmt: skip
 HELD_OUT = ("noto", "fluent", "fluent-line")
 HARDEST = Scene(hidden=0.2, warp=0.06, recolour=0.6)
-TEMPLATES = (
-    "a photo of a {}.",
-    "a photo of {}.",
-    "a photo of a {}, a type of {category}.",
-    "a picture of a {}.",
-    "a drawing of a {}.",
-    "an icon of a {}.",
-    "a {}.",
-    "{}",
-    "a photo of the {}.",
-    "itap of a {}.",
-    "a bad photo of the {}.",
-    "art of the {}.",
-    "a origami {}.",
-    "a photo of the large {}.",
-    "a {} in a video game.",
-    "a photo of the small {}.",
-)
-#: A category as captions call it.
-KINDS = {"animals": "animal", "food": "food", "travel": "place", "objects": "object", "activities": "activity"}
 
 
 class Batches(Dataset):
@@ -112,11 +91,15 @@ def _start(clip: CLIP) -> None:
     """First weights, as OpenAI draws them."""
     for transformer in (clip.transformer, clip.visual.transformer):
         width, layers = transformer.width, transformer.layers
+        deviations = {
+            "attn.in_proj_weight": width**-0.5,
+            "attn.out_proj.weight": (2 * layers * width) ** -0.5,
+            "mlp.c_fc.weight": (2 * width) ** -0.5,
+            "mlp.c_proj.weight": (2 * layers * width) ** -0.5,
+        }
         for block in transformer.blocks():
-            nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
-            nn.init.normal_(block.attn.out_proj.weight, std=(2 * layers * width) ** -0.5)
-            nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
-            nn.init.normal_(block.mlp.c_proj.weight, std=(2 * layers * width) ** -0.5)
+            for name, deviation in deviations.items():
+                nn.init.normal_(block.get_parameter(name), std=deviation)
     nn.init.normal_(clip.token_embedding.weight, std=0.02)
 
 
@@ -136,43 +119,6 @@ def load_drawings(packages: Path) -> tuple[list[dict], list[list[np.ndarray]], d
 def to_input(images: torch.Tensor) -> torch.Tensor:
     """(N, 48, 48, 3) uint8 -> (N, 3, 48, 48), normalised as OpenAI's models want it."""
     return ((images.float() / 255 - torch.tensor(OPENAI_MEAN)) / torch.tensor(OPENAI_STD)).permute(0, 3, 1, 2)
-
-
-class Captions:
-    """Every class's captions as token ids. `rows` are the ids that they use, sorted: SOS and EOT remain the largest."""
-
-    def __init__(self, classes: list[dict]):
-        texts = [
-            [
-                template.format(name, category=KINDS[entry["category"]])
-                for name, template in itertools.product([entry["name"], *entry["aliases"]], TEMPLATES)
-            ]
-            for entry in classes
-        ]
-        ids = [tokenize(mine) for mine in texts]
-        self.rows = torch.cat(ids).unique()[1:]  # without the padding
-        self.by_class = [self.compact(mine) for mine in ids]
-
-    def compact(self, ids: torch.Tensor) -> torch.Tensor:
-        """CLIP's ids -> places in `rows`."""
-        return torch.searchsorted(self.rows, ids)
-
-    def draw(self, labels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """A caption for each label: (N, 77).
-
-        A class's first name is drawn as often as all its aliases. One in five gets up to 14 random words in front, as
-        a learned context puts unknown vectors there.
-        """
-        chosen = []
-        for label in labels.tolist():
-            mine = self.by_class[label]
-            first = len(mine) == len(TEMPLATES) or rng.random() < 0.5
-            row = mine[rng.integers(len(TEMPLATES)) if first else rng.integers(len(TEMPLATES), len(mine))]
-            if rng.random() < 0.2:
-                words = torch.from_numpy(rng.integers(len(self.rows) - 2, size=rng.integers(1, 15)))
-                row = torch.cat([row[:1], words, row[1 : 77 - len(words)]])
-            chosen.append(row)
-        return torch.stack(chosen)
 
 
 def optimizers(model: Pretraining) -> list[torch.optim.Optimizer]:
