@@ -11,6 +11,6 @@ for trainer in ZeroshotCLIP CoOp MaPLe; do
         bash "$root/scripts/maple/$step.sh" emoji_food 1 --trainer "$trainer" TEST.SAVE_PREDICTIONS True "$@"
     done
 done
-"$python" "$root/scripts/table.py" output/base2new
 "$python" "$root/scripts/picture.py" output/base2new picture.png
-echo "All results are in output/demo."
+"$python" "$root/scripts/table.py" output/base2new
+echo "All is in output/demo: results in output/base2new, what each method says of some images in picture.png."

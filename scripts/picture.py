@@ -39,8 +39,12 @@ def draw(parts: list[tuple[str, list]], file: Path) -> None:
     """One row of images for each ("base" or "new", runs)."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(2 * COLUMNS, 2.9 * len(parts)), layout="constrained")
+    lines = max(len(runs) for _, runs in parts)  # below each image
+    height = 2.2 + 0.2 * lines
+    figure = Figure(figsize=(2 * COLUMNS, height * len(parts)))
     grid = figure.subplots(len(parts), COLUMNS, squeeze=False)
+    gap = 0.2 * lines + 0.4
+    figure.subplots_adjust(0.01, (gap - 0.3) / height / len(parts), 0.99, 0.95, hspace=gap / (height - gap))
     for row, (part, runs) in zip(grid, parts, strict=True):
         dataset = build_dataset(runs[0][1])
         chosen = np.linspace(0, len(dataset.test) - 1, COLUMNS).astype(int)
