@@ -15,6 +15,7 @@ setup(
         "torchvision>=0.19",
         "open_clip_torch>=2.26",
         "yacs>=0.1.8",
+        "filelock",
         "ftfy",
         "regex",
         "resvg_py",

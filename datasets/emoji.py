@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from PIL import Image
 from tqdm import tqdm
 
@@ -47,22 +48,25 @@ class EmojiScenes(FewShotDataset):
         return os.path.join(self.root, type(self).__name__)
 
     def check_present(self) -> None:
-        """Make the images, unless they are there."""
-        folder = Path(self.dataset_dir)
-        made = folder / "made.json"
-        if made.is_file() and read_json(made) == self.recipe():
+        """Make the images, unless they are there. Of several processes one makes them, and the others wait."""
+        if self._is_made():
             return
-        making = folder.with_name(f".{folder.name}-{os.getpid()}")
+        folder = Path(self.dataset_dir)
+        making = folder.with_name(f".{folder.name}")
         try:
-            shutil.rmtree(making, ignore_errors=True)
-            self._make(making)
-            shutil.rmtree(folder, ignore_errors=True)
-            making.rename(folder)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{folder}.lock"):
+                if not self._is_made():
+                    shutil.rmtree(making, ignore_errors=True)
+                    self._make(making)
+                    shutil.rmtree(folder, ignore_errors=True)
+                    making.rename(folder)
         except OSError as error:
-            if not (made.is_file() and read_json(made) == self.recipe()):  # another process was quicker
-                raise InputError(f"can't make {folder}: {error}; XDG_CACHE_HOME names another folder for it") from error
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
+            raise InputError(f"can't make {folder}: {error}; XDG_CACHE_HOME names another folder for it") from error
+
+    def _is_made(self) -> bool:
+        made = Path(self.dataset_dir) / "made.json"
+        return made.is_file() and read_json(made) == self.recipe()
 
     def recipe(self) -> dict:
         """All that decides the images."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -103,7 +104,28 @@ def test_scenes_are_made_once_and_anew_when_they_change(monkeypatch, tmp_path):
     monkeypatch.setattr(kind, "scene", Scene())
     with Image.open(load("EmojiActivities").test[0].impath) as image:
         assert (np.asarray(image) != first).any()
-    assert [path.name for path in (tmp_path / "prompt-learning").iterdir()] == ["EmojiActivities"]
+    left = {path.name for path in (tmp_path / "prompt-learning").iterdir()}
+    assert left <= {"EmojiActivities", "EmojiActivities.lock"}
+
+
+def test_several_processes_make_the_scenes_once(tmp_path):
+    code = """
+from conftest import config
+from dassl.data.datasets import build_dataset
+from dassl.utils import load_plugins
+load_plugins("datasets")
+build_dataset(config("DATASET.NAME", "EmojiActivities"))
+"""
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    command = [sys.executable, "-c", code]
+    started = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    ends = [process.communicate() for process in started]
+    assert [process.returncode for process in started] == [0, 0], ends
+    made = [err for _, err in ends if "100%" in err]
+    assert len(made) == 1  # the other waited, and found them
 
 
 def test_a_cache_that_cannot_be_written_is_told(monkeypatch, tmp_path):
