@@ -63,7 +63,11 @@ def backbone(args: argparse.Namespace) -> torch.Tensor:
     if not (name or path) and config.is_file():
         opts = yaml.safe_load(config.read_text())["MODEL"]["BACKBONE"]
         name, path = opts["NAME"], opts["PATH"]
-    return load_clip(name or "ViT-B/16", path).token_embedding.weight
+    model = load_clip(name or "ViT-B/16", path)
+    embedding = model.token_embedding.weight.clone()
+    if model.trained_rows is not None:
+        embedding[~model.trained_rows] = 1e4  # words it never saw are nobody's neighbours
+    return embedding
 
 
 def main(argv: list[str]) -> int:
