@@ -10,7 +10,6 @@ import os
 import random
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from dassl.data.data_manager import mix_seed
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import InputError, read_json, write_json
+from dassl.utils import InputError
 from datasets import scenes
 from datasets.base import FewShotDataset, Listed, TestOnly
 from datasets.scenes import Scene
@@ -29,9 +28,9 @@ from datasets.scenes import Scene
 class EmojiScenes(FewShotDataset):
     """Scenes of emoji drawings: 48 x 48 pixels, <split>/<class name>/<style>_<number>.png.
 
-    They are kept in ~/.cache/prompt-learning (in XDG_CACHE_HOME, where that is set), and made where they aren't there,
-    or where drawings, scenes or counts have changed since. Every image depends on the names of data set, split, class
-    and style and on its number alone.
+    They are kept in ~/.cache/prompt-learning (in XDG_CACHE_HOME, where that is set), in a folder that is named by all
+    that decides them, and made where it isn't there. Every image depends on the names of data set, split, class and
+    style and on its number alone.
     """
 
     category = ""  # empty: all
@@ -45,39 +44,26 @@ class EmojiScenes(FewShotDataset):
     def locate(self, cfg) -> str:
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         self.root = os.path.join(os.path.abspath(os.path.expanduser(cache)), "prompt-learning")
-        return os.path.join(self.root, type(self).__name__)
+        sources = [path.read_bytes() for path in (Path(scenes.__file__), scenes.DRAWINGS)]
+        decides = repr((self.category, self.styles, self.scene, self.counts)).encode()
+        digest = hashlib.sha256(b"".join([*sources, decides])).hexdigest()
+        return os.path.join(self.root, f"{type(self).__name__}-{digest[:8]}")
 
     def check_present(self) -> None:
         """Make the images, unless they are there. Of several processes one makes them, and the others wait."""
-        if self._is_made():
-            return
         folder = Path(self.dataset_dir)
+        if folder.is_dir():
+            return
         making = folder.with_name(f".{folder.name}")
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{folder}.lock"):
-                if not self._is_made():
+                if not folder.is_dir():
                     shutil.rmtree(making, ignore_errors=True)
                     self._make(making)
-                    shutil.rmtree(folder, ignore_errors=True)
                     making.rename(folder)
         except OSError as error:
             raise InputError(f"can't make {folder}: {error}; XDG_CACHE_HOME names another folder for it") from error
-
-    def _is_made(self) -> bool:
-        made = Path(self.dataset_dir) / "made.json"
-        return made.is_file() and read_json(made) == self.recipe()
-
-    def recipe(self) -> dict:
-        """All that decides the images."""
-        sources = (Path(scenes.__file__), scenes.DRAWINGS)
-        return {
-            "sources": [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources],
-            "category": self.category,
-            "styles": list(self.styles),
-            "scene": asdict(self.scene),
-            "counts": dict(self.counts),
-        }
 
     def _make(self, folder: Path) -> None:
         for entry in tqdm(self.classes(), desc=f"Making {type(self).__name__}, once", unit=" classes"):
@@ -91,7 +77,6 @@ class EmojiScenes(FewShotDataset):
                     seed = mix_seed(type(self).__name__, split, entry["name"], styles[turn], number)
                     image = scenes.render(drawings[turn], self.scene, np.random.default_rng(seed))
                     Image.fromarray(image).save(inside / f"{styles[turn]}_{number}.png", compress_level=1)
-        write_json(self.recipe(), folder / "made.json")
 
     def classes(self) -> list[dict]:
         """The drawings' entries of this category's classes that have one of the styles, in order of labels."""
