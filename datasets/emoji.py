@@ -9,7 +9,7 @@ import hashlib
 import os
 import random
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,16 +67,22 @@ class EmojiScenes(FewShotDataset):
 
     def _make(self, folder: Path) -> None:
         for entry in tqdm(self.classes(), desc=f"Making {type(self).__name__}, once", unit=" classes"):
-            styles = [style for style in self.styles if style in entry["drawings"]]
-            drawings = [scenes.rasterise(entry["drawings"][style]) for style in styles]
-            for split, count in self.counts.items():
-                inside = folder / split / entry["name"]
-                inside.mkdir(parents=True)
-                for number in range(count):
-                    turn = number % len(styles)
-                    seed = mix_seed(type(self).__name__, split, entry["name"], styles[turn], number)
-                    image = scenes.render(drawings[turn], self.scene, np.random.default_rng(seed))
-                    Image.fromarray(image).save(inside / f"{styles[turn]}_{number}.png", compress_level=1)
+            drawings = {
+                style: scenes.rasterise(svg) for style, svg in entry["drawings"].items() if style in self.styles
+            }
+            for split in self.counts:
+                (folder / split / entry["name"]).mkdir(parents=True)
+                for style, number, path in self._scenes(entry, split):
+                    seed = mix_seed(type(self).__name__, split, entry["name"], style, number)
+                    image = scenes.render(drawings[style], self.scene, np.random.default_rng(seed))
+                    Image.fromarray(image).save(folder / path, compress_level=1)
+
+    def _scenes(self, entry: dict, split: str) -> Iterator[tuple[str, int, str]]:
+        """Style, number and path (below the folder) of every scene of a class in a split."""
+        styles = [style for style in self.styles if style in entry["drawings"]]
+        for number in range(self.counts[split]):
+            style = styles[number % len(styles)]
+            yield style, number, os.path.join(split, entry["name"], f"{style}_{number}.png")
 
     def classes(self) -> list[dict]:
         """The drawings' entries of this category's classes that have one of the styles, in order of labels."""
@@ -88,13 +94,11 @@ class EmojiScenes(FewShotDataset):
 
     def listed(self, split: str) -> list[Listed]:
         """The images of a split, class by class."""
-        items = []
-        for label, entry in enumerate(self.classes()):
-            styles = [style for style in self.styles if style in entry["drawings"]]
-            for number in range(self.counts[split]):
-                name = f"{styles[number % len(styles)]}_{number}.png"
-                items.append(Listed(os.path.join(self.dataset_dir, split, entry["name"], name), label, entry["name"]))
-        return items
+        return [
+            Listed(os.path.join(self.dataset_dir, path), label, entry["name"])
+            for label, entry in enumerate(self.classes())
+            for _, _, path in self._scenes(entry, split)
+        ]
 
     def read_annotations(self, rng: random.Random):
         return tuple(self.listed(split) for split in ("train", "val", "test"))

@@ -184,9 +184,12 @@ def _lit(image: np.ndarray, light: float, rng: np.random.Generator) -> np.ndarra
     at = np.arange(SIZE, dtype=np.float32) / np.float32(SIZE) - np.float32(0.5)
     shading = 1 + slope[0] * at[:, None] + slope[1] * at[None]
     if rng.random() < 0.15 * light:  # little colour
-        grey = (image[..., :1] + image[..., 1:2] + image[..., 2:]) / np.float32(3)
-        image = image + (grey - image) * np.float32(0.8)
+        image = image + (_grey(image) - image) * np.float32(0.8)
     return ((image - np.float32(0.5)) * contrast + np.float32(0.5) + offset) * cast * shading[..., None]
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    return (image[..., :1] + image[..., 1:2] + image[..., 2:]) / np.float32(3)  # (48, 48, 1)
 
 
 def _blurred(image: np.ndarray) -> np.ndarray:
@@ -208,8 +211,7 @@ def _coarse(image: np.ndarray) -> np.ndarray:
 
 
 def _dusk(image: np.ndarray) -> np.ndarray:
-    grey = (image[..., :1] + image[..., 1:2] + image[..., 2:]) / np.float32(3)
-    return image * np.float32(0.35) + grey * np.array([0.2, 0.3, 0.6], np.float32)
+    return image * np.float32(0.35) + _grey(image) * np.array([0.2, 0.3, 0.6], np.float32)
 
 
 def _false_colour(image: np.ndarray) -> np.ndarray:
