@@ -93,13 +93,22 @@ def build_config(args: argparse.Namespace) -> "CfgNode":
 
 def run(cfg: "CfgNode", no_train: bool = False) -> None:
     """Build the trainer that `cfg` names; train and test it, or only test it. A finished run is kept as it is."""
+    from dassl.engine.record import alone_in, is_finished
+
+    if not is_finished(cfg) or no_train:
+        with alone_in(cfg.OUTPUT_DIR):
+            if not is_finished(cfg) or no_train:
+                work(cfg, no_train)
+                return
+    print(f"Finished already, nothing to do: the result of this config is in {cfg.OUTPUT_DIR}")
+
+
+def work(cfg: "CfgNode", no_train: bool) -> None:
+    """`run`, whatever is in the output folder."""
     from dassl.engine import build_trainer
-    from dassl.engine.record import CONFIG, is_finished, write_picks, write_result
+    from dassl.engine.record import CONFIG, write_picks, write_result
     from dassl.utils import InputError, collect_env_info, set_random_seed, setup_logger, write_text
 
-    if is_finished(cfg) and not no_train:
-        print(f"Finished already, nothing to do: the result of this config is in {cfg.OUTPUT_DIR}")
-        return
     setup_logger(cfg.OUTPUT_DIR)
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")

@@ -1,12 +1,18 @@
 """The papers' protocols: for DATASET, SEED and the like, which config, which folder, which checkpoint.
 
-    python scripts/protocols.py PROTOCOL TRAINER[:CONFIG] DATASET SEED [flags and KEY VALUE pairs for train.py]
+    python scripts/protocols.py PROTOCOL TRAINER[:CONFIG] DATASET SEED [--variant NAME] [words for train.py]
+                                [--then PROTOCOL TRAINER[:CONFIG] ...]
 
 The bash scripts in the folders beside this file call it so. Folder and default config follow the effective trainer,
-config and shots, so that another --trainer never meets this one's results. Folders are those of the original scripts.
+config and shots, so that another --trainer never meets this one's results. Folders are those of the original scripts,
+below OUTPUT (output); --variant NAME adds a name to the config's, for runs whose words make them another method.
 """
 
+import argparse
+import itertools
+import os
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,18 +58,18 @@ _MTCOOP_OPTIONS = "DATASET.NUM_SHOTS {shots} " + " ".join(
     f"TRAINER.{{node}}.{word} {{{word.lower()}}}" for word in _MTCOOP_WORDS.split()[3:]
 )
 PROTOCOLS = {
-    "base2new_train": Protocol("DATASET SEED", (Run(f"output/base2new/train_base/{_BASE2NEW}", classes="base"),)),
+    "base2new_train": Protocol("DATASET SEED", (Run("{outputs}/base2new/train_base/" + _BASE2NEW, classes="base"),)),
     "base2new_test": Protocol(
         "DATASET SEED",
-        (Run(f"output/base2new/test_new/{_BASE2NEW}", f"output/base2new/train_base/{_BASE2NEW}", "new"),),
+        (Run("{outputs}/base2new/test_new/" + _BASE2NEW, "{outputs}/base2new/train_base/" + _BASE2NEW, "new"),),
     ),
-    "xd_train": Protocol("DATASET SEED", (Run("output/{dataset}/" + _CROSS + "/seed{seed}", cross_dataset=True),)),
+    "xd_train": Protocol("DATASET SEED", (Run("{outputs}/{dataset}/" + _CROSS + "/seed{seed}", cross_dataset=True),)),
     "xd_test": Protocol(
         "DATASET SEED",
         (
             Run(
-                "output/evaluation/" + _CROSS + "/{dataset}/seed{seed}",
-                "output/{source}/" + _CROSS + "/seed{seed}",
+                "{outputs}/evaluation/" + _CROSS + "/{dataset}/seed{seed}",
+                "{outputs}/{source}/" + _CROSS + "/seed{seed}",
                 cross_dataset=True,
             ),
         ),
@@ -71,41 +77,43 @@ PROTOCOLS = {
     "reproduce": Protocol(
         "DATASET SEED WEIGHTS_FOLDER",
         (
-            Run(f"output/base2new/test_base/{_BASE2NEW}", "{weights_folder}/base/seed{seed}", "base"),
-            Run(f"output/base2new/test_new/{_BASE2NEW}", "{weights_folder}/base/seed{seed}", "new"),
+            Run("{outputs}/base2new/test_base/" + _BASE2NEW, "{weights_folder}/base/seed{seed}", "base"),
+            Run("{outputs}/base2new/test_new/" + _BASE2NEW, "{weights_folder}/base/seed{seed}", "new"),
         ),
     ),
     "reproduce_xd": Protocol(
         "DATASET SEED WEIGHTS_FOLDER",
         (
             Run(
-                "output/evaluation/" + _CROSS + "/{dataset}/seed{seed}",
+                "{outputs}/evaluation/" + _CROSS + "/{dataset}/seed{seed}",
                 "{weights_folder}/seed{seed}",
                 cross_dataset=True,
             ),
         ),
     ),
-    "few_shot": Protocol("DATASET SEED", (Run("output/{dataset}/{trainer}/{config}_{shots}shots/seed{seed}"),)),
+    "few_shot": Protocol("DATASET SEED", (Run("{outputs}/{dataset}/{trainer}/{config}_{shots}shots/seed{seed}"),)),
     "coop_main": Protocol(
         "DATASET CFG CTP NCTX SHOTS CSC",
-        (Run("output/{dataset}/" + _COOP + "/seed{seed}", options=_COOP_OPTIONS),),
+        (Run("{outputs}/{dataset}/" + _COOP + "/seed{seed}", options=_COOP_OPTIONS),),
     ),
     "coop_eval": Protocol(
         "DATASET CFG",
         (
             Run(
-                "output/evaluation/" + _COOP + "/{dataset}/seed{seed}",
-                "output/{source}/" + _COOP + "/seed{seed}",
+                "{outputs}/evaluation/" + _COOP + "/{dataset}/seed{seed}",
+                "{outputs}/{source}/" + _COOP + "/seed{seed}",
                 options=_COOP_OPTIONS.format(shots="16", nctx="16", csc="False", ctp="end"),
             ),
         ),
     ),
-    "mtcoop": Protocol(_MTCOOP_WORDS, (Run("output/{dataset}/" + _MTCOOP + "/seed{seed}", options=_MTCOOP_OPTIONS),)),
+    "mtcoop": Protocol(
+        _MTCOOP_WORDS, (Run("{outputs}/{dataset}/" + _MTCOOP + "/seed{seed}", options=_MTCOOP_OPTIONS),)
+    ),
     "mtcoop_cls_sample": Protocol(
         _MTCOOP_WORDS + " CLS_SAMPLE_RATE",
         (
             Run(
-                "output/{dataset}/" + _MTCOOP + "_rate{cls_sample_rate}/seed{seed}",
+                "{outputs}/{dataset}/" + _MTCOOP + "_rate{cls_sample_rate}/seed{seed}",
                 options=_MTCOOP_OPTIONS + " TRAINER.{node}.CLS_SAMPLE_RATE {cls_sample_rate}",
             ),
         ),
@@ -114,7 +122,7 @@ PROTOCOLS = {
         "DATASET CFG SHOTS N_CTX CSC TSC",
         (
             Run(
-                "output/{dataset}/{trainer}/{config}_{shots}shots/nctx{n_ctx}_csc{csc}_tsc{tsc}/seed{seed}",
+                "{outputs}/{dataset}/{trainer}/{config}_{shots}shots/nctx{n_ctx}_csc{csc}_tsc{tsc}/seed{seed}",
                 options="DATASET.NUM_SHOTS {shots} TRAINER.{node}.N_CTX {n_ctx} TRAINER.{node}.CSC {csc} "
                 "TRAINER.{node}.TSC {tsc}",
             ),
@@ -124,7 +132,7 @@ PROTOCOLS = {
         _MTCOOP_WORDS,
         (
             Run(
-                "output/base2new/train_base/{dataset}/" + _MTCOOP + "/seed{seed}",
+                "{outputs}/base2new/train_base/{dataset}/" + _MTCOOP + "/seed{seed}",
                 classes="base",
                 options=_MTCOOP_OPTIONS,
             ),
@@ -134,14 +142,16 @@ PROTOCOLS = {
         _MTCOOP_WORDS,
         (
             Run(
-                "output/base2new/test_new/{dataset}/" + _MTCOOP + "/seed{seed}",
-                "output/base2new/train_base/{dataset}/" + _MTCOOP + "/seed{seed}",
+                "{outputs}/base2new/test_new/{dataset}/" + _MTCOOP + "/seed{seed}",
+                "{outputs}/base2new/train_base/{dataset}/" + _MTCOOP + "/seed{seed}",
                 "new",
                 options=_MTCOOP_OPTIONS,
             ),
         ),
     ),
-    "zeroshot": Protocol("DATASET CFG", (Run("output/{trainer}/{config}/{dataset}", "-", options=""),), seeds=("-1",)),
+    "zeroshot": Protocol(
+        "DATASET CFG", (Run("{outputs}/{trainer}/{config}/{dataset}", "-", options=""),), seeds=("-1",)
+    ),
 }
 #: Names in folders that stand for config options.
 _IN_FOLDERS = {
@@ -164,14 +174,29 @@ def source_of(dataset_file: str) -> str:
     return getattr(find(DATASET_REGISTRY, "data set", cfg.DATASET.NAME), "xd_source", "imagenet")
 
 
-def arguments(
-    run: Run, trainer: str, config: str, given: dict[str, str], words: list[str], several: bool = False
-) -> list[str]:
+@dataclass(frozen=True)
+class Command:
+    """A run's words for train.py, and what its folder's name is made of: dataset, trainer, config, shots, seed ..."""
+
+    words: list[str]
+    facts: dict[str, str]
+
+
+def command(
+    run: Run,
+    trainer: str,
+    config: str,
+    given: dict[str, str],
+    words: list[str],
+    variant: str = "",
+    several: bool = False,
+) -> Command:
     """The words for train.py: the protocol's, then the user's, which win.
 
     Args:
         trainer, config: what the script is for; of a --trainer among `words` the own default config is taken.
         given: the protocol's words by name: dataset, seed ...
+        variant: added to the config's name.
         several: whether the protocol has more runs than this one.
     """
     from dassl.engine import get_trainer
@@ -198,12 +223,13 @@ def arguments(
     effective = dict(zip(args.opts[::2], args.opts[1::2], strict=False))
     facts = given | {name: effective[key] for name, key in _IN_FOLDERS.items() if key in effective}
     facts |= {
+        "outputs": os.environ.get("OUTPUT", "output"),
         "dataset": own_name(effective["DATASET.PATH"])
         if effective.get("DATASET.PATH")
         else Path(args.dataset_config_file).stem,
         "source": source_of(args.dataset_config_file) if "{source}" in run.tests else "",
         "trainer": args.trainer,
-        "config": Path(file).stem or "default",
+        "config": "_".join(part for part in (Path(file).stem or "default", variant) if part),
         "seed": effective.get("SEED", str(args.seed)),
     }
     output = run.output.format(**facts)
@@ -218,8 +244,14 @@ def arguments(
     if run.classes != "all" and "DATASET.SUBSAMPLE_CLASSES" in args.opts[::2]:
         raise InputError(f"DATASET.SUBSAMPLE_CLASSES is {run.classes} in this protocol: leave it out")
     if args.output_dir and several:  # of a protocol with several runs each has a folder of its own
-        words = [*words, "--output-dir", str(Path(args.output_dir) / output.split("/")[2])]
-    return [*result, *options, "DATASET.SUBSAMPLE_CLASSES", run.classes, *words]
+        words = [
+            *words,
+            "--output-dir",
+            str(Path(args.output_dir) / Path(output).relative_to(facts["outputs"]).parts[1]),
+        ]
+    if variant:
+        options += ["TRAINER.CONFIG", facts["config"]]
+    return Command([*result, *options, "DATASET.SUBSAMPLE_CLASSES", run.classes, *words], facts)
 
 
 def last_epoch(model_dir: str) -> list[str]:
@@ -252,31 +284,43 @@ def check_trained(cfg: Any) -> None:
         raise InputError(f"{folder} was trained with another config: {', '.join(differing)}")
 
 
-def main(argv: list[str]) -> int:
-    """Exit code of the first run that fails, else 0."""
+def commands(argv: Sequence[str]) -> Iterator[Command]:
+    """The runs that a command line asks for, each made when the one before it is done: tests look for checkpoints."""
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--variant", default="")
     name, spec, *rest = argv
     protocol, (trainer, _, config) = PROTOCOLS[name], spec.partition(":")
     needed = protocol.words.split()
-    if len(rest) < len(needed):
-        print(f"usage: {name}.sh {protocol.words} [flags and KEY VALUE pairs for train.py]", file=sys.stderr)
-        return 2
     given = {word.lower(): value for word, value in zip(needed, rest, strict=False)}
-    words = rest[len(needed) :]
+    flags, words = own.parse_known_args(rest[len(needed) :])
     seeds = (given["seed"],) if "seed" in given else protocol.seeds
     if len(seeds) > 1 and {"--seed", "SEED"} & set(words):
-        own = train.parse_arguments(words)
-        seeds = (dict(zip(own.opts[::2], own.opts[1::2], strict=False)).get("SEED", str(own.seed)),)
+        asked = train.parse_arguments(words)
+        seeds = (dict(zip(asked.opts[::2], asked.opts[1::2], strict=False)).get("SEED", str(asked.seed)),)
+    for seed, run in itertools.product(seeds, protocol.runs):
+        yield command(run, trainer, config, given | {"seed": seed}, words, flags.variant, len(protocol.runs) > 1)
 
-    def job() -> None:
-        for seed in seeds:
-            for run in protocol.runs:
-                several = len(protocol.runs) > 1
-                args = train.parse_arguments(arguments(run, trainer, config, given | {"seed": seed}, words, several))
-                cfg = train.build_config(args)
-                check_trained(cfg)
-                train.run(cfg, args.no_train)
 
-    return train.guarded(job, "--debug" in words)
+def main(argv: list[str]) -> int:
+    """Do one command line after another (--then parts them), whatever becomes of the ones before; of the exit codes
+    the first that is not 0."""
+    lines = [list(line) for is_then, line in itertools.groupby(argv, "--then".__eq__) if not is_then]
+    for name, _, *rest in lines:
+        words = PROTOCOLS[name].words
+        if len(rest) < len(words.split()):
+            usage = f"usage: {name}.sh {words} [--variant NAME] [flags and KEY VALUE pairs for train.py]"
+            print(usage, file=sys.stderr)
+            return 2
+
+    def job(line: list[str]) -> None:
+        for command in commands(line):
+            args = train.parse_arguments(command.words)
+            cfg = train.build_config(args)
+            check_trained(cfg)
+            train.run(cfg, args.no_train)
+
+    codes = [train.guarded(lambda line=line: job(line), "--debug" in line) for line in lines]
+    return next(filter(None, codes), 0)
 
 
 if __name__ == "__main__":

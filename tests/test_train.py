@@ -83,8 +83,9 @@ def test_what_a_run_leaves(run, tmp_path, own_data):
     folder = tmp_path / "out"
     result = result_of(folder)
     assert set(result) == {
-        "dataset", "split", "subsample_classes", "trainer", "backbone", "config", "shots", "seed", "epoch", "accuracy",
-        "macro_f1", "n_total", "n_correct", "per_class", "seconds", "versions", "command",
+        "dataset", "trained_on", "test_only", "split", "subsample_classes", "trainer", "backbone", "config", "options",
+        "shots", "seed", "epoch", "accuracy", "macro_f1", "n_total", "n_correct", "per_class", "seconds", "threads",
+        "versions", "command",
     }  # fmt: skip
     assert (result["dataset"], result["split"], result["shots"], result["seed"]) == (own_data.name, "val", 2, 1)
     assert (result["epoch"], result["config"]) == (2, "vit_b16_c2_ep5_batch4_2ctx")
@@ -255,7 +256,7 @@ def planned(name, spec, *words):
     given = {"seed": "1"} | dict(zip(needed, words, strict=False))
     plans = []
     for run in protocol.runs:
-        words_of_train = protocols.arguments(run, trainer, config, given, list(words[len(needed) :]))
+        words_of_train = protocols.command(run, trainer, config, given, list(words[len(needed) :])).words
         args = train.parse_arguments(words_of_train)
         plans.append((args.output_dir, args.model_dir))
     return plans

@@ -1,15 +1,20 @@
 """What a run leaves in its folder beside log and checkpoints: metrics, result, predictions, few-shot picks."""
 
+import contextlib
 import json
 import os
 import shlex
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
+from filelock import FileLock, Timeout
+from yacs.config import CfgNode
 
 from dassl.config import differences
 from dassl.utils.errors import InputError
@@ -58,6 +63,23 @@ def is_finished(cfg: Any) -> bool:
     return finished
 
 
+@contextlib.contextmanager
+def alone_in(folder: str | Path) -> Iterator[None]:
+    """Waits until no other process works in a run's folder: what was started twice is done once."""
+    path = Path(folder) / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"Another process works in {folder}: waiting until it has ended")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def check_resume(cfg: Any) -> None:
     """Raise InputError where RESUME names the folder of a run with another config."""
     config = Path(cfg.RESUME) / CONFIG
@@ -80,25 +102,40 @@ def dataset_label(cfg: Any) -> str:
     return cfg.DATASET.CONFIG if cfg.DATASET.TASKS else cfg.DATASET.NAME
 
 
+def trained_on(trainer: Any) -> str | None:
+    """The data set that the tested prompts have learned from; empty where nothing is learned, None where the prompts
+    came without their config."""
+    cfg = trainer.cfg
+    if not trainer.get_model_names():
+        return ""
+    if not cfg.TEST.EVAL_ONLY:
+        return dataset_label(cfg)
+    config = Path(cfg.TEST.MODEL_DIR) / CONFIG
+    return dataset_label(CfgNode(yaml.safe_load(config.read_text()))) if config.is_file() else None
+
+
 def write_result(trainer: Any) -> None:
     """Write `result.json` for the test that `trainer` did last, and `predictions.npz` where it is asked for."""
     cfg = trainer.cfg
     folder = Path(cfg.OUTPUT_DIR)
     started = getattr(trainer, "time_start", None)
+    test_only = getattr(trainer.dm.dataset, "test_only", False)
     result = {
         "dataset": dataset_label(cfg),
+        "trained_on": trained_on(trainer),
+        "test_only": test_only,
         "split": trainer.tested_split or cfg.TEST.SPLIT,
-        "subsample_classes": "all"
-        if getattr(trainer.dm.dataset, "test_only", False)
-        else cfg.DATASET.SUBSAMPLE_CLASSES,
+        "subsample_classes": "all" if test_only else cfg.DATASET.SUBSAMPLE_CLASSES,
         "trainer": cfg.TRAINER.NAME,
         "backbone": cfg.MODEL.BACKBONE.PATH or cfg.MODEL.BACKBONE.NAME,
         "config": cfg.TRAINER.CONFIG,
+        "options": dict(trainer.options(cfg)) if hasattr(trainer, "options") else {},
         "shots": cfg.DATASET.NUM_SHOTS,
         "seed": cfg.SEED,
         "epoch": trainer.tested_epoch,
         **trainer.evaluator.record(),
         "seconds": round(time.time() - started if started else trainer.test_seconds, 3),
+        "threads": torch.get_num_threads(),
         "versions": versions(),
         "command": shlex.join(["python", *sys.argv]),
     }
