@@ -105,11 +105,14 @@ def run(cfg: "CfgNode", no_train: bool = False) -> None:
 
 def work(cfg: "CfgNode", no_train: bool) -> None:
     """`run`, whatever is in the output folder."""
+    import torch
+
     from dassl.engine import build_trainer
     from dassl.engine.record import CONFIG, write_picks, write_result
-    from dassl.utils import InputError, collect_env_info, set_random_seed, setup_logger, write_text
+    from dassl.utils import InputError, collect_env_info, set_deterministic, set_random_seed, setup_logger, write_text
 
     setup_logger(cfg.OUTPUT_DIR)
+    set_deterministic(cfg.DETERMINISTIC or not (cfg.USE_CUDA and torch.cuda.is_available()))
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)

@@ -162,6 +162,11 @@ _IN_FOLDERS = {
 }
 
 
+def dataset_file(name: str) -> str:
+    """A data set's config file, by the name that the scripts take."""
+    return str(train.ROOT / "configs" / "datasets" / f"{name}.yaml")
+
+
 def source_of(dataset_file: str) -> str:
     """The config of the data set whose prompts the cross-dataset protocol tests on this one."""
     from dassl.config import get_cfg_default, merge_file
@@ -206,7 +211,7 @@ def command(
 
     load_plugins("trainers")
     defaults = ["--trainer", trainer, "--seed", given["seed"], "--dataset-config-file"]
-    defaults.append(str(train.ROOT / "configs" / "datasets" / f"{given['dataset']}.yaml"))
+    defaults.append(dataset_file(given["dataset"]))
     kind = get_trainer(train.parse_arguments([*defaults, *words]).trainer)
     given = given | {"node": getattr(kind, "node", "") or kind.__name__.upper()}
     options = run.options.format(**given).split()

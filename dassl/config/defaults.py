@@ -8,6 +8,7 @@ _C.OUTPUT_DIR = "./output"
 _C.RESUME = ""  # folder to resume from; empty: OUTPUT_DIR
 _C.SEED = -1  # the one source of randomness; negative: not seeded
 _C.USE_CUDA = True
+_C.DETERMINISTIC = False  # on a GPU too, repeat to the bit, at some cost; a CPU always does
 _C.VERBOSE = True
 
 _C.INPUT = CN()

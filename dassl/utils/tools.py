@@ -24,6 +24,7 @@ __all__ = [
     "mkdir_if_missing",
     "read_image",
     "read_json",
+    "set_deterministic",
     "set_random_seed",
     "tolist_if_not",
     "versions",
@@ -73,6 +74,15 @@ def set_random_seed(seed: int) -> None:
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     torch.cuda.manual_seed_all(seed)
+
+
+def set_deterministic(on: bool) -> None:
+    """Whether torch must take deterministic algorithms only; it raises RuntimeError where an operation has none."""
+    if on:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
+    torch.use_deterministic_algorithms(on)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # for debugging, and costs time
+    torch.backends.cudnn.benchmark = not on  # picks by timing
 
 
 def check_availability(requested: str, available: list[str]) -> None:
