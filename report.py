@@ -37,10 +37,13 @@ def main(argv: list[str] | None = None) -> int:
         found = {name: rows for name in asked if (rows := tables.rows(runs, name, args.paper))}
         if not found:
             raise ReportError(f"no runs of {args.protocol} below {args.folder}")
+        pair = args.compare.split(",") if args.compare else None
+        if pair and (len(pair) != 2 or not set(pair) <= set(runs["trainer"])):
+            names = ", ".join(sorted(set(runs["trainer"])))
+            raise ReportError(f"--compare takes two trainers, A,B, not {args.compare}. There is: {names}")
         if args.html:
             from reporting import page
 
-            pair = args.compare.split(",") if args.compare else None
             notes += page.write(Path(args.html), args.folder, runs, found, notes, pair)
     except (ReportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -56,10 +56,11 @@ def rows(runs: pd.DataFrame, protocol: str, paper: str | Path = PAPER) -> list[d
     selected = of_protocol(runs, protocol)
     published = _Published(json.loads(Path(paper).read_text()), protocol)
     measures = MEASURES[protocol]
-    datasets, seeds = _unique(selected["dataset"]), sorted(_unique(selected["seed"]))
     found = []
     for key, group in selected.groupby(GROUP, sort=False, dropna=False):
         facts = dict(zip(GROUP, key, strict=True)) | {"backbone": next(iter(group["backbone"].dropna()), None)}
+        alike = selected[selected["shots"] == facts["shots"]]
+        datasets, seeds = _unique(alike["dataset"]), sorted(_unique(alike["seed"]))
         own, gaps = [], []
         frames: dict[str, pd.DataFrame] = {}
         for dataset in datasets:

@@ -12,5 +12,5 @@ for trainer in ZeroshotCLIP CoOp MaPLe; do
     done
 done
 "$python" "$root/scripts/picture.py" output/base2new picture.png
-"$python" "$root/scripts/table.py" output/base2new
-echo "All is in output/demo: results in output/base2new, what each method says of some images in picture.png."
+"$python" "$root/report.py" output --protocol base2new --html report.html
+echo "All is in output/demo: report.html, results in output/base2new, what each method says of some images in picture.png."

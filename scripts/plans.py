@@ -38,7 +38,7 @@ class Sweep:
     depths: list[int] = field(default_factory=list)  # PROMPT_DEPTH... of every trainer that has it
     lengths: list[int] = field(default_factory=list)  # N_CTX..., likewise
     backbones: list[str] = field(default_factory=list)  # each NAME [KEY VALUE ...]
-    options: str = ""  # words for every run
+    options: str = ""  # words for every run; a trainer's own words, depth, length and backbone go before them
 
     @classmethod
     def read(cls, name: str) -> "Sweep":
@@ -180,7 +180,7 @@ def variations(sweep: Sweep, spec: str, dataset: str) -> Iterator[list[str]]:
         sweep.lengths if keys["length"] and sweep.lengths else [0],
         sweep.backbones or [""],
     ):
-        names, varied = [flags.variant], list(words)
+        names, varied = [flags.variant], [*shlex.split(sweep.options), *words]  # of what is said twice the last wins
         for name, number in (("depth", depth), ("length", length)):
             if number:
                 names.append(f"{name}{number}")
@@ -190,7 +190,7 @@ def variations(sweep: Sweep, spec: str, dataset: str) -> Iterator[list[str]]:
             names.append("".join(c if c.isalnum() else "-" for c in name).lower())
             varied += ["MODEL.BACKBONE.NAME", name, *more]
         variant = "_".join(filter(None, names))
-        yield [*varied, *shlex.split(sweep.options), *(["--variant", variant] if variant else [])]
+        yield [*varied, *(["--variant", variant] if variant else [])]
 
 
 def _keys(spec: str, dataset: str, start: str) -> list[str]:

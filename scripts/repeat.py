@@ -59,8 +59,8 @@ def compare(first: Path, second: Path) -> Iterator[tuple[str, bool]]:
     if (first / "predictions.npz").is_file():
         yield "predictions.npz", _arrays(first / "predictions.npz") == _arrays(second / "predictions.npz")
     for path in sorted(first.glob("*/model.pth.tar-*")):
-        name = path.relative_to(first)
-        yield str(name), (second / name).is_file() and _prompts(path) == _prompts(second / name)
+        other = second / path.relative_to(first)
+        yield str(path.relative_to(first)), other.is_file() and _prompts(path) == _prompts(other)
 
 
 def _bytes(path: Path) -> bytes | None:

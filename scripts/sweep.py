@@ -43,6 +43,13 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args(argv)
 
 
+def own_name(args: argparse.Namespace) -> str:
+    """A sweep's folder: its name, and what it was narrowed to."""
+    narrowed = [getattr(args, key) for key in plans.LISTS if getattr(args, key)]
+    names = [re.sub(r" [^,]*", "", items).replace(",", "+").replace("/", "-") for items in narrowed]
+    return "-".join([Path(args.sweep).stem, *names])
+
+
 def command(job: plans.Job, log: Path, threads: int) -> list[str]:
     """A command line that does what is left of a job, in this folder, and writes to a log."""
     lines = [run.line for run in job if run.state in ("to do", "cut off")]
@@ -114,7 +121,7 @@ def main(argv: list[str]) -> int:
         show(jobs, args.dry_run)
         if args.dry_run:
             return
-        folder = Path(args.output) / "sweeps" / Path(args.sweep).stem
+        folder = Path(args.output) / "sweeps" / own_name(args)
         plans.write(jobs, folder)
         parameters = dict(pair.partition("=")[::2] for pair in args.slurm)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The tools beside the trainers: linear probe, nearest words, complexity table, table of results, small CLIP."""
+"""The tools beside the trainers: linear probe, nearest words, complexity table, small CLIP."""
 
 import importlib.util
 import json
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import table
 import torch
 from conftest import ROOT, result_of
 
@@ -110,13 +109,3 @@ def test_complexity(capsys):
         == 0
     )
     assert re.search(r"MaPLe +the image tower is a ResNet", capsys.readouterr().out)
-
-
-def test_table(tmp_path, capsys):
-    for part, accuracy in (("train_base", 80.0), ("test_new", 60.0)):
-        folder = tmp_path / part / "dtd/seed1"
-        folder.mkdir(parents=True)
-        (folder / "result.json").write_text(json.dumps({"accuracy": accuracy}))
-    assert table.main([str(tmp_path)]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split() == ["dtd/seed1", "80.00", "60.00", "68.57"]
-    assert table.main([]) == 2

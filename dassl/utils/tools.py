@@ -13,6 +13,7 @@ import numpy as np
 import PIL
 import torch
 from PIL import Image
+from torch.utils import deterministic
 
 from dassl.utils.errors import InputError, unknown
 
@@ -81,7 +82,7 @@ def set_deterministic(on: bool) -> None:
     if on:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
     torch.use_deterministic_algorithms(on)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # for debugging, and costs time
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time
     torch.backends.cudnn.benchmark = not on  # picks by timing
 
 

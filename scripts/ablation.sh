@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# SWEEP TRAINERS DATASET SEED: a sweep of configs/sweeps/ for one data set and seed (or several: dtd,eurosat 1,2,3);
+# TRAINERS are the sweep's own where they are empty.
+if [ $# -lt 4 ]; then
+    echo "usage: $1.sh DATASET SEED [--dry-run] [--jobs N] [flags and KEY VALUE pairs for train.py]" >&2
+    exit 2
+fi
+exec bash "$(dirname "$0")/sweep.sh" "$1" ${2:+--trainers "$2"} --datasets "$3" --seeds "$4" "${@:5}"
