@@ -57,6 +57,7 @@ class CLIP(nn.Module):
             torch.randn(sizes.transformer_width, sizes.embed_dim) * sizes.transformer_width**-0.5
         )
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.text_chunk = 0  # own tokens that the text tower takes at once, which bounds its memory; 0: all
         self.trained_rows: torch.Tensor | None = None  # (vocab_size,) which tokens it knows, where these aren't all
 
     @property

@@ -6,12 +6,13 @@ attends to its keys and values; the remaining tokens of all sequences lie packed
 and MLP, and are padded for attention alone; at the last layer only EOT asks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 from clip.blocks import ResidualAttentionBlock, is_untouched, join_heads, split_heads
 
@@ -37,6 +38,21 @@ class Layout:
         self.padded_row = sequence * self.longest + self.offset
         self.eot = ends - 1  # (N,) packed row of EOT
         self.lengths, self.group = lengths, group
+
+    def parts(self, tokens: int) -> Iterator[tuple[slice, slice, "Layout"]]:
+        """Consecutive sequences of at most so many own tokens (but at least one sequence): their own tokens' packed
+        rows, the prefixes that they stand behind, and their layout."""
+        ends, first = self.eot + 1, 0
+        while first < self.count:
+            start = int(ends[first - 1]) if first else 0
+            last = max(first + 1, int(torch.searchsorted(ends, start + tokens, right=True)))
+            chosen, groups, group = slice(first, last), slice(None), None
+            if self.group is not None:
+                group = self.group[chosen]
+                groups = slice(int(group.min()), int(group.max()) + 1)
+                group = group - groups.start
+            yield slice(start, int(ends[last - 1])), groups, Layout(self.lengths[chosen], group)
+            first = last
 
     def rows(self, chosen: torch.Tensor) -> torch.Tensor:
         """Packed rows of some sequences' own tokens, sequence by sequence."""
@@ -105,11 +121,36 @@ def encode(
         raise ValueError(f"{len(deep) + 1} layers of text prompts, but the tower has {model.transformer.layers}")
     if any(prompt.shape[-2] >= prefix.shape[1] for prompt in deep):
         raise ValueError("text prompts take positions after SOS within the prefix, which is too short")
+    if 0 < model.text_chunk < len(own):
+        return _in_parts(model, prefix, own, layout, deep)
+    return _whole(model, prefix, own, layout, deep)
+
+
+def _whole(
+    model: "CLIP", prefix: torch.Tensor, own: torch.Tensor, layout: Layout, deep: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """As `encode`, all at once."""
     positions = model.positional_embedding.to(model.dtype)
     prefix = prefix.to(model.dtype) + positions[: prefix.shape[1]]
     own = own.to(model.dtype) + positions[prefix.shape[1] + layout.offset]
     way = _packed if is_untouched(model.transformer) else _plain
     return model.ln_final(way(model, prefix, own, layout, deep)) @ model.text_projection.to(model.dtype)
+
+
+def _in_parts(
+    model: "CLIP", prefix: torch.Tensor, own: torch.Tensor, layout: Layout, deep: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """As `encode`, some sequences at a time, so that memory doesn't grow with the classes: of a part nothing is kept
+    but its features, and the backward pass computes it anew."""
+    features = []
+    for rows, groups, part in layout.parts(model.text_chunk):
+        prompts = [prompt[groups] if prompt.ndim == 3 else prompt for prompt in deep]
+        words = (model, prefix[groups], own[rows], part, prompts)
+        if torch.is_grad_enabled():
+            features.append(checkpoint(_whole, *words, use_reentrant=False, preserve_rng_state=False))
+        else:
+            features.append(_whole(*words))
+    return torch.cat(features)
 
 
 def _packed(
@@ -143,8 +184,10 @@ def _block(
     """One layer over prefixes and own tokens."""
     groups = prefix.shape[:2]
     rows = torch.cat([prefix.flatten(0, 1), own])  # (G * P + total, width)
-    qkv = block.project(block.ln_1(rows))
-    ahead, behind = qkv.split([groups.numel(), len(own)])
+    if prefix.requires_grad and not own.requires_grad:  # at the first layer: no gradient is worked out for frozen words
+        ahead, behind = block.project(block.ln_1(prefix.flatten(0, 1))), block.project(block.ln_1(own))
+    else:
+        ahead, behind = block.project(block.ln_1(rows)).split([groups.numel(), len(own)])
     q, k, v = (split_heads(t, heads) for t in ahead.unflatten(0, groups).chunk(3, dim=-1))  # (G, heads, P, ...)
     attended_ahead = join_heads(F.scaled_dot_product_attention(q, k, v, is_causal=True)).flatten(0, 1)
     own_q, own_k, own_v = (split_heads(t, heads) for t in layout.pad(behind).chunk(3, dim=-1))

@@ -47,19 +47,21 @@ class VisionTransformer(nn.Module):
         x = self.conv1(x.type(self.conv1.weight.dtype)).flatten(2).transpose(1, 2)  # (batch, patches, width)
         x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
         x = x + self.positional_embedding.to(x.dtype)
-        if prompts:
-            x = torch.cat([x, _over_batch(prompts[0], x)], dim=1)
         x = self.ln_pre(x)
-        x = self._class_token(x, prompts) if is_untouched(self.transformer) else self._plain(x, prompts)
+        parts = [x, *(_over_batch(self.ln_pre(prompt.to(x.dtype)), x) for prompt in prompts[:1])]
+        x = self._class_token(parts, prompts) if is_untouched(self.transformer) else self._plain(parts, prompts)
         return self.ln_post(x) @ self.proj.to(x.dtype)
 
-    def _class_token(self, x: torch.Tensor, prompts: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Tokens (batch, length, width) -> the class token after the last layer (batch, width)."""
+    def _class_token(self, parts: Sequence[torch.Tensor], prompts: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Frozen tokens and prompts, each (batch, length, width) -> class token of the last layer (batch, width)."""
         heads = self.transformer.heads
         *blocks, last = self.transformer.blocks()
+        x = torch.cat(list(parts), dim=1)
         for layer, block in enumerate(blocks):
             x = _replace(x, prompts, layer)
-            q, k, v = (split_heads(t, heads) for t in block.project(block.ln_1(x)).chunk(3, dim=-1))
+            # At the first layer in parts: no gradient is worked out for frozen tokens.
+            qkv = torch.cat([block.project(block.ln_1(part)) for part in (parts if layer == 0 else [x])], dim=1)
+            q, k, v = (split_heads(t, heads) for t in qkv.chunk(3, dim=-1))
             x = block.finish(x, join_heads(F.scaled_dot_product_attention(q, k, v)))
         x = _replace(x, prompts, len(blocks))
         h = last.ln_1(x)  # of the last layer nobody sees more than the class token: it alone asks
@@ -67,8 +69,9 @@ class VisionTransformer(nn.Module):
         k, v = (split_heads(t, heads) for t in last.project(h, 1, 3).chunk(2, dim=-1))
         return last.finish(x[:, 0], join_heads(F.scaled_dot_product_attention(q, k, v))[:, 0])
 
-    def _plain(self, x: torch.Tensor, prompts: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _plain(self, parts: Sequence[torch.Tensor], prompts: Sequence[torch.Tensor]) -> torch.Tensor:
         """As `_class_token`, but through the modules as they are, since somebody changed them."""
+        x = torch.cat(list(parts), dim=1)
         if len(prompts) < 2:
             return self.transformer(x.transpose(0, 1))[0]
         for layer, block in enumerate(self.transformer.resblocks):

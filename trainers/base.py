@@ -39,6 +39,10 @@ class PromptedCLIP(nn.Module):
         self.__dict__["clip"] = model
         self._cache: tuple[list, torch.Tensor] | None = None
 
+    def forget(self) -> None:
+        """Drop the text features that evaluation has kept."""
+        self._cache = None
+
     def encode_text(self) -> torch.Tensor:
         """Features of all classes (classes, embed_dim), not normalised."""
         raise TypeError(f"{type(self).__name__} must define encode_text")
@@ -63,7 +67,11 @@ class PromptedCLIP(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Images (batch, 3, resolution, resolution) -> logits (batch, classes), float32."""
-        return self.similarity(normalized(self.encode_image(image)), self.text_features())
+        return self.logits(normalized(self.encode_image(image)))
+
+    def logits(self, image_features: torch.Tensor) -> torch.Tensor:
+        """Normalised image features (batch, embed_dim) -> logits (batch, classes), float32."""
+        return self.similarity(image_features, self.text_features())
 
     def similarity(self, image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
         """Scaled cosines (batch, classes), float32, of normalised features (batch, embed_dim) and (classes, embed_dim),

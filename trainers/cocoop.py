@@ -48,15 +48,13 @@ class CoCoOpCLIP(PromptedCLIP):
         self.prompt_learner = prompt_learner
         self._layouts: dict[int, Layout] = {}
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        features = normalized(self.encode_image(image))
-        if torch.is_grad_enabled():
-            return self.logits(features)
-        at_once = max(1, _PROMPTS_AT_ONCE // self.classes.layout.count)
-        return torch.cat([self.logits(part) for part in features.split(at_once)])
-
     def logits(self, image_features: torch.Tensor) -> torch.Tensor:
-        """Normalised image features (batch, embed_dim) -> logits (batch, classes), float32."""
+        if torch.is_grad_enabled():
+            return self._logits(image_features)
+        at_once = max(1, _PROMPTS_AT_ONCE // self.classes.layout.count)
+        return torch.cat([self._logits(part) for part in image_features.split(at_once)])
+
+    def _logits(self, image_features: torch.Tensor) -> torch.Tensor:
         batch, names = len(image_features), self.classes.layout.count
         prefix = self.classes.behind(self.prompt_learner(image_features))  # (batch, P, width)
         own = self.classes.own.repeat(batch, 1)

@@ -1,0 +1,78 @@
+"""Time of a whole evaluation, text features included: test_time.py [--images 200] [--spread 2000] [--baseline ...].
+
+`seconds` is for --spread images: --images are timed, the text features' one-off cost is counted once. The baseline
+`naive` makes the text features anew for every batch, as the original does; `tower` is the bare frozen image tower.
+"""
+
+import math
+import sys
+import time
+
+import measure
+import needed
+import torch
+
+
+def main(argv: list[str]) -> int:
+    parser = measure.parser("Time of an evaluation.", batch=100, repeats=3)
+    parser.add_argument("--images", type=int, default=200, help="how many are timed")
+    parser.add_argument("--spread", type=int, default=2000, help="how many the time is for")
+    for action in parser._actions:
+        if action.dest == "baseline":
+            action.choices = ["naive", "tower"]
+    args = parser.parse_args(argv)
+    model = measure.backbone(args.backbone, args.prec)
+    method = measure.prompted(args.trainer, model, args.classes, args.opts)
+    batch = measure.images(model, min(args.batch, args.images))
+    batches, wanted = math.ceil(args.images / len(batch)), math.ceil(args.spread / len(batch))
+    once: list[float] = []
+
+    @torch.no_grad()
+    def evaluate() -> None:
+        """The batches alone: text features are there."""
+        for _ in range(batches):
+            method(batch)
+
+    @torch.no_grad()
+    def prepare() -> None:
+        method.forget()
+        start = time.perf_counter()
+        if args.trainer != "CoCoOp":
+            method.text_features()
+        once.append(time.perf_counter() - start)
+
+    @torch.no_grad()
+    def naive() -> None:
+        with measure.naive(method):
+            for _ in range(batches):
+                method.forget()
+                method(batch)
+
+    @torch.no_grad()
+    def tower() -> None:
+        for _ in range(batches):
+            model.encode_image(batch)
+
+    prepare()
+    others = {"naive": naive, "tower": tower}
+    jobs = {"prepare": prepare, "fast": evaluate}
+    if args.baseline:
+        jobs[args.baseline] = others[args.baseline]
+    times = measure.interleaved(jobs, args.repeats)
+    seconds = times["prepare"] + times["fast"] / batches * wanted
+    baseline = times[args.baseline] / batches * wanted if args.baseline else None
+    work, peak = needed.step(method, len(batch), train=False), measure.peak_flops(args.prec)
+    print(f"{args.trainer}, {args.classes} classes, {args.spread} images: {times}")
+    measure.report(
+        seconds=seconds,
+        baseline_seconds=baseline,
+        ratio=baseline / seconds if baseline else None,
+        needed_flops=work * wanted if work else None,
+        peak_flops=peak,
+        share=work * wanted / seconds / peak if work else None,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
