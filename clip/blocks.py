@@ -6,6 +6,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 
 class LayerNorm(nn.LayerNorm):
@@ -25,6 +26,31 @@ class QuickGELU(nn.Module):
 
 
 ACTIVATIONS = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
+
+
+class FrozenMLP(torch.autograd.Function):
+    """The MLP of a block whose weights are frozen: it keeps the hidden layer before its activation, and nothing else.
+
+    QuickGELU is silu(1.702 h) / 1.702: the factors go into the matrix products, and cancel in the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx, x, w_fc, b_fc, w_proj, b_proj, quick):
+        factor = 1.702 if quick else 1.0
+        hidden = torch.addmm(b_fc, x.flatten(0, -2), w_fc.t(), beta=factor, alpha=factor)  # (rows, mlp)
+        ctx.save_for_backward(hidden, w_fc, w_proj)
+        ctx.quick = quick
+        active = F.silu(hidden) if quick else F.gelu(hidden)
+        return torch.addmm(b_proj, active, w_proj.t(), alpha=1 / factor).view(x.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        hidden, w_fc, w_proj = ctx.saved_tensors
+        through = grad.flatten(0, -2) @ w_proj  # (rows, mlp)
+        backward = torch.ops.aten.silu_backward if ctx.quick else torch.ops.aten.gelu_backward
+        through = backward.grad_input(through, hidden, grad_input=through)  # in place
+        return (through @ w_fc).view(grad.shape), None, None, None, None, None
 
 
 def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
@@ -75,7 +101,17 @@ class ResidualAttentionBlock(nn.Module):
     def finish(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         """Rows `x` and what their attention gave -> the block's output, both (..., width)."""
         x = x + self.attn.out_proj(attended)
-        return x + self.mlp(self.ln_2(x))
+        return x + self._mlp(self.ln_2(x))
+
+    def _mlp(self, h: torch.Tensor) -> torch.Tensor:
+        """`mlp`, without what its backward pass would keep for frozen weights."""
+        fc, activation, proj = self.mlp
+        weights = (fc.weight, fc.bias, proj.weight, proj.bias)
+        quick = type(activation) is QuickGELU
+        plain = torch.is_autocast_enabled(h.device.type) or any(weight.requires_grad for weight in weights)
+        if plain or not (quick or activation.approximate == "none"):
+            return self.mlp(h)
+        return FrozenMLP.apply(h, *weights, quick)
 
 
 class Transformer(nn.Module):

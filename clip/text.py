@@ -3,7 +3,8 @@
 Text attention is causal. So what comes after EOT can't change the feature, and a position before the class name is the
 same for all classes. Hence, exactly: sequences end at EOT; what several sequences begin with is computed once, and each
 attends to its keys and values; the remaining tokens of all sequences lie packed in one matrix for norms, projections
-and MLP, and are padded for attention alone; at the last layer only EOT asks.
+and MLP, sorted by length: attention takes those of one length at a time, and nothing is padded; at the last layer
+only EOT asks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,12 +13,26 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
 from clip.blocks import ResidualAttentionBlock, is_untouched, join_heads, split_heads
 
 if TYPE_CHECKING:
     from clip.model import CLIP
+
+
+@dataclass
+class Bucket:
+    """Sequences of the same number of own tokens."""
+
+    length: int
+    count: int
+    group: torch.Tensor | None  # (count,) which prefix each stands behind
+
+    def behind(self, prefix: torch.Tensor) -> torch.Tensor:
+        """(G, ...) -> (count, ...): for every sequence what belongs to its prefix"""
+        return prefix.expand(self.count, *prefix.shape[1:]) if self.group is None else prefix[self.group]
 
 
 class Layout:
@@ -29,15 +44,20 @@ class Layout:
     """
 
     def __init__(self, lengths: torch.Tensor, group: torch.Tensor | None = None):
-        self.count, self.longest = len(lengths), int(lengths.max())
+        self.count = len(lengths)
         ends = lengths.cumsum(0)
         sequence = torch.repeat_interleave(torch.arange(self.count, device=lengths.device), lengths)
         #: (total,) how many own tokens come before, in the same sequence
         self.offset = torch.arange(int(ends[-1]), device=lengths.device) - (ends - lengths)[sequence]
-        #: (total,) row in the padded (N * longest) arrangement
-        self.padded_row = sequence * self.longest + self.offset
         self.eot = ends - 1  # (N,) packed row of EOT
         self.lengths, self.group = lengths, group
+        self.order = lengths.argsort(stable=True)  # (N,) sequences by length, as `buckets` has them
+        sizes = zip(*(t.tolist() for t in lengths[self.order].unique_consecutive(return_counts=True)), strict=True)
+        self.buckets, first = [], 0
+        for length, count in sizes:
+            chosen = self.order[first : first + count]
+            self.buckets.append(Bucket(length, count, None if group is None else group[chosen]))
+            first += count
 
     def parts(self, tokens: int) -> Iterator[tuple[slice, slice, "Layout"]]:
         """Consecutive sequences of at most so many own tokens (but at least one sequence): their own tokens' packed
@@ -59,19 +79,6 @@ class Layout:
         lengths = self.lengths[chosen]
         starts = (self.eot + 1 - self.lengths)[chosen]
         return torch.repeat_interleave(starts, lengths) + Layout(lengths).offset
-
-    def pad(self, x: torch.Tensor) -> torch.Tensor:
-        """(total, width) -> (N, longest, width), zeros behind each sequence's end"""
-        rows = x.new_zeros(self.count * self.longest, x.shape[-1])
-        return rows.index_copy(0, self.padded_row, x).unflatten(0, (self.count, self.longest))
-
-    def pack(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, longest, width) -> (total, width)"""
-        return x.flatten(0, 1).index_select(0, self.padded_row)
-
-    def behind(self, prefix: torch.Tensor) -> torch.Tensor:
-        """(G, ...) -> (N, ...): for every sequence what belongs to its prefix"""
-        return prefix.expand(self.count, *prefix.shape[1:]) if self.group is None else prefix[self.group]
 
 
 @dataclass
@@ -156,30 +163,24 @@ def _in_parts(
 def _packed(
     model: "CLIP", prefix: torch.Tensor, own: torch.Tensor, layout: Layout, deep: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """Rows of EOT after the last layer, (N, width), the fast way."""
-    shared = prefix.shape[1]
-    device = own.device
-    keys = torch.arange(layout.longest, device=device)
-    # A padded row sees what is behind its sequence's end, but nobody looks at it again.
-    causal = torch.cat(
-        [torch.ones(layout.longest, shared, dtype=torch.bool, device=device), keys <= keys[:, None]], dim=1
-    )
+    """Rows of EOT after the last layer, (N, width), the fast way: sequences by length, so that nothing is padded."""
+    own = own.index_select(0, layout.rows(layout.order))
     blocks = model.transformer.blocks()
     for layer, block in enumerate(blocks[:-1]):
         prefix = _replace(prefix, deep, layer)
-        prefix, own = _block(block, model.transformer.heads, prefix, own, layout, causal)
+        prefix, own = _block(block, model.transformer.heads, prefix, own, layout.buckets)
     prefix = _replace(prefix, deep, len(blocks) - 1)
-    until_eot = F.pad(keys < layout.lengths[:, None], (shared, 0), value=True)  # (N, P + longest)
-    return _last_block(blocks[-1], model.transformer.heads, prefix, own, layout, until_eot)
+    eot = layout.lengths[layout.order].cumsum(0) - 1
+    rows = _last_block(blocks[-1], model.transformer.heads, prefix, own, layout.buckets, eot)
+    return rows.index_select(0, layout.order.argsort())
 
 
 def _block(
     block: ResidualAttentionBlock,
     heads: int,
     prefix: torch.Tensor,  # (G, P, width)
-    own: torch.Tensor,  # (total, width)
-    layout: Layout,
-    mask: torch.Tensor,  # (longest, P + longest)
+    own: torch.Tensor,  # (total, width), by length
+    buckets: Sequence[Bucket],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One layer over prefixes and own tokens."""
     groups = prefix.shape[:2]
@@ -189,13 +190,14 @@ def _block(
     else:
         ahead, behind = block.project(block.ln_1(rows)).split([groups.numel(), len(own)])
     q, k, v = (split_heads(t, heads) for t in ahead.unflatten(0, groups).chunk(3, dim=-1))  # (G, heads, P, ...)
-    attended_ahead = join_heads(F.scaled_dot_product_attention(q, k, v, is_causal=True)).flatten(0, 1)
-    own_q, own_k, own_v = (split_heads(t, heads) for t in layout.pad(behind).chunk(3, dim=-1))
-    all_k = torch.cat([layout.behind(k), own_k], dim=2)  # (N, heads, P + longest, ...)
-    all_v = torch.cat([layout.behind(v), own_v], dim=2)
-    attended = layout.pack(join_heads(F.scaled_dot_product_attention(own_q, all_k, all_v, attn_mask=mask)))
-    rows = block.finish(rows, torch.cat([attended_ahead, attended]))
-    ahead, own = rows.split([groups.numel(), len(own)])
+    attended = [join_heads(F.scaled_dot_product_attention(q, k, v, is_causal=True)).flatten(0, 1)]
+    for bucket, part in zip(buckets, behind.split([b.count * b.length for b in buckets]), strict=True):
+        own_q, own_k, own_v = (split_heads(t, heads) for t in part.unflatten(0, (-1, bucket.length)).chunk(3, dim=-1))
+        all_k = torch.cat([bucket.behind(k), own_k], dim=2)  # (count, heads, P + length, ...)
+        all_v = torch.cat([bucket.behind(v), own_v], dim=2)
+        mask = own_q.new_full((bucket.length, all_k.shape[2]), -torch.inf).triu_(groups[1] + 1)
+        attended.append(join_heads(F.scaled_dot_product_attention(own_q, all_k, all_v, attn_mask=mask)).flatten(0, 1))
+    ahead, own = block.finish(rows, torch.cat(attended)).split([groups.numel(), len(own)])
     return ahead.unflatten(0, groups), own
 
 
@@ -204,35 +206,39 @@ def _last_block(
     heads: int,
     prefix: torch.Tensor,
     own: torch.Tensor,
-    layout: Layout,
-    mask: torch.Tensor,  # (N, P + longest)
+    buckets: Sequence[Bucket],
+    eot: torch.Tensor,  # (N,) rows of EOT
 ) -> torch.Tensor:
     """The last layer, of which EOT alone is wanted: (N, width)."""
     groups = prefix.shape[:2]
     h = block.ln_1(torch.cat([prefix.flatten(0, 1), own]))
     ahead, behind = block.project(h, 1, 3).split([groups.numel(), len(own)])
-    k, v = (split_heads(layout.behind(t), heads) for t in ahead.unflatten(0, groups).chunk(2, dim=-1))
-    own_k, own_v = (split_heads(t, heads) for t in layout.pad(behind).chunk(2, dim=-1))
-    q = split_heads(block.project(h[groups.numel() + layout.eot], 0, 1)[:, None], heads)  # (N, heads, 1, ...)
-    k, v = torch.cat([k, own_k], dim=2), torch.cat([v, own_v], dim=2)
-    attended = join_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None]))
-    return block.finish(own[layout.eot], attended[:, 0])
+    k, v = (split_heads(t, heads) for t in ahead.unflatten(0, groups).chunk(2, dim=-1))
+    asking = split_heads(block.project(h.index_select(0, groups.numel() + eot), 0, 1)[:, None], heads)
+    attended, sizes = [], [b.count for b in buckets]
+    parts = behind.split([b.count * b.length for b in buckets])
+    for bucket, part, q in zip(buckets, parts, asking.split(sizes), strict=True):  # q (count, heads, 1, ...)
+        own_k, own_v = (split_heads(t, heads) for t in part.unflatten(0, (-1, bucket.length)).chunk(2, dim=-1))
+        all_k, all_v = torch.cat([bucket.behind(k), own_k], dim=2), torch.cat([bucket.behind(v), own_v], dim=2)
+        attended.append(join_heads(F.scaled_dot_product_attention(q, all_k, all_v))[:, 0])
+    return block.finish(own.index_select(0, eot), torch.cat(attended))
 
 
 def _plain(
     model: "CLIP", prefix: torch.Tensor, own: torch.Tensor, layout: Layout, deep: Sequence[torch.Tensor]
 ) -> torch.Tensor:
     """As `_packed`, but over whole sequences and through the modules as they are, since somebody changed them."""
-    shared = prefix.shape[1]
-    x = torch.cat([layout.behind(prefix), layout.pad(own)], dim=1)
+    whole = Bucket(0, layout.count, layout.group)
+    padded = pad_sequence(own.split(layout.lengths.tolist()), batch_first=True)
+    x = torch.cat([whole.behind(prefix), padded], dim=1)
     x = F.pad(x, (0, 0, 0, model.context_length - x.shape[1]))  # (N, context length, width)
     if not deep:
         x = model.transformer(x.transpose(0, 1)).transpose(0, 1)
     else:
-        deep = [layout.behind(prompt) if prompt.ndim == 3 else prompt for prompt in deep]
+        deep = [whole.behind(prompt) if prompt.ndim == 3 else prompt for prompt in deep]
         for layer, block in enumerate(model.transformer.resblocks):
             x = block(_replace(x, deep, layer).transpose(0, 1)).transpose(0, 1)
-    return x[torch.arange(layout.count, device=x.device), shared + layout.lengths - 1]
+    return x[torch.arange(layout.count, device=x.device), prefix.shape[1] + layout.lengths - 1]
 
 
 def _replace(prefix: torch.Tensor, deep: Sequence[torch.Tensor], layer: int) -> torch.Tensor:

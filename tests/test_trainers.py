@@ -84,7 +84,7 @@ def test_text_features_are_made_once_a_test_and_never_stale(trainer, tiny_clip):
         changed = model(images)
     if list(model.parameters()):
         assert not torch.equal(changed, first)
-    if type(model).forward is PromptedCLIP.forward:
+    if (type(model).forward, type(model).logits) == (PromptedCLIP.forward, PromptedCLIP.logits):
         assert len(calls) == (2 * once if model.learns_text else once)
 
 
