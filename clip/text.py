@@ -7,6 +7,8 @@ and MLP, sorted by length: attention takes those of one length at a time, and no
 only EOT asks.
 """
 
+import ctypes
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -154,10 +156,19 @@ def _in_parts(
         prompts = [prompt[groups] if prompt.ndim == 3 else prompt for prompt in deep]
         words = (model, prefix[groups], own[rows], part, prompts)
         if torch.is_grad_enabled():
-            features.append(checkpoint(_whole, *words, use_reentrant=False, preserve_rng_state=False))
+            features.append(checkpoint(_part, *words, use_reentrant=False, preserve_rng_state=False))
         else:
-            features.append(_whole(*words))
+            features.append(_part(*words))
     return torch.cat(features)
+
+
+def _part(
+    model: "CLIP", prefix: torch.Tensor, own: torch.Tensor, layout: Layout, deep: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """As `_whole`, after giving back what is free: glibc keeps it in pieces that fit no other part."""
+    if own.device.type == "cpu" and sys.platform == "linux" and len(own) > 200:  # of less it isn't worth the time
+        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # other C libraries have none
+    return _whole(model, prefix, own, layout, deep)
 
 
 def _packed(

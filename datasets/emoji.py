@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from dassl.data.data_manager import mix_seed
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import InputError
+from dassl.utils import InputError, cache_folder
 from datasets import scenes
 from datasets.base import FewShotDataset, Listed, TestOnly
 from datasets.scenes import Scene
@@ -42,8 +42,7 @@ class EmojiScenes(FewShotDataset):
     xd_source = "emoji"
 
     def locate(self, cfg) -> str:
-        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        self.root = os.path.join(os.path.abspath(os.path.expanduser(cache)), "prompt-learning")
+        self.root = str(cache_folder())
         sources = [path.read_bytes() for path in (Path(scenes.__file__), scenes.DRAWINGS)]
         decides = repr((self.category, self.styles, self.scene, self.counts)).encode()
         digest = hashlib.sha256(b"".join([*sources, decides])).hexdigest()

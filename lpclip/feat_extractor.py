@@ -18,7 +18,7 @@ import torch
 import train
 from dassl.data.datasets import build_dataset
 from trainers.base import load_backbone
-from trainers.linear_probe import image_features
+from trainers.linear_probe import labelled_features
 
 
 def extract(args: argparse.Namespace, split: str) -> None:
@@ -28,7 +28,7 @@ def extract(args: argparse.Namespace, split: str) -> None:
     data = build_dataset(cfg)
     items = {"train": data.train_x, "val": data.val, "test": data.test}[split]
     device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
-    features, labels = image_features(load_backbone(cfg).to(device), items or [], cfg, device)
+    features, labels = labelled_features(load_backbone(cfg).to(device), items or [], cfg, device)
     path = Path(cfg.OUTPUT_DIR) / cfg.DATASET.NAME / f"{split}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, feature_list=features, label_list=labels)

@@ -35,7 +35,7 @@ def again(folder: Path, output: Path) -> dict[str, Any]:
     result = read_json(folder / "result.json")
     cfg = default_config()
     merge_file(cfg, folder / "config.yaml")
-    cfg.OUTPUT_DIR, cfg.RESUME = str(output), ""
+    cfg.OUTPUT_DIR, cfg.RESUME, cfg.TEST.CACHE_FEATURES = str(output), "", False
     cfg.freeze()
     if cfg.SEED < 0:
         raise InputError(f"{folder} was not seeded (SEED {cfg.SEED}): no two such runs are alike")

@@ -3,21 +3,27 @@
 A method states its learnable parts and its features (a `PromptedCLIP`), and how to build that (a `PromptTrainer`).
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import psutil
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import default_collate
+from tqdm import tqdm
 
 from clip.loading import WeightsError, load_clip
 from clip.model import CLIP, convert_weights
+from dassl.data.data_manager import DatasetWrapper
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import InputError, count_num_param, load_checkpoint, load_pretrained_weights, set_random_seed, unknown
 from trainers.checkpoint import prompts_of
+from trainers.features import image_features, is_plain
 
 
 def normalized(features: torch.Tensor) -> torch.Tensor:
@@ -49,7 +55,11 @@ class PromptedCLIP(nn.Module):
 
     def encode_image(self, image: torch.Tensor) -> torch.Tensor:
         """Features of images (batch, embed_dim), not normalised."""
-        return self.clip.encode_image(image)
+        return self.clip.encode_image(image, self.image_prompts())
+
+    def image_prompts(self) -> Sequence[torch.Tensor]:
+        """Prompts of the image tower's layers, each (n, width); none unless a method has some."""
+        return ()
 
     def text_features(self) -> torch.Tensor:
         """Normalised features of all classes (classes, embed_dim).
@@ -67,11 +77,17 @@ class PromptedCLIP(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Images (batch, 3, resolution, resolution) -> logits (batch, classes), float32."""
-        return self.logits(normalized(self.encode_image(image)))
+        return self.logits(self.encode_image(image))
 
     def logits(self, image_features: torch.Tensor) -> torch.Tensor:
-        """Normalised image features (batch, embed_dim) -> logits (batch, classes), float32."""
-        return self.similarity(image_features, self.text_features())
+        """Image features (batch, embed_dim), not normalised -> logits (batch, classes), float32."""
+        return self.similarity(normalized(image_features), self.text_features())
+
+    def sees_as_clip(self) -> bool:
+        """Whether image features are those of the frozen CLIP: no prompt, no adapter, nothing that is learned."""
+        own = type(self)
+        untouched = (own.forward, own.encode_image) == (PromptedCLIP.forward, PromptedCLIP.encode_image)
+        return untouched and not self.image_prompts() and is_plain(self.clip.visual)
 
     def similarity(self, image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
         """Scaled cosines (batch, classes), float32, of normalised features (batch, embed_dim) and (classes, embed_dim),
@@ -110,6 +126,17 @@ def load_backbone(cfg: Any) -> CLIP:
     return model
 
 
+def fitting_chunk(model: CLIP, device: torch.device) -> int:
+    """How many tokens of class names the text tower can take at once in half of the memory that is free now.
+
+    A power of two, so that it is seldom another on the same machine: parts change results by rounding.
+    """
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    width, layers = model.ln_final.weight.shape[0], model.transformer.layers
+    kept = 18 * 4 * width * layers  # bytes that a training step keeps for a token
+    return 2 ** max(8, int(math.log2(free / 2 / kept)))
+
+
 class PromptTrainer(TrainerX):
     """Trains the learnable parts of a `PromptedCLIP` with cross-entropy.
 
@@ -141,6 +168,7 @@ class PromptTrainer(TrainerX):
         cfg = self.cfg
         model = load_backbone(cfg).to(self.device)
         self.precision = self._set_precision(model)
+        model.text_chunk = cfg.TRAINER.TEXT_CHUNK or fitting_chunk(model, self.device)
         if cfg.SEED >= 0:
             set_random_seed(cfg.SEED)  # prompts start the same whatever was drawn before
         self.model = self.make_model(cfg, model, self.dm.dataset).to(self.device).eval()
@@ -227,6 +255,22 @@ class PromptTrainer(TrainerX):
     def model_inference(self, input: torch.Tensor) -> torch.Tensor:
         with self._autocast():
             return self.model(input)
+
+    def predictions(self, loader: Any, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[str]]]:
+        """From kept image features where the method sees as CLIP does (TEST.CACHE_FEATURES)."""
+        inherited = (type(self).model_inference, type(self).parse_batch_test)
+        usual = inherited == (PromptTrainer.model_inference, PromptTrainer.parse_batch_test)
+        plain = type(loader.dataset) is DatasetWrapper and self.model.sees_as_clip()
+        if not (self.cfg.TEST.CACHE_FEATURES and usual and plain):
+            yield from super().predictions(loader, split)
+            return
+        features = image_features(self.model.clip, loader, self.device, self.precision, keep=True)
+        items, size = loader.dataset.data_source, loader.batch_size
+        for start in tqdm(range(0, len(items), size), desc=split, leave=False):
+            batch = items[start : start + size]
+            with self._autocast():
+                logits = self.model.logits(features[start : start + size].to(self.device))
+            yield logits, default_collate([item.label for item in batch]), [item.impath for item in batch]
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load prompts from `directory`: ours, or an official checkpoint that holds the whole model.

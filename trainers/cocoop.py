@@ -49,12 +49,14 @@ class CoCoOpCLIP(PromptedCLIP):
         self._layouts: dict[int, Layout] = {}
 
     def logits(self, image_features: torch.Tensor) -> torch.Tensor:
+        image_features = normalized(image_features)
         if torch.is_grad_enabled():
             return self._logits(image_features)
         at_once = max(1, _PROMPTS_AT_ONCE // self.classes.layout.count)
         return torch.cat([self._logits(part) for part in image_features.split(at_once)])
 
     def _logits(self, image_features: torch.Tensor) -> torch.Tensor:
+        """Of normalised features."""
         batch, names = len(image_features), self.classes.layout.count
         prefix = self.classes.behind(self.prompt_learner(image_features))  # (batch, P, width)
         own = self.classes.own.repeat(batch, 1)

@@ -36,8 +36,8 @@ class IndependentCLIP(PromptedCLIP):
         prefix = self.classes.behind(self.prompt_learner.ctx)
         return self.clip.encode_prompts(prefix, self.classes.own, self.classes.layout, self.text_encoder.prompts())
 
-    def encode_image(self, image: torch.Tensor) -> torch.Tensor:
-        return self.clip.encode_image(image, self.image_encoder.prompts())
+    def image_prompts(self) -> list[torch.Tensor]:
+        return self.image_encoder.prompts()
 
 
 def text_prompts(model: CLIP, opts: Any, key: str, classnames: Sequence[str]) -> tuple[ClassPrompts, torch.Tensor]:

@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from clip.model import CLIP
-from dassl.data import DatasetWrapper
+from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError
 from trainers.base import PromptedCLIP, PromptTrainer
+from trainers.features import image_features
 
 #: Inverse strengths of the penalty (scikit-learn's C) that are tried first.
 COARSE = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
@@ -48,16 +47,15 @@ def search(train: tuple[np.ndarray, np.ndarray], val: tuple[np.ndarray, np.ndarr
     return 10 ** (high if score(low) < score(high) else low)
 
 
-@torch.no_grad()
-def image_features(model: CLIP, items: Sequence, cfg: Any, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+def labelled_features(
+    model: CLIP, items: Sequence, cfg: Any, device: torch.device, precision: str = "fp32"
+) -> tuple[np.ndarray, np.ndarray]:
     """Features (n, embed_dim) of images as tests see them, not normalised, and their labels (n,)."""
-    wrapper = DatasetWrapper(cfg, list(items), transform=build_transform(cfg, is_train=False))
-    loader = DataLoader(wrapper, batch_size=cfg.DATALOADER.TEST.BATCH_SIZE, num_workers=cfg.DATALOADER.NUM_WORKERS)
-    features, labels = [], []
-    for batch in tqdm(loader, desc="features", leave=False):
-        features.append(model.encode_image(batch["img"].to(device)).float().cpu())
-        labels.append(batch["label"])
-    return torch.cat(features).numpy(), torch.cat(labels).numpy()
+    transform = build_transform(cfg, is_train=False)
+    size = cfg.DATALOADER.TEST.BATCH_SIZE
+    loader = build_data_loader(cfg, data_source=list(items), batch_size=size, tfm=transform, is_train=False)
+    found = image_features(model, loader, device, precision, keep=cfg.TEST.CACHE_FEATURES)
+    return found.numpy(), np.array([item.label for item in items])
 
 
 class ProbedCLIP(PromptedCLIP):
@@ -69,8 +67,8 @@ class ProbedCLIP(PromptedCLIP):
         #: a fingerprint of the class names: a classifier knows no others
         self.register_buffer("classes", torch.tensor(zlib.crc32("\n".join(classnames).encode())))
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.classifier(self.encode_image(image).float())
+    def logits(self, image_features: torch.Tensor) -> torch.Tensor:
+        return self.classifier(image_features.float())
 
 
 @TRAINER_REGISTRY.register()
@@ -95,8 +93,8 @@ class LinearProbe(PromptTrainer):
     def fit(self) -> None:
         """Search the penalty on the validation images (on the training images where there are none), then fit."""
         data, model = self.dm.dataset, self.model.clip
-        train = image_features(model, data.train_x, self.cfg, self.device)
-        val = image_features(model, data.val, self.cfg, self.device) if data.val else train
+        train = labelled_features(model, data.train_x, self.cfg, self.device, self.precision)
+        val = labelled_features(model, data.val, self.cfg, self.device, self.precision) if data.val else train
         strength = search(train, val, self.options(self.cfg).NUM_STEP)
         print(f"C = {strength:.4g}, found on {len(val[1])} {'validation' if data.val else 'training'} images")
         regression = fit(*train, strength)

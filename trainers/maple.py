@@ -60,8 +60,8 @@ class MaPLeCLIP(PromptedCLIP):
         deep = list(self.prompt_learner.compound_prompts_text)
         return self.clip.encode_prompts(prefix, self.classes.own, self.classes.layout, deep)
 
-    def encode_image(self, image: torch.Tensor) -> torch.Tensor:
-        return self.clip.encode_image(image, self.prompt_learner.vision_prompts())
+    def image_prompts(self) -> list[torch.Tensor]:
+        return self.prompt_learner.vision_prompts()
 
 
 @TRAINER_REGISTRY.register()

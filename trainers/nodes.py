@@ -54,6 +54,8 @@ def _backbone_of(dataset_file: str | Path) -> str:
 
 def add_nodes(cfg: CN) -> None:
     """Add the nodes under TRAINER, with the original's names and defaults."""
+    cfg.TRAINER.TEXT_CHUNK = 0  # tokens of class names that the text tower takes at once; 0: as many as memory allows
+
     cfg.TRAINER.MAPLE = CN()
     cfg.TRAINER.MAPLE.N_CTX = 2  # context tokens
     cfg.TRAINER.MAPLE.CTX_INIT = "a photo of a"  # words that the context starts as; not used where N_CTX > 4

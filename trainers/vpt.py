@@ -26,8 +26,8 @@ class VisionPromptedCLIP(PromptedCLIP):
     def encode_text(self) -> torch.Tensor:
         return self.clip.encode_text(self.ids)
 
-    def encode_image(self, image: torch.Tensor) -> torch.Tensor:
-        return self.clip.encode_image(image, self.image_encoder.prompts())
+    def image_prompts(self) -> list[torch.Tensor]:
+        return self.image_encoder.prompts()
 
 
 @TRAINER_REGISTRY.register()

@@ -110,6 +110,7 @@ _C.TEST.PER_CLASS_RESULT = False
 _C.TEST.PER_TASK_RESULT = False
 _C.TEST.COMPUTE_CMAT = False
 _C.TEST.SAVE_PREDICTIONS = False  # predictions.npz: impath, label, logits
+_C.TEST.CACHE_FEATURES = True  # keep image features on disk, for methods without prompts in the image tower
 _C.TEST.NO_TEST = False
 _C.TEST.SPLIT = "test"
 _C.TEST.FINAL_MODEL = "last_step"  # or best_val

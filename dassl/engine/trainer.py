@@ -181,15 +181,20 @@ class SimpleTrainer(TrainerBase):
         loader = self.val_loader if split == "val" else self.test_loader
         print(f"Evaluate on the *{split}* set")
         started, paths = time.time(), []
-        for batch in tqdm(loader, desc=split, leave=False):
-            paths += batch["impath"]
-            input, label = self.parse_batch_test(batch)
-            self.evaluator.process(self.model_inference(input), label)
+        for output, label, impath in self.predictions(loader, split):
+            paths += impath
+            self.evaluator.process(output, label)
         self.test_seconds, self.tested_paths = time.time() - started, paths
         results = self.evaluator.evaluate()
         for key, value in results.items():
             self.write_scalar(f"{split}/{key}", value, self.epoch)
         return next(iter(results.values()))
+
+    def predictions(self, loader: Any, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[str]]]:
+        """Of every batch the logits, the labels and the images' paths."""
+        for batch in tqdm(loader, desc=split, leave=False):
+            input, label = self.parse_batch_test(batch)
+            yield self.model_inference(input), label, batch["impath"]
 
     @property
     def tested_epoch(self) -> int:
@@ -204,7 +209,7 @@ class SimpleTrainer(TrainerBase):
 
     def parse_batch_test(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and labels, on the device."""
-        return batch["img"].to(self.device), batch["label"].to(self.device)
+        return batch["img"].to(self.device, non_blocking=True), batch["label"].to(self.device, non_blocking=True)
 
     # ---- batches ----
 

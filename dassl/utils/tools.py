@@ -18,6 +18,7 @@ from torch.utils import deterministic
 from dassl.utils.errors import InputError, unknown
 
 __all__ = [
+    "cache_folder",
     "check_availability",
     "check_isfile",
     "collect_env_info",
@@ -37,6 +38,11 @@ __all__ = [
 def mkdir_if_missing(dirname: str | Path) -> None:
     """Make a folder and its parents; an empty name is the current folder."""
     os.makedirs(dirname or ".", exist_ok=True)
+
+
+def cache_folder() -> Path:
+    """Where things are kept that can be made again: ~/.cache/prompt-learning, or in XDG_CACHE_HOME."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "prompt-learning"
 
 
 def check_isfile(fpath: str | Path) -> bool:

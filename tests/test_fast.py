@@ -1,0 +1,224 @@
+"""The fast ways against the naive one: features and gradients, over random depths, lengths and class names."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, relative
+from torch import nn
+
+from clip.model import CLIP, from_state_dict
+from clip.text import Layout
+from dassl.utils import cache_folder
+from trainers.features import image_features, is_plain
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import measure
+
+
+def naive(model: CLIP):
+    """A context in which the towers work plainly, over whole sequences: whoever hooks them gets that."""
+    towers = [tower for tower in (model.transformer, getattr(model.visual, "transformer", None)) if tower]
+    return [tower.register_forward_hook(lambda *_: None) for tower in towers]
+
+
+def text_case(seed: int, count: int, most: int | None = None):
+    """Random prompts: (prefix, own, lengths, deep), of any prefix, depth and lengths that the tower has room for."""
+    rng = np.random.RandomState(seed)
+    context = int(rng.randint(1, 9))
+    shared = 1 + context + int(rng.randint(0, 4))
+    longest = most or int(rng.randint(1, 77 - shared))
+    lengths = torch.tensor(rng.randint(1, longest + 1, count))
+    torch.manual_seed(seed)
+    prefix = nn.Parameter(0.1 * torch.randn(1, shared, 128))
+    own = 0.1 * torch.randn(int(lengths.sum()), 128)
+    deep = [nn.Parameter(0.1 * torch.randn(context, 128)) for _ in range(rng.randint(0, 3))]
+    return prefix, own, lengths, deep
+
+
+def features_and_gradients(encode, parameters):
+    for parameter in parameters:
+        parameter.grad = None
+    features = encode()
+    weights = torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
+    (features * weights).sum().backward()
+    return features.detach(), [parameter.grad.clone() for parameter in parameters]
+
+
+def check_same(first, second, tolerance=1e-5):
+    assert relative(first[0], second[0]) < tolerance
+    for one, other in zip(first[1], second[1], strict=True):
+        assert relative(one, other) < tolerance
+
+
+@pytest.mark.parametrize(
+    ("count", "seed"), [*((count, seed) for count in (1, 2, 7, 40) for seed in range(4)), (1000, 0)]
+)
+def test_the_text_tower(count, seed, tiny_clip):
+    """All at once, in parts of any size, and naively; one class, a thousand, names as long as the context takes."""
+    prefix, own, lengths, deep = text_case(seed, count, most=12 if count > 100 else None)
+    layout, parameters = Layout(lengths), [prefix, *deep]
+
+    def encode():
+        return tiny_clip.encode_prompts(prefix, own, layout, deep)
+
+    fast = features_and_gradients(encode, parameters)
+    for chunk in (1, 7, 100):
+        tiny_clip.text_chunk = chunk if count <= 100 else 37 * chunk
+        check_same(features_and_gradients(encode, parameters), fast)
+        with torch.no_grad():
+            assert relative(encode(), fast[0]) < 1e-5
+    tiny_clip.text_chunk = 0
+    hooks = naive(tiny_clip)
+    check_same(fast, features_and_gradients(encode, parameters))
+    assert hooks
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_text_tower_behind_several_prefixes(seed, tiny_clip):
+    """As CoCoOp and SoftCPT use it: groups, with deep prompts of their own, in any order."""
+    _, own, lengths, _ = text_case(seed, 30)
+    torch.manual_seed(seed)
+    prefix = nn.Parameter(0.1 * torch.randn(4, 3, 128))
+    deep = [nn.Parameter(0.1 * torch.randn(4, 2, 128))]
+    layout = Layout(lengths, torch.randint(0, 4, (30,)))
+
+    def encode():
+        return tiny_clip.encode_prompts(prefix, own, layout, deep)
+
+    fast = features_and_gradients(encode, [prefix, *deep])
+    tiny_clip.text_chunk = 50
+    check_same(features_and_gradients(encode, [prefix, *deep]), fast)
+    naive(tiny_clip)
+    tiny_clip.text_chunk = 0
+    check_same(fast, features_and_gradients(encode, [prefix, *deep]))
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 3])
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_image_tower(depth, quick, tiny_weights):
+    model = from_state_dict(tiny_weights)
+    if not quick:
+        for tower in (model.transformer, model.visual.transformer):
+            for block in tower.resblocks:
+                block.mlp.gelu = nn.GELU()
+            tower._made_of = [type(part) for part in tower.modules()]
+    torch.manual_seed(depth)
+    prompts = [nn.Parameter(0.1 * torch.randn(2, 192)) for _ in range(depth)]
+    images = torch.randn(3, 3, 32, 32, requires_grad=True)
+
+    def encode():
+        return model.encode_image(images, prompts)
+
+    fast = features_and_gradients(encode, [images, *prompts])
+    naive(model)
+    check_same(fast, features_and_gradients(encode, [images, *prompts]))
+
+
+def test_trainable_weights_get_their_gradients(tiny_clip):
+    """Whoever thaws the backbone gets the same gradients as plainly."""
+    tiny_clip.requires_grad_(True)
+    ids = torch.zeros(2, 77, dtype=torch.long)
+    ids[:, :4] = torch.tensor([[49406, 320, 1125, 49407], [49406, 320, 2368, 49407]])
+    images = torch.randn(2, 3, 32, 32)
+    names = dict(tiny_clip.named_parameters())
+    used = [value for name, value in names.items() if name != "logit_scale"]
+
+    def encode():
+        return torch.cat([tiny_clip.encode_image(images), tiny_clip.encode_text(ids)])
+
+    fast = features_and_gradients(encode, used)
+    naive(tiny_clip)
+    check_same(fast, features_and_gradients(encode, used), tolerance=1e-4)
+
+
+# ---- kept image features ----
+
+
+@pytest.fixture
+def encoded(run, tmp_path, monkeypatch):
+    """(result, how many images the tower encoded) of a test; what is kept starts empty."""
+    import clip.vision
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    seen: list[int] = []
+    forward = clip.vision.VisionTransformer.forward
+    monkeypatch.setattr(
+        clip.vision.VisionTransformer,
+        "forward",
+        lambda tower, x, *words: seen.append(len(x)) or forward(tower, x, *words),
+    )
+    number = iter(range(100))
+
+    def encoded(*words, trainer="ZeroshotCLIP"):
+        seen.clear()
+        output = tmp_path / f"run{next(number)}"
+        code, _, err = run("TEST.SAVE_PREDICTIONS", "True", *words, trainer=trainer, output=output)
+        assert code == 0, err
+        with np.load(output / "predictions.npz") as predictions:
+            return predictions["logits"].copy(), sum(seen)
+
+    return encoded
+
+
+def test_image_features_are_made_once_for_all_methods_that_share_them(encoded):
+    plain, images = encoded("TEST.CACHE_FEATURES", "False")
+    assert images == 8
+    assert not (cache_folder() / "features").exists()
+    first, made = encoded()
+    assert made == 8
+    again, made = encoded("DATASET.NUM_SHOTS", 1)
+    assert made == 0
+    assert np.array_equal(plain, first)  # to the bit
+    assert np.array_equal(plain, again)
+    for trainer in ("CoOp", "CoCoOp", "LanguagePrompting", "ZeroshotCLIP2"):
+        shared = encoded("OPTIM.MAX_EPOCH", 0, trainer=trainer)
+        assert shared[1] == 0, trainer
+        own = encoded("OPTIM.MAX_EPOCH", 0, "TEST.CACHE_FEATURES", "False", trainer=trainer)
+        assert np.array_equal(shared[0], own[0])
+    assert encoded("OPTIM.MAX_EPOCH", 0, trainer="MaPLe")[1] == 8  # sees otherwise
+    assert encoded("OPTIM.MAX_EPOCH", 0, trainer="VPT")[1] == 8
+
+
+def test_a_changed_weight_transform_or_image_is_noticed(encoded, own_data, tmp_path, tiny_weights):
+    encoded()
+    weights = dict(tiny_weights)
+    weights["visual.proj"] = weights["visual.proj"] * 1.0001
+    torch.save(weights, tmp_path / "other.pt")
+    assert encoded("MODEL.BACKBONE.PATH", tmp_path / "other.pt")[1] == 8
+    assert encoded("INPUT.INTERPOLATION", "nearest")[1] == 8
+    assert encoded("DATALOADER.TEST.BATCH_SIZE", 3)[1] == 8  # other products may round otherwise
+    assert encoded()[1] == 0
+    for image in own_data.rglob("*.png"):
+        image.touch()
+    assert encoded()[1] == 8
+
+
+def test_an_adapter_in_the_tower_is_never_passed_by(tiny_clip):
+    assert is_plain(tiny_clip.visual)
+    block = tiny_clip.visual.transformer.resblocks[0]
+    block.mlp = nn.Sequential(block.mlp, nn.Identity())
+    assert not is_plain(tiny_clip.visual)
+    assert image_features is not None
+
+
+# ---- benchmarks ----
+
+
+@pytest.mark.parametrize("trainer", ["MaPLe", "CoCoOp", "CoOp"])
+def test_the_naive_way_gives_the_same(trainer, tiny_clip):
+    """What the benchmarks compare with computes the same, over 77 positions, and leaves nothing behind."""
+    method = measure.prompted(trainer, tiny_clip, 5, ["TRAINER.MAPLE.PROMPT_DEPTH", "2"])
+    images, block = measure.images(tiny_clip, 3), tiny_clip.transformer.resblocks[0]
+    lengths: list[int] = []
+    forward = block.forward
+    with torch.no_grad():
+        fast = method(images)
+        with measure.naive(method):
+            block.forward = lambda x: lengths.append(len(x)) or forward(x)
+            slow = method(images)
+            del block.forward
+        assert set(lengths) == {77}
+        assert torch.equal(method(images), fast)
+    assert relative(fast, slow) < 1e-5
