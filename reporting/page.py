@@ -109,6 +109,9 @@ def _of_one_run(
     what = _failure(run).removeprefix("finished: ")
     predictions = np.load(Path(run["folder"]) / "predictions.npz")
     logits, label = predictions["logits"], predictions["label"]
+    if label.ndim > 1:
+        undrawn.append(f"no confusion matrix and no images of {what}: it has several tasks")
+        return
     dataset = _dataset(Path(run["folder"]))
     if dataset is None:
         names: Sequence[str] = [str(number) for number in range(logits.shape[1])]
@@ -119,15 +122,19 @@ def _of_one_run(
     yield "confusion", f"Confusions of {what}: the classes with most errors", figure
     if dataset is None:
         return
-    from dassl.utils import read_image
+    from dassl.utils import InputError, read_image
 
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     probability = (shifted / shifted.sum(axis=1, keepdims=True))[np.arange(len(label)), label]
     wrong = [number for number in np.argsort(probability, kind="stable") if logits[number].argmax() != label[number]]
-    images = [
-        (read_image(dataset.test[n].impath), names[label[n]], names[logits[n].argmax()], probability[n])
-        for n in wrong[:_WORST]
-    ]
+    try:
+        images = [
+            (read_image(dataset.test[n].impath), names[label[n]], names[logits[n].argmax()], probability[n])
+            for n in wrong[:_WORST]
+        ]
+    except InputError as error:
+        undrawn.append(f"no images of {what}: {error}")
+        return
     if images:
         yield "worst", f"Images that {what} is most wrong on", plots.worst(images)
 
@@ -140,8 +147,8 @@ def _dataset(folder: Path) -> Any:
     from trainers.nodes import default_config
 
     cfg = default_config()
-    merge_file(cfg, folder / "config.yaml")
     try:
+        merge_file(cfg, folder / "config.yaml")
         with contextlib.redirect_stdout(io.StringIO()):
             return build_dataset(cfg)
     except (InputError, OSError):

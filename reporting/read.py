@@ -64,7 +64,10 @@ def _row(run: dict[str, Any]) -> dict[str, Any] | None:
             return None
         row |= result | {"state": "finished", "error": ""}
     elif not run.get("trainer"):  # nobody planned it, and it has no result
-        row |= _begun(yaml.safe_load((folder / "config.yaml").read_text())) | {"state": "cut off"}
+        begun = _begun(folder)
+        if begun is None:
+            return None
+        row |= begun | {"state": "cut off"}
     row["part"] = row.get("subsample_classes") or "all"
     options = row.get("options") or {}
     for name, start in (("depth", "PROMPT_DEPTH"), ("length", "N_CTX")):
@@ -72,17 +75,24 @@ def _row(run: dict[str, Any]) -> dict[str, Any] | None:
     return {name: row[name] for name in COLUMNS} | {"options": options, "folder": str(folder)}
 
 
-def _begun(cfg: dict[str, Any]) -> dict[str, Any]:
-    data = cfg["DATASET"]
-    return {
-        "dataset": Path(data["PATH"]).stem if data["PATH"] else data["CONFIG"] if data["TASKS"] else data["NAME"],
-        "subsample_classes": data["SUBSAMPLE_CLASSES"],
-        "trainer": cfg["TRAINER"]["NAME"],
-        "config": cfg["TRAINER"]["CONFIG"],
-        "backbone": cfg["MODEL"]["BACKBONE"]["NAME"],
-        "shots": data["NUM_SHOTS"],
-        "seed": cfg["SEED"],
-    }
+def _begun(folder: Path) -> dict[str, Any] | None:
+    """What the config of a run without a result says; None where it is of no run."""
+    try:
+        cfg = yaml.safe_load((folder / "config.yaml").read_text())
+        data, trains = cfg["DATASET"], not cfg["TEST"]["EVAL_ONLY"]
+        name = Path(data["PATH"]).stem if data["PATH"] else data["CONFIG"] if data["TASKS"] else data["NAME"]
+        return {
+            "dataset": name,
+            "trained_on": name if trains else None,
+            "subsample_classes": data["SUBSAMPLE_CLASSES"],
+            "trainer": cfg["TRAINER"]["NAME"],
+            "config": cfg["TRAINER"]["CONFIG"],
+            "backbone": cfg["MODEL"]["BACKBONE"]["NAME"],
+            "shots": data["NUM_SHOTS"],
+            "seed": cfg["SEED"],
+        }
+    except (KeyError, TypeError, yaml.YAMLError):
+        return None
 
 
 def _json(path: Path) -> Any:
@@ -93,14 +103,19 @@ def _json(path: Path) -> Any:
 
 
 def _distinct(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Name configs that were run with several options by these; of what is there twice nonetheless keep the first."""
-    for _, group in runs[runs["options"].map(bool)].groupby(["trainer", "config", "dataset"], dropna=False):
-        names = sorted(set().union(*group["options"]))
-        differing = [name for name in names if len({repr(options.get(name)) for options in group["options"]}) > 1]
-        for index, options in group["options"].items() if differing else ():
-            runs.loc[index, "config"] += "".join(f" {name}={options.get(name)}" for name in differing)
-    runs = runs.drop(columns="options")
-    known = ["trained_on", "config"]
-    twice = runs.fillna(dict.fromkeys(known, "")).duplicated(IDENTITY)
-    notes = [f"left out: {folder} repeats another" for folder in runs[twice]["folder"]]
-    return runs[~twice].reset_index(drop=True), notes
+    """Name configs that were run with several options or backbones by these; of what is there twice nonetheless keep
+    one, a finished one if there is."""
+    for _, group in runs[runs["options"].map(bool)].groupby(["trainer", "config"], dropna=False):
+        facts = [
+            options | {"backbone": name} for options, name in zip(group["options"], group["backbone"], strict=True)
+        ]
+        names = sorted(set().union(*facts))
+        differing = [name for name in names if len({repr(fact.get(name)) for fact in facts}) > 1]
+        for index, fact in zip(group.index, facts, strict=True):
+            runs.loc[index, "config"] += "".join(f" {name}={fact.get(name)}" for name in differing)
+    runs = runs.drop(columns="options").sort_values("state", key=lambda state: state != "finished", kind="stable")
+    source = runs["trained_on"].fillna("").where(runs["part"] == "all", "")  # who tests base or new has learned there
+    twice = runs.assign(trained_on=source).fillna({"config": ""}).duplicated(IDENTITY)
+    left_out = runs[twice & (runs["state"] == "finished")]
+    notes = [f"left out: {folder} repeats another" for folder in left_out["folder"]]
+    return runs[~twice].sort_index().reset_index(drop=True), notes

@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
+from reporting.read import ReportError
+
 PAPER = Path(__file__).resolve().parents[1] / "assets" / "paper_results.json"
 #: What each protocol measures, in per cent.
 MEASURES = {
@@ -54,7 +56,10 @@ def rows(runs: pd.DataFrame, protocol: str, paper: str | Path = PAPER) -> list[d
     The harmonic mean is that of the mean accuracies, as published; its spread is that over seeds.
     """
     selected = of_protocol(runs, protocol)
-    published = _Published(json.loads(Path(paper).read_text()), protocol)
+    try:
+        published = _Published(json.loads(Path(paper).read_text()), protocol)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReportError(f"{paper} holds no published figures as {PAPER.name} does: {error!r}") from error
     measures = MEASURES[protocol]
     found = []
     for key, group in selected.groupby(GROUP, sort=False, dropna=False):
@@ -86,8 +91,8 @@ def _unique(values: pd.Series) -> list[Any]:
 def _by_seed(runs: pd.DataFrame, protocol: str) -> pd.DataFrame:
     """Of a data set's runs a line a seed, with a column for each measure; NaN for what is missing."""
     if protocol != "base2new":
-        return runs.set_index("seed")[["accuracy"]]
-    frame = runs.pivot(index="seed", columns="part", values="accuracy").reindex(columns=["base", "new"])
+        return runs.groupby("seed")[["accuracy"]].mean()
+    frame = runs.pivot_table(index="seed", columns="part", values="accuracy").reindex(columns=["base", "new"])
     return frame.assign(hm=[harmonic(*pair) for pair in frame.itertuples(index=False)])
 
 
@@ -161,7 +166,7 @@ class _Published:
         found: dict[str, Any] = {}
         for name, figure in figures[row["dataset"]].items():
             difference, std = row[name] - figure, row[f"{name}_std"]
-            off = None if math.isnan(std) else bool(abs(difference) > 2 * std)
+            off = None if math.isnan(std) or std == 0 else bool(abs(difference) > 2 * std)
             found |= {f"{name}_paper": figure, f"{name}_diff": difference, f"{name}_off": off}
         return found
 

@@ -54,18 +54,29 @@ def submitit(workers: int, threads: int, folder: Path, parameters: dict[str, str
 
 
 def _submitit(cluster: str, parameters: dict[str, str], threads: int, folder: Path) -> Launcher:
-    from submitit import AutoExecutor
+    from dassl.utils import InputError
 
+    try:
+        from submitit import AutoExecutor
+    except ImportError as error:
+        raise InputError("submitit is not installed: pip install submitit") from error
     executor = AutoExecutor(folder / "submitit", cluster=cluster)
     words = {"timeout_min": "2880", "cpus_per_task": str(threads)} | parameters
-    executor.update_parameters(**{key: int(value) if value.isdigit() else value for key, value in words.items()})
+    try:
+        executor.update_parameters(**{key: int(value) if value.isdigit() else value for key, value in words.items()})
+    except (NameError, TypeError, ValueError) as error:
+        raise InputError(f"submitit doesn't take --slurm {parameters}: {error}") from error
     return lambda command: executor.submit(subprocess.call, command).result()
 
 
 def ray(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
     """Tasks of a Ray cluster (RAY_ADDRESS), or of a Ray on this machine."""
-    import ray
+    from dassl.utils import InputError
 
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError("Ray is not installed: pip install ray") from error
     ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
     has_gpu = ray.cluster_resources().get("GPU", 0) > 0
     call = ray.remote(num_cpus=threads, num_gpus=int(has_gpu), max_retries=0)(subprocess.call)

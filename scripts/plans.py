@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -76,7 +77,8 @@ class Sweep:
         for key, kind in LISTS.items():
             if given.get(key):
                 try:
-                    lists[key] = [kind(item) for item in given[key].split(",")]
+                    items = re.split(r",(?![^(]*\))", given[key])  # not within INPUT.SIZE (48,48)
+                    lists[key] = [kind(item) for item in items]
                 except ValueError as error:
                     raise InputError(f"--{key} takes numbers like 1,2,3, not {given[key]}") from error
         return replace(self, options=f"{self.options} {shlex.join(words)}", **lists)
@@ -95,15 +97,24 @@ class PlannedRun:
     @classmethod
     def of(cls, line: list[str]) -> "PlannedRun":
         """Raises InputError for an unknown trainer, config or data set; a run that must fail otherwise is planned."""
+        from dassl.data.datasets import DATASET_REGISTRY
+        from dassl.engine import get_trainer
         from dassl.engine.record import dataset_label
+        from dassl.utils import find
 
         command = next(protocols.commands(line))
         args = train.parse_arguments(command.words)
         options = dict(zip(args.opts[::2], args.opts[1::2], strict=False))
         args.opts = [word for key in ("DATASET.PATH",) if key in options for word in (key, options[key])]
         cfg = train.build_config(args)  # without the other options: one of them may be what will fail
+        kind = find(DATASET_REGISTRY, "data set", cfg.DATASET.NAME)
+        source = dataset_label(cfg)
+        if line[0] == "xd_test":
+            source = dataset_label(protocols.dataset_config(protocols.dataset_file(command.facts["source"])))
         facts = {
             "dataset": dataset_label(cfg),
+            "trained_on": source if getattr(get_trainer(args.trainer), "checkpoints", True) else "",
+            "test_only": getattr(kind, "test_only", False),
             "subsample_classes": options["DATASET.SUBSAMPLE_CLASSES"],
             "trainer": args.trainer,
             "backbone": options.get("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME),
@@ -136,7 +147,9 @@ Job = list[PlannedRun]
 
 
 def plan(sweep: Sweep) -> list[Job]:
-    """All jobs of a sweep. Raises InputError for an unknown trainer, config or data set."""
+    """All jobs of a sweep. Raises InputError for an unknown trainer, config or data set, or two runs in one folder."""
+    from dassl.utils import InputError
+
     jobs = []
     for spec in sweep.trainers:
         for seed, shots in itertools.product(sweep.seeds, sweep.shots):
@@ -145,6 +158,12 @@ def plan(sweep: Sweep) -> list[Job]:
                     words = ["DATASET.NUM_SHOTS", str(shots), *words]
                     lines = _chain(sweep.protocol, shlex.split(spec)[0], datasets, str(seed), words)
                     jobs.append([PlannedRun.of(line) for line in lines])
+    runs: dict[str, PlannedRun] = {}
+    for run in (run for job in jobs for run in job):
+        other = runs.setdefault(run.folder, run)
+        if other is not run:
+            lines = shlex.join(other.line), shlex.join(run.line)
+            raise InputError(f"two runs of the sweep have the folder {run.folder}: {lines[0]}; {lines[1]}")
     return jobs
 
 
@@ -174,13 +193,14 @@ def variations(sweep: Sweep, spec: str, dataset: str) -> Iterator[list[str]]:
     own.add_argument("--variant", default="")
     trainer, *words = shlex.split(spec)
     flags, words = own.parse_known_args(words)
+    for_all, options = own.parse_known_args(shlex.split(sweep.options))
     keys = {"depth": _keys(trainer, dataset, "PROMPT_DEPTH"), "length": _keys(trainer, dataset, "N_CTX")}
     for depth, length, backbone in itertools.product(
         sweep.depths if keys["depth"] and sweep.depths else [0],
         sweep.lengths if keys["length"] and sweep.lengths else [0],
         sweep.backbones or [""],
     ):
-        names, varied = [flags.variant], [*shlex.split(sweep.options), *words]  # of what is said twice the last wins
+        names, varied = [flags.variant, for_all.variant], [*options, *words]  # of what is said twice the last wins
         for name, number in (("depth", depth), ("length", length)):
             if number:
                 names.append(f"{name}{number}")

@@ -12,6 +12,7 @@ import argparse
 import itertools
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,16 +168,24 @@ def dataset_file(name: str) -> str:
     return str(train.ROOT / "configs" / "datasets" / f"{name}.yaml")
 
 
-def source_of(dataset_file: str) -> str:
-    """The config of the data set whose prompts the cross-dataset protocol tests on this one."""
+def dataset_config(file: str) -> Any:
+    """The defaults, with what a data set's file says of DATASET."""
     from dassl.config import get_cfg_default, merge_file
-    from dassl.data.datasets import DATASET_REGISTRY
-    from dassl.utils import find, load_plugins
+    from dassl.utils import load_plugins
 
     load_plugins("datasets")
     cfg = get_cfg_default()
-    merge_file(cfg, dataset_file, only=("DATASET",))
-    return getattr(find(DATASET_REGISTRY, "data set", cfg.DATASET.NAME), "xd_source", "imagenet")
+    merge_file(cfg, file, only=("DATASET",))
+    return cfg
+
+
+def source_of(file: str) -> str:
+    """The data set, by its config file's name, whose prompts the cross-dataset protocol tests on that of `file`."""
+    from dassl.data.datasets import DATASET_REGISTRY
+    from dassl.utils import find
+
+    kind = find(DATASET_REGISTRY, "data set", dataset_config(file).DATASET.NAME)
+    return getattr(kind, "xd_source", "imagenet")
 
 
 @dataclass(frozen=True)
@@ -324,7 +333,14 @@ def main(argv: list[str]) -> int:
             check_trained(cfg)
             train.run(cfg, args.no_train)
 
-    codes = [train.guarded(lambda line=line: job(line), "--debug" in line) for line in lines]
+    codes = []
+    for line in lines:
+        try:
+            codes.append(train.guarded(lambda line=line: job(line), "--debug" in line))
+        except Exception as error:  # out of memory, say: the other lines may fare better
+            traceback.print_exc()
+            print(f"error: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+            codes.append(1)
     return next(filter(None, codes), 0)
 
 

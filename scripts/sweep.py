@@ -35,7 +35,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--dry-run", action="store_true", help="list the runs and what has become of them, then stop")
     add("--jobs", type=int, default=1, help="how many at a time")
     add("--on", choices=launchers.LAUNCHERS, default="local", help="where they run")
-    add("--threads", type=int, help="CPU threads of each (default: this machine's cores / JOBS)")
+    add("--threads", type=int, help="CPU threads of each (default: cores here / JOBS)")
     add("--slurm", action="append", default=[], metavar="KEY=VALUE", help="for submitit: slurm_partition, mem_gb ...")
     add("--output", default=os.environ.get("OUTPUT", "output"), help="folder of all output (default: output)")
     for key in plans.LISTS:
@@ -45,8 +45,10 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def own_name(args: argparse.Namespace) -> str:
     """A sweep's folder: its name, and what it was narrowed to."""
-    narrowed = [getattr(args, key) for key in plans.LISTS if getattr(args, key)]
-    names = [re.sub(r" [^,]*", "", items).replace(",", "+").replace("/", "-") for items in narrowed]
+    narrowed = {key: getattr(args, key) for key in plans.LISTS if getattr(args, key)}
+    names = [
+        f"{key}_{re.sub(r' [^,]*', '', items)}".replace(",", "+").replace("/", "-") for key, items in narrowed.items()
+    ]
     return "-".join([Path(args.sweep).stem, *names])
 
 
@@ -76,17 +78,22 @@ def do(jobs: list[plans.Job], launch: launchers.Launcher, workers: int, threads:
 
     def one(number: int, job: plans.Job) -> float:
         log, started = folder / f"{number:04d}.log", time.time()
-        before = log.stat().st_size if log.is_file() else 0
-        launch(command(job, log, threads))
+        log.touch()
+        before, reason = log.stat().st_size, ""
+        try:
+            launch(command(job, log, threads))
+        except Exception as error:  # of a launcher: the scheduler killed the job, or would not take it
+            reason = f"\n{type(error).__name__}: {' '.join(str(error).split())}"
         with log.open(errors="replace") as file:
             file.seek(before)
-            conclude(job, file.read())
+            conclude(job, file.read() + reason)
         return time.time() - started
 
     left = [(number, job) for number, job in enumerate(jobs) if any(run.state in ("to do", "cut off") for run in job)]
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(left), unit="job") as bar:
-        futures: dict[Future[float], plans.Job] = {pool.submit(one, *item): item[1] for item in left}
-        try:
+    pool = ThreadPoolExecutor(workers)
+    futures: dict[Future[float], plans.Job] = {pool.submit(one, *item): item[1] for item in left}
+    try:
+        with tqdm(total=len(left), unit="job") as bar:
             for future in as_completed(futures):
                 seconds, job = future.result(), futures[future]
                 for run in job:
@@ -94,9 +101,10 @@ def do(jobs: list[plans.Job], launch: launchers.Launcher, workers: int, threads:
                     bar.write(f"{run.state:9} {shlex.join(run.line)}{ending}")
                 bar.update()
                 plans.write(jobs, folder)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    except KeyboardInterrupt:
+        print("Stopped. What a scheduler is running goes on; start again to go on with the rest", file=sys.stderr)
+        sys.stdout.flush()
+        os._exit(130)  # the threads wait for jobs
 
 
 def show(jobs: list[plans.Job], every: bool) -> None:
@@ -116,6 +124,8 @@ def main(argv: list[str]) -> int:
 
     def job() -> None:
         nonlocal failed
+        if args.jobs < 1:
+            raise InputError(f"--jobs must be at least 1, not {args.jobs}")
         sweep = plans.Sweep.read(args.sweep).narrowed(vars(args), words)
         jobs = plans.plan(sweep)
         show(jobs, args.dry_run)
@@ -125,7 +135,7 @@ def main(argv: list[str]) -> int:
         plans.write(jobs, folder)
         parameters = dict(pair.partition("=")[::2] for pair in args.slurm)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = args.threads or int(parameters.get("cpus_per_task", max(1, cores // args.jobs)))
+        threads = args.threads or max(1, cores // args.jobs)
         launch = launchers.LAUNCHERS[args.on](args.jobs, threads, folder, parameters)
         do(jobs, launch, args.jobs, threads, folder)
         show(jobs, False)
@@ -133,6 +143,7 @@ def main(argv: list[str]) -> int:
         report.main([str(folder), "--html", str(folder / "report.html")])
 
     import report
+    from dassl.utils import InputError
 
     return train.guarded(job, "--debug" in words) or int(failed)
 

@@ -120,7 +120,7 @@ def outcome(output):
     for path in sorted(output.glob("base2new/**/result.json")):
         facts = result_of(path.parent)
         found[path.relative_to(output)] = {
-            key: value for key, value in facts.items() if key not in ("seconds", "command")
+            key: value for key, value in facts.items() if key not in ("seconds", "command", "text_chunk")
         }
         predictions = repeat._arrays(path.parent / "predictions.npz")
         found[path.relative_to(output)]["predictions"] = predictions

@@ -12,7 +12,7 @@ import psutil
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import default_collate
+from torch.utils.data import SequentialSampler, default_collate
 from tqdm import tqdm
 
 from clip.loading import WeightsError, load_clip
@@ -134,7 +134,7 @@ def fitting_chunk(model: CLIP, device: torch.device) -> int:
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     width, layers = model.ln_final.weight.shape[0], model.transformer.layers
     kept = 18 * 4 * width * layers  # bytes that a training step keeps for a token
-    return 2 ** max(8, int(math.log2(free / 2 / kept)))
+    return 2 ** max(8, int(math.log2(free / 2 / kept + 1)))
 
 
 class PromptTrainer(TrainerX):
@@ -260,7 +260,8 @@ class PromptTrainer(TrainerX):
         """From kept image features where the method sees as CLIP does (TEST.CACHE_FEATURES)."""
         inherited = (type(self).model_inference, type(self).parse_batch_test)
         usual = inherited == (PromptTrainer.model_inference, PromptTrainer.parse_batch_test)
-        plain = type(loader.dataset) is DatasetWrapper and self.model.sees_as_clip()
+        in_order = (type(loader.dataset), type(loader.sampler)) == (DatasetWrapper, SequentialSampler)
+        plain = in_order and self.model.sees_as_clip()
         if not (self.cfg.TEST.CACHE_FEATURES and usual and plain):
             yield from super().predictions(loader, split)
             return
@@ -270,7 +271,8 @@ class PromptTrainer(TrainerX):
             batch = items[start : start + size]
             with self._autocast():
                 logits = self.model.logits(features[start : start + size].to(self.device))
-            yield logits, default_collate([item.label for item in batch]), [item.impath for item in batch]
+            labels = default_collate([item.label for item in batch]).to(self.device)
+            yield logits, labels, [item.impath for item in batch]
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load prompts from `directory`: ours, or an official checkpoint that holds the whole model.

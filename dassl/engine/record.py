@@ -136,6 +136,7 @@ def write_result(trainer: Any) -> None:
         **trainer.evaluator.record(),
         "seconds": round(time.time() - started if started else trainer.test_seconds, 3),
         "threads": torch.get_num_threads(),
+        "text_chunk": getattr(getattr(trainer.model, "clip", None), "text_chunk", 0),
         "versions": versions(),
         "command": shlex.join(["python", *sys.argv]),
     }
