@@ -162,8 +162,8 @@ def plan(sweep: Sweep) -> list[Job]:
     for run in (run for job in jobs for run in job):
         other = runs.setdefault(run.folder, run)
         if other is not run:
-            lines = shlex.join(other.line), shlex.join(run.line)
-            raise InputError(f"two runs of the sweep have the folder {run.folder}: {lines[0]}; {lines[1]}")
+            both = f"{shlex.join(other.line)}; {shlex.join(run.line)}"
+            raise InputError(f"two runs of the sweep have the folder {run.folder}: {both}")
     return jobs
 
 
