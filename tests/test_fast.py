@@ -1,5 +1,6 @@
 """The fast ways against the naive one: features and gradients, over random depths, lengths and class names."""
 
+import json
 import sys
 
 import numpy as np
@@ -222,3 +223,22 @@ def test_the_naive_way_gives_the_same(trainer, tiny_clip):
         assert set(lengths) == {77}
         assert torch.equal(method(images), fast)
     assert relative(fast, slow) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["step_time", "test_time", "memory"])
+def test_every_benchmark_ends_in_its_line(name, capsys):
+    module = __import__(name)
+    words = ["--classes", "3", "--batch", "1", "--backbone", "vit_b32"]
+    words += [] if name == "memory" else ["--repeats", "1", "--baseline", "naive"]
+    words += ["--images", "2", "--spread", "20"] if name == "test_time" else []
+    assert module.main(words) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    keys = ["seconds", "baseline_seconds", "ratio", "peak_bytes", "needed_flops", "peak_flops", "share"]
+    assert list(line) == keys
+    assert line["seconds"] > 0
+    assert line["needed_flops"] > 1e9
+    if name == "memory":
+        assert line["peak_bytes"] > 1e6
+    else:
+        assert line["ratio"] == pytest.approx(line["baseline_seconds"] / line["seconds"])
+        assert 0 < line["share"] < 1.2
