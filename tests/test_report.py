@@ -110,6 +110,7 @@ def test_missing_cut_off_and_failed_runs_are_named(tmp_path, capsys):
                 "DATASET": {"NAME": "DescribableTextures", "PATH": "", "TASKS": [], "SUBSAMPLE_CLASSES": "base",
                             "NUM_SHOTS": 16},
                 "TRAINER": {"NAME": "VPT", "CONFIG": "vit_b16"}, "MODEL": {"BACKBONE": {"NAME": "ViT-B/16"}}, "SEED": 2,
+                "TEST": {"EVAL_ONLY": False},
             }
         )
     )  # fmt: skip

@@ -20,6 +20,12 @@ import train
 from dassl.utils import InputError
 
 
+@pytest.fixture(autouse=True)
+def _output_stays(monkeypatch):
+    """sweep.py sets OUTPUT in its process: not for the tests after."""
+    monkeypatch.setenv("OUTPUT", "output")
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in plans.FILES.glob("*.yaml")))
 def test_every_file_plans(name, tmp_path, monkeypatch):
     """Every run has a folder of its own, below OUTPUT, and says what will be in it."""
