@@ -65,8 +65,8 @@ def test_the_text_tower(count, seed, tiny_clip):
         return tiny_clip.encode_prompts(prefix, own, layout, deep)
 
     fast = features_and_gradients(encode, parameters)
-    for chunk in (1, 7, 100):
-        tiny_clip.text_chunk = chunk if count <= 100 else 37 * chunk
+    for chunk in (1, 7, 100) if count < 1000 else (1000,):
+        tiny_clip.text_chunk = chunk
         check_same(features_and_gradients(encode, parameters), fast)
         with torch.no_grad():
             assert relative(encode(), fast[0]) < 1e-5
@@ -225,11 +225,11 @@ def test_the_naive_way_gives_the_same(trainer, tiny_clip):
     assert relative(fast, slow) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["step_time", "test_time", "memory"])
+@pytest.mark.parametrize("name", ["step_time", "test_time"])
 def test_every_benchmark_ends_in_its_line(name, capsys):
     module = __import__(name)
     words = ["--classes", "3", "--batch", "1", "--backbone", "vit_b32"]
-    words += [] if name == "memory" else ["--repeats", "1", "--baseline", "naive"]
+    words += ["--repeats", "1", "--baseline", "naive"]
     words += ["--images", "2", "--spread", "20"] if name == "test_time" else []
     assert module.main(words) == 0
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -237,8 +237,12 @@ def test_every_benchmark_ends_in_its_line(name, capsys):
     assert list(line) == keys
     assert line["seconds"] > 0
     assert line["needed_flops"] > 1e9
-    if name == "memory":
-        assert line["peak_bytes"] > 1e6
-    else:
-        assert line["ratio"] == pytest.approx(line["baseline_seconds"] / line["seconds"])
-        assert 0 < line["share"] < 1.2
+    assert line["ratio"] == pytest.approx(line["baseline_seconds"] / line["seconds"])
+    assert 0 < line["share"] < 1.2
+
+
+def test_the_memory_benchmark(capsys):
+    import memory
+
+    assert memory.main(["--classes", "3", "--batch", "1", "--backbone", "vit_b32", "--way", "fast"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["peak_bytes"] > 0
