@@ -9,54 +9,21 @@ Images a second are on this machine, in float32, the median of --repeats steps.
 
 import argparse
 import json
-import statistics
 import sys
-import time
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+import measure
 import torch
-from open_clip import IMAGENET_CLASSNAMES
 from torch.utils.flop_counter import FlopCounterMode
 
 from clip.model import CLIP
-from clip.sizes import Sizes
-from dassl.config import merge_file
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import InputError, count_num_param, load_plugins
-from trainers.base import PromptTrainer
-from trainers.nodes import default_config, default_config_file
-
-_TEXT: dict[str, Any] = {"context_length": 77, "vocab_size": 49408, "transformer_layers": 12}
-_BASE = _TEXT | {"transformer_width": 512, "transformer_heads": 8, "transformer_mlp": 2048}
-_LARGE = _TEXT | {"transformer_width": 768, "transformer_heads": 12, "transformer_mlp": 3072}
-SIZES = {
-    "vit_b16": Sizes(512, 224, 12, 768, 16, 12, 3072, **_BASE),
-    "vit_b32": Sizes(512, 224, 12, 768, 32, 12, 3072, **_BASE),
-    "vit_l14": Sizes(768, 224, 24, 1024, 14, 16, 4096, **_LARGE),
-    "rn50": Sizes(1024, 224, (3, 4, 6, 3), 64, 0, 32, 0, **_BASE),
-}
-
-
-def configure(trainer: str) -> Any:
-    """The trainer's default config."""
-    cfg = default_config()
-    merge_file(cfg, default_config_file(TRAINER_REGISTRY.get(trainer)))
-    return cfg
+from dassl.utils import InputError, count_num_param
 
 
 def seconds(step: Any, repeats: int) -> float:
     """Median time of `step()`, after one that doesn't count."""
-    step()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return measure.interleaved({"step": step}, repeats)["step"]
 
 
 def flops(step: Any) -> float:
@@ -66,11 +33,10 @@ def flops(step: Any) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def measure(trainer: str, model: CLIP, classes: int, batch: int, repeats: int) -> dict[str, Any]:
+def row_of(trainer: str, model: CLIP, classes: int, batch: int, repeats: int) -> dict[str, Any]:
     """A row of the table."""
     kind = TRAINER_REGISTRY.get(trainer)
-    data = SimpleNamespace(classnames=IMAGENET_CLASSNAMES[:classes], template="a photo of a {}.")
-    prompted = kind.make_model(configure(trainer), model, data)
+    prompted = measure.prompted(trainer, model, classes, [])
     size = model.visual.input_resolution
     image, images = torch.randn(1, 3, size, size), torch.randn(batch, 3, size, size)
     labels = torch.arange(batch) % classes
@@ -91,23 +57,21 @@ def measure(trainer: str, model: CLIP, classes: int, batch: int, repeats: int) -
 
 
 def main(argv: list[str]) -> int:
-    load_plugins("trainers")
-    names = [n for n in TRAINER_REGISTRY.registered_names() if issubclass(TRAINER_REGISTRY.get(n), PromptTrainer)]
+    names = measure.trainer_names()
     parser = argparse.ArgumentParser(description="Complexity table.")
     parser.add_argument("--trainers", nargs="+", default=names, choices=names)
-    parser.add_argument("--backbone", default="vit_b16", choices=SIZES)
+    parser.add_argument("--backbone", default="vit_b16", choices=measure.SIZES)
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args(argv)
-    torch.manual_seed(0)
-    model = CLIP(SIZES[args.backbone]).requires_grad_(False).eval()
+    model = measure.backbone(args.backbone, "fp32")
     print(f"{args.backbone}, {args.classes} classes, batch {args.batch}, {torch.get_num_threads()} threads, float32")
     print(f"{'trainer':<18}{'parameters':>12}{'GFLOPs':>9}{'+ text':>9}{'test/s':>9}{'train/s':>9}")
     rows = []
     for name in args.trainers:
         try:
-            row = measure(name, model, args.classes, args.batch, args.repeats)
+            row = row_of(name, model, args.classes, args.batch, args.repeats)
         except InputError as error:
             print(f"{name:<18}{error}")
             continue

@@ -6,7 +6,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,7 +50,7 @@ def class_names(count: int) -> list[str]:
     return [names[i] if i < 1000 else f"{names[i % 1000]} {names[(i * 7) % 997].split()[0]}" for i in range(count)]
 
 
-def parser(description: str, **defaults: Any) -> argparse.ArgumentParser:
+def parser(description: str, baselines: Sequence[str] = ("naive",), **defaults: Any) -> argparse.ArgumentParser:
     """The arguments of all benchmarks."""
     made = argparse.ArgumentParser(description=description)
     made.add_argument("--trainer", default="MaPLe", choices=trainer_names())
@@ -59,7 +59,7 @@ def parser(description: str, **defaults: Any) -> argparse.ArgumentParser:
     made.add_argument("--backbone", default="vit_b16", choices=SIZES)
     made.add_argument("--prec", default="fp32", choices=TYPES)
     made.add_argument("--repeats", type=int, default=5)
-    made.add_argument("--baseline", choices=["naive"], help="also do it as the original does, in turn")
+    made.add_argument("--baseline", choices=baselines, help="also do it so, in turn; naive: as the original does")
     made.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config options of the trainer")
     made.set_defaults(**defaults)
     return made
@@ -102,7 +102,7 @@ def naive(method: PromptedCLIP) -> Iterator[None]:
     if isinstance(method.clip.visual, VisionTransformer):
         towers.append(method.clip.visual.transformer)
     hooks = [tower.register_forward_hook(lambda *_: None) for tower in towers]  # whoever hooks gets the plain way
-    learns, at_once, chunk = method.learns_text, trainers.cocoop._PROMPTS_AT_ONCE, method.clip.text_chunk
+    at_once, chunk = trainers.cocoop._PROMPTS_AT_ONCE, method.clip.text_chunk
     trainers.cocoop._PROMPTS_AT_ONCE, method.clip.text_chunk = 1, 0
     method.forget()
     try:
@@ -110,7 +110,7 @@ def naive(method: PromptedCLIP) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-        trainers.cocoop._PROMPTS_AT_ONCE, method.clip.text_chunk, method.learns_text = at_once, chunk, learns
+        trainers.cocoop._PROMPTS_AT_ONCE, method.clip.text_chunk = at_once, chunk
         method.forget()
 
 

@@ -6,7 +6,6 @@
 
 import math
 import sys
-import time
 
 import measure
 import needed
@@ -14,18 +13,14 @@ import torch
 
 
 def main(argv: list[str]) -> int:
-    parser = measure.parser("Time of an evaluation.", batch=100, repeats=3)
+    parser = measure.parser("Time of an evaluation.", baselines=["naive", "tower"], batch=100, repeats=3)
     parser.add_argument("--images", type=int, default=200, help="how many are timed")
     parser.add_argument("--spread", type=int, default=2000, help="how many the time is for")
-    for action in parser._actions:
-        if action.dest == "baseline":
-            action.choices = ["naive", "tower"]
     args = parser.parse_args(argv)
     model = measure.backbone(args.backbone, args.prec)
     method = measure.prompted(args.trainer, model, args.classes, args.opts)
     batch = measure.images(model, min(args.batch, args.images))
     batches, wanted = math.ceil(args.images / len(batch)), math.ceil(args.spread / len(batch))
-    once: list[float] = []
 
     @torch.no_grad()
     def evaluate() -> None:
@@ -36,10 +31,8 @@ def main(argv: list[str]) -> int:
     @torch.no_grad()
     def prepare() -> None:
         method.forget()
-        start = time.perf_counter()
         if args.trainer != "CoCoOp":
             method.text_features()
-        once.append(time.perf_counter() - start)
 
     @torch.no_grad()
     def naive() -> None:
@@ -53,7 +46,6 @@ def main(argv: list[str]) -> int:
         for _ in range(batches):
             model.encode_image(batch)
 
-    prepare()
     others = {"naive": naive, "tower": tower}
     jobs = {"prepare": prepare, "fast": evaluate}
     if args.baseline:

@@ -47,13 +47,13 @@ class Layout:
 
     def __init__(self, lengths: torch.Tensor, group: torch.Tensor | None = None):
         self.count = len(lengths)
-        ends = lengths.cumsum(0)
-        sequence = torch.repeat_interleave(torch.arange(self.count, device=lengths.device), lengths)
-        #: (total,) how many own tokens come before, in the same sequence
-        self.offset = torch.arange(int(ends[-1]), device=lengths.device) - (ends - lengths)[sequence]
-        self.eot = ends - 1  # (N,) packed row of EOT
+        self.offset = _offsets(lengths)  # (total,) how many own tokens come before, in the same sequence
+        self.eot = lengths.cumsum(0) - 1  # (N,) packed row of EOT
         self.lengths, self.group = lengths, group
         self.order = lengths.argsort(stable=True)  # (N,) sequences by length, as `buckets` has them
+        self.back = self.order.argsort()  # (N,) where each sequence is in that order
+        self.rows_by_length = self.rows(self.order)  # (total,) packed rows in that order
+        self.eot_by_length = lengths[self.order].cumsum(0) - 1  # (N,)
         sizes = zip(*(t.tolist() for t in lengths[self.order].unique_consecutive(return_counts=True)), strict=True)
         self.buckets, first = [], 0
         for length, count in sizes:
@@ -80,7 +80,13 @@ class Layout:
         """Packed rows of some sequences' own tokens, sequence by sequence."""
         lengths = self.lengths[chosen]
         starts = (self.eot + 1 - self.lengths)[chosen]
-        return torch.repeat_interleave(starts, lengths) + Layout(lengths).offset
+        return torch.repeat_interleave(starts, lengths) + _offsets(lengths)
+
+
+def _offsets(lengths: torch.Tensor) -> torch.Tensor:
+    """0, 1 ... length - 1 of every sequence, one after another."""
+    starts = lengths.cumsum(0) - lengths
+    return torch.arange(int(lengths.sum()), device=lengths.device) - torch.repeat_interleave(starts, lengths)
 
 
 @dataclass
@@ -175,15 +181,14 @@ def _packed(
     model: "CLIP", prefix: torch.Tensor, own: torch.Tensor, layout: Layout, deep: Sequence[torch.Tensor]
 ) -> torch.Tensor:
     """Rows of EOT after the last layer, (N, width), the fast way: sequences by length, so that nothing is padded."""
-    own = own.index_select(0, layout.rows(layout.order))
+    own = own.index_select(0, layout.rows_by_length)
     blocks = model.transformer.blocks()
     for layer, block in enumerate(blocks[:-1]):
         prefix = _replace(prefix, deep, layer)
         prefix, own = _block(block, model.transformer.heads, prefix, own, layout.buckets)
     prefix = _replace(prefix, deep, len(blocks) - 1)
-    eot = layout.lengths[layout.order].cumsum(0) - 1
-    rows = _last_block(blocks[-1], model.transformer.heads, prefix, own, layout.buckets, eot)
-    return rows.index_select(0, layout.order.argsort())
+    rows = _last_block(blocks[-1], model.transformer.heads, prefix, own, layout.buckets, layout.eot_by_length)
+    return rows.index_select(0, layout.back)
 
 
 def _block(
