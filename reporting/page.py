@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy.special import softmax
 
 from reporting import plots, tables
 
@@ -52,10 +53,13 @@ def write(
     return undrawn
 
 
-def _failure(run: dict[str, Any]) -> str:
+def _what(run: dict[str, Any]) -> str:
     part = "" if run["part"] == "all" else f", {run['part']} classes"
-    what = f"{run['trainer']} ({run['config']}) on {run['dataset']}{part}, {run['shots']} shots, seed {run['seed']}"
-    return f"{run['state']}: {what}" + (f": {run['error']}" if run["error"] else "")
+    return f"{run['trainer']} ({run['config']}) on {run['dataset']}{part}, {run['shots']} shots, seed {run['seed']}"
+
+
+def _failure(run: dict[str, Any]) -> str:
+    return f"{run['state']}: {_what(run)}" + (f": {run['error']}" if run["error"] else "")
 
 
 def _figures(
@@ -106,7 +110,7 @@ def _of_one_run(
         undrawn.append("no confusion matrix and no images: no run has predictions (TEST.SAVE_PREDICTIONS True)")
         return
     run = (preferred or kept)[0]
-    what = _failure(run).removeprefix("finished: ")
+    what = _what(run)
     predictions = np.load(Path(run["folder"]) / "predictions.npz")
     logits, label = predictions["logits"], predictions["label"]
     if label.ndim > 1:
@@ -124,8 +128,7 @@ def _of_one_run(
         return
     from dassl.utils import InputError, read_image
 
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probability = (shifted / shifted.sum(axis=1, keepdims=True))[np.arange(len(label)), label]
+    probability = softmax(logits, axis=1)[np.arange(len(label)), label]
     wrong = [number for number in np.argsort(probability, kind="stable") if logits[number].argmax() != label[number]]
     try:
         images = [
@@ -141,16 +144,13 @@ def _of_one_run(
 
 def _dataset(folder: Path) -> Any:
     """The data set of a run, None where it is not on this machine."""
-    from dassl.config import merge_file
     from dassl.data.datasets import build_dataset
     from dassl.utils import InputError
-    from trainers.nodes import default_config
+    from trainers.nodes import run_config
 
-    cfg = default_config()
     try:
-        merge_file(cfg, folder / "config.yaml")
         with contextlib.redirect_stdout(io.StringIO()):
-            return build_dataset(cfg)
+            return build_dataset(run_config(folder))
     except (InputError, OSError):
         return None
 

@@ -96,7 +96,7 @@ def curves(runs: pd.DataFrame, protocol: str, by: str) -> Figure | None:
         seeds = own.groupby([by, "seed", "part"])["accuracy"].mean().unstack()
         seeds = seeds.rename(columns={"all": "accuracy"})
         if protocol == "base2new" and {"base", "new"} <= set(seeds):
-            seeds["hm"] = [tables.harmonic(base, new) for base, new in zip(seeds["base"], seeds["new"], strict=True)]
+            seeds = tables.with_harmonic(seeds)
         for axes, measure in zip(panels, measures, strict=True):
             if measure in seeds:
                 of = seeds[measure].groupby(level=0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from yacs.config import CfgNode
 
 #: What a run is told apart by; `part` is base, new or all.
 IDENTITY = ["trainer", "config", "dataset", "part", "shots", "seed", "trained_on"]
@@ -77,10 +78,12 @@ def _row(run: dict[str, Any]) -> dict[str, Any] | None:
 
 def _begun(folder: Path) -> dict[str, Any] | None:
     """What the config of a run without a result says; None where it is of no run."""
+    from dassl.engine.record import dataset_label  # imports torch, for unfinished runs alone
+
     try:
         cfg = yaml.safe_load((folder / "config.yaml").read_text())
         data, trains = cfg["DATASET"], not cfg["TEST"]["EVAL_ONLY"]
-        name = Path(data["PATH"]).stem if data["PATH"] else data["CONFIG"] if data["TASKS"] else data["NAME"]
+        name = dataset_label(CfgNode(cfg))
         return {
             "dataset": name,
             "trained_on": name if trains else None,
@@ -91,7 +94,7 @@ def _begun(folder: Path) -> dict[str, Any] | None:
             "shots": data["NUM_SHOTS"],
             "seed": cfg["SEED"],
         }
-    except (KeyError, TypeError, yaml.YAMLError):
+    except (AttributeError, KeyError, TypeError, yaml.YAMLError):
         return None
 
 

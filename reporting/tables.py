@@ -24,7 +24,12 @@ GROUP = ["trainer", "config", "shots"]
 
 def harmonic(base: float, new: float) -> float:
     """Harmonic mean; 0 where both are."""
-    return 2 * base * new / (base + new) if base + new else 0.0 * (base + new)
+    return 2 * base * new / (base + new) if base + new else 0.0
+
+
+def with_harmonic(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame of base and new with their harmonic mean as hm."""
+    return frame.assign(hm=[harmonic(*pair) for pair in frame[["base", "new"]].itertuples(index=False)])
 
 
 def of_protocol(runs: pd.DataFrame, protocol: str) -> pd.DataFrame:
@@ -93,7 +98,7 @@ def _by_seed(runs: pd.DataFrame, protocol: str) -> pd.DataFrame:
     if protocol != "base2new":
         return runs.groupby("seed")[["accuracy"]].mean()
     frame = runs.pivot_table(index="seed", columns="part", values="accuracy").reindex(columns=["base", "new"])
-    return frame.assign(hm=[harmonic(*pair) for pair in frame.itertuples(index=False)])
+    return with_harmonic(frame)
 
 
 def _missing(runs: pd.DataFrame, seeds: Sequence[int], measures: Sequence[str]) -> list[str]:
@@ -125,7 +130,7 @@ def _summary(frames: list[pd.DataFrame], measures: Sequence[str]) -> dict[str, A
     summary: dict[str, Any] = {f"{name}{end}": math.nan for name in measures for end in ("", "_std", "_ci95")}
     if "hm" in means:
         means["hm"] = harmonic(means["base"], means["new"])
-        averages = averages.assign(hm=[harmonic(*pair) for pair in averages[["base", "new"]].itertuples(index=False)])
+        averages = with_harmonic(averages)
     for name, mean in means.items():
         values = averages[name].dropna()
         std = values.std() if len(values) > 1 else math.nan

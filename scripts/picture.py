@@ -13,10 +13,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dassl.config import merge_file
 from dassl.data.datasets import build_dataset
 from dassl.utils import InputError
-from trainers.nodes import default_config
+from trainers.nodes import run_config
 
 COLUMNS = 8
 
@@ -25,8 +24,7 @@ def read_runs(folder: Path) -> list[tuple[str, Any, Any]]:
     """(trainer, config, predictions) of all runs below `folder`, which must be on the same data set and seed."""
     runs = []
     for path in sorted(folder.glob("**/predictions.npz")):
-        cfg = default_config()
-        merge_file(cfg, path.parent / "config.yaml")
+        cfg = run_config(path.parent)
         runs.append((cfg.TRAINER.NAME, cfg, np.load(path)))
     if not runs:
         raise InputError(f"no run below {folder} has predictions.npz: make them with TEST.SAVE_PREDICTIONS True")

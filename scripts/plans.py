@@ -1,6 +1,6 @@
 """Plans of sweeps: which runs a file of configs/sweeps/ stands for, and what has become of them."""
 
-import argparse
+import functools
 import itertools
 import os
 import re
@@ -104,7 +104,7 @@ class PlannedRun:
 
         command = next(protocols.commands(line))
         args = train.parse_arguments(command.words)
-        options = dict(zip(args.opts[::2], args.opts[1::2], strict=False))
+        options = protocols.options_of(args)
         args.opts = [word for key in ("DATASET.PATH",) if key in options for word in (key, options[key])]
         cfg = train.build_config(args)  # without the other options: one of them may be what will fail
         kind = find(DATASET_REGISTRY, "data set", cfg.DATASET.NAME)
@@ -125,6 +125,11 @@ class PlannedRun:
         run = cls(line, args.output_dir, facts)
         run.examine()
         return run
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it is still to be done, or to be gone on with."""
+        return self.state in ("to do", "cut off")
 
     def examine(self) -> None:
         """See what has become of it."""
@@ -189,18 +194,16 @@ def _chain(protocol: str, spec: str, datasets: list[str], seed: str, words: list
 
 def variations(sweep: Sweep, spec: str, dataset: str) -> Iterator[list[str]]:
     """For every depth, length and backbone the words that a trainer's runs get, with a --variant that names them."""
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    own.add_argument("--variant", default="")
-    trainer, *words = shlex.split(spec)
-    flags, words = own.parse_known_args(words)
-    for_all, options = own.parse_known_args(shlex.split(sweep.options))
+    trainer, *rest = shlex.split(spec)
+    variant, words = protocols.split_variant(rest)
+    variant_of_all, options = protocols.split_variant(shlex.split(sweep.options))
     keys = {"depth": _keys(trainer, dataset, "PROMPT_DEPTH"), "length": _keys(trainer, dataset, "N_CTX")}
     for depth, length, backbone in itertools.product(
         sweep.depths if keys["depth"] and sweep.depths else [0],
         sweep.lengths if keys["length"] and sweep.lengths else [0],
         sweep.backbones or [""],
     ):
-        names, varied = [flags.variant, for_all.variant], [*options, *words]  # of what is said twice the last wins
+        names, varied = [variant, variant_of_all], [*options, *words]  # of what is said twice the last wins
         for name, number in (("depth", depth), ("length", length)):
             if number:
                 names.append(f"{name}{number}")
@@ -209,10 +212,11 @@ def variations(sweep: Sweep, spec: str, dataset: str) -> Iterator[list[str]]:
             name, *more = shlex.split(backbone)
             names.append("".join(c if c.isalnum() else "-" for c in name).lower())
             varied += ["MODEL.BACKBONE.NAME", name, *more]
-        variant = "_".join(filter(None, names))
-        yield [*varied, *(["--variant", variant] if variant else [])]
+        named = "_".join(filter(None, names))
+        yield [*varied, *(["--variant", named] if named else [])]
 
 
+@functools.cache  # asked for every seed and number of shots
 def _keys(spec: str, dataset: str, start: str) -> list[str]:
     """The trainer's config keys that begin so, but for those that its config file switches off by a 0."""
     command = next(protocols.commands(["few_shot", spec, dataset, "1"]))

@@ -234,7 +234,7 @@ def command(
         if config.endswith(".yaml")
         else default_config_file(kind, run.cross_dataset, args.dataset_config_file, config)
     )
-    effective = dict(zip(args.opts[::2], args.opts[1::2], strict=False))
+    effective = options_of(args)
     facts = given | {name: effective[key] for name, key in _IN_FOLDERS.items() if key in effective}
     facts |= {
         "outputs": os.environ.get("OUTPUT", "output"),
@@ -298,21 +298,32 @@ def check_trained(cfg: Any) -> None:
         raise InputError(f"{folder} was trained with another config: {', '.join(differing)}")
 
 
+def split_variant(words: Sequence[str]) -> tuple[str, list[str]]:
+    """What --variant says (empty where it isn't there), and the other words."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--variant", default="")
+    flags, others = parser.parse_known_args(words)
+    return flags.variant, others
+
+
+def options_of(args: argparse.Namespace) -> dict[str, str]:
+    """The KEY VALUE pairs of a command line; of what is said twice the last wins."""
+    return dict(zip(args.opts[::2], args.opts[1::2], strict=False))
+
+
 def commands(argv: Sequence[str]) -> Iterator[Command]:
     """The runs that a command line asks for, each made when the one before it is done: tests look for checkpoints."""
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    own.add_argument("--variant", default="")
     name, spec, *rest = argv
     protocol, (trainer, _, config) = PROTOCOLS[name], spec.partition(":")
     needed = protocol.words.split()
     given = {word.lower(): value for word, value in zip(needed, rest, strict=False)}
-    flags, words = own.parse_known_args(rest[len(needed) :])
+    variant, words = split_variant(rest[len(needed) :])
     seeds = (given["seed"],) if "seed" in given else protocol.seeds
     if len(seeds) > 1 and {"--seed", "SEED"} & set(words):
         asked = train.parse_arguments(words)
-        seeds = (dict(zip(asked.opts[::2], asked.opts[1::2], strict=False)).get("SEED", str(asked.seed)),)
+        seeds = (options_of(asked).get("SEED", str(asked.seed)),)
     for seed, run in itertools.product(seeds, protocol.runs):
-        yield command(run, trainer, config, given | {"seed": seed}, words, flags.variant, len(protocol.runs) > 1)
+        yield command(run, trainer, config, given | {"seed": seed}, words, variant, len(protocol.runs) > 1)
 
 
 def main(argv: list[str]) -> int:

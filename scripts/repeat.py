@@ -23,9 +23,8 @@ def again(folder: Path, output: Path) -> dict[str, Any]:
     """Do the run of `folder` in `output`, with as many threads; returns the old result. Raises InputError."""
     import torch
 
-    from dassl.config import merge_file
     from dassl.utils import InputError, read_json
-    from trainers.nodes import default_config
+    from trainers.nodes import run_config
 
     for name in ("config.yaml", "result.json"):
         if not (folder / name).is_file():
@@ -33,8 +32,7 @@ def again(folder: Path, output: Path) -> dict[str, Any]:
     if output.exists() and any(output.iterdir()):
         raise InputError(f"{output} is not empty")
     result = read_json(folder / "result.json")
-    cfg = default_config()
-    merge_file(cfg, folder / "config.yaml")
+    cfg = run_config(folder)
     cfg.OUTPUT_DIR, cfg.RESUME, cfg.TEST.CACHE_FEATURES = str(output), "", False
     cfg.TRAINER.TEXT_CHUNK = result.get("text_chunk", 0)
     cfg.freeze()

@@ -54,7 +54,7 @@ def own_name(args: argparse.Namespace) -> str:
 
 def command(job: plans.Job, log: Path, threads: int) -> list[str]:
     """A command line that does what is left of a job, in this folder, and writes to a log."""
-    lines = [run.line for run in job if run.state in ("to do", "cut off")]
+    lines = [run.line for run in job if run.is_left]
     words = [word for line in lines for word in ("--then", *line)][1:]
     here = {"OUTPUT": os.environ["OUTPUT"], "DATA": os.environ.get("DATA", "data"), "OMP_NUM_THREADS": str(threads)}
     python = ["env", "-C", os.getcwd(), *(f"{name}={value}" for name, value in here.items()), sys.executable]
@@ -66,7 +66,7 @@ def conclude(job: plans.Job, log: str) -> None:
     lines = [line for line in re.split(r"[\r\n]+", log) if line.strip()]
     errors = iter([line.removeprefix("error: ") for line in lines if line.startswith("error: ")])
     for run in job:
-        if run.state in ("to do", "cut off"):
+        if run.is_left:
             run.examine()
             if run.state != "finished":
                 run.state, run.error = "failed", next(errors, lines[-1] if lines else "it ended without a word")
@@ -89,7 +89,7 @@ def do(jobs: list[plans.Job], launch: launchers.Launcher, workers: int, threads:
             conclude(job, file.read() + reason)
         return time.time() - started
 
-    left = [(number, job) for number, job in enumerate(jobs) if any(run.state in ("to do", "cut off") for run in job)]
+    left = [(number, job) for number, job in enumerate(jobs) if any(run.is_left for run in job)]
     pool = ThreadPoolExecutor(workers)
     futures: dict[Future[float], plans.Job] = {pool.submit(one, *item): item[1] for item in left}
     try:
@@ -134,8 +134,7 @@ def main(argv: list[str]) -> int:
         folder = Path(args.output) / "sweeps" / own_name(args)
         plans.write(jobs, folder)
         parameters = dict(pair.partition("=")[::2] for pair in args.slurm)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = args.threads or max(1, cores // args.jobs)
+        threads = args.threads or max(1, cpu_cores() // args.jobs)
         launch = launchers.LAUNCHERS[args.on](args.jobs, threads, folder, parameters)
         do(jobs, launch, args.jobs, threads, folder)
         show(jobs, False)
@@ -143,7 +142,7 @@ def main(argv: list[str]) -> int:
         report.main([str(folder), "--html", str(folder / "report.html")])
 
     import report
-    from dassl.utils import InputError
+    from dassl.utils import InputError, cpu_cores
 
     return train.guarded(job, "--debug" in words) or int(failed)
 

@@ -1,21 +1,18 @@
 """The fast ways against the naive one: features and gradients, over random depths, lengths and class names."""
 
 import json
-import sys
 
+import measure
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, relative
+from conftest import relative
 from torch import nn
 
 from clip.model import CLIP, from_state_dict
 from clip.text import Layout
 from dassl.utils import cache_folder
 from trainers.features import image_features, is_plain
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-import measure
 
 
 def naive(model: CLIP):

@@ -22,6 +22,13 @@ def default_config() -> CN:
     return cfg
 
 
+def run_config(folder: str | Path) -> CN:
+    """The config that a run left in its folder. Raises InputError where there is none, or it isn't one."""
+    cfg = default_config()
+    merge_file(cfg, Path(folder) / "config.yaml")
+    return cfg
+
+
 def default_config_file(
     trainer: type, cross_dataset: bool = False, dataset_file: str | Path = "", asked: str = ""
 ) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +15,7 @@ from dassl.data.datasets import build_dataset
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.utils.errors import InputError
-from dassl.utils.tools import read_image
+from dassl.utils.tools import cpu_cores, read_image
 
 
 class DatasetWrapper(Dataset):
@@ -87,11 +86,6 @@ def _seeded(*parts: int) -> Iterator[None]:
             np.random.set_state(numpy_before)
 
 
-def _cores() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def build_data_loader(
     cfg: Any,
     sampler_type: str = "SequentialSampler",
@@ -115,7 +109,7 @@ def build_data_loader(
         (dataset_wrapper or DatasetWrapper)(cfg, source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
         sampler=build_sampler(sampler_type, cfg, source, batch_size, n_domain, n_ins),
-        num_workers=min(cfg.DATALOADER.NUM_WORKERS, _cores()),  # no result depends on it
+        num_workers=min(cfg.DATALOADER.NUM_WORKERS, cpu_cores()),  # no result depends on it
         drop_last=is_train and len(source) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
     )

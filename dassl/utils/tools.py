@@ -22,6 +22,7 @@ __all__ = [
     "check_availability",
     "check_isfile",
     "collect_env_info",
+    "cpu_cores",
     "listdir_nohidden",
     "mkdir_if_missing",
     "read_image",
@@ -43,6 +44,11 @@ def mkdir_if_missing(dirname: str | Path) -> None:
 def cache_folder() -> Path:
     """Where things are kept that can be made again: ~/.cache/prompt-learning, or in XDG_CACHE_HOME."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "prompt-learning"
+
+
+def cpu_cores() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_isfile(fpath: str | Path) -> bool:
