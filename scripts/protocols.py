@@ -20,147 +20,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from paper_runs import IN_FOLDERS, PROTOCOLS, Run
+
 import train
-
-_BASE2NEW = "{dataset}/shots_{shots}/{trainer}/{config}/seed{seed}"
-_CROSS = "{trainer}/{config}_{shots}shots"
-_COOP = "{trainer}/{config}_{shots}shots/nctx{nctx}_csc{csc}_ctp{ctp}"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run of train.py: where its output goes, whose prompts it tests (none: it trains), on which classes."""
-
-    output: str
-    tests: str = ""
-    classes: str = "all"
-    cross_dataset: bool = False  # the trainer's config for training on ImageNet
-    options: str = "DATASET.NUM_SHOTS 16"  # config options, with the protocol's words in braces
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """Runs, one after another, by words of the command line. Where SEED is none of them, for every seed of `seeds`."""
-
-    words: str
-    runs: tuple[Run, ...]
-    seeds: tuple[str, ...] = ("1", "2", "3")
-
-
-_COOP_OPTIONS = (
-    "DATASET.NUM_SHOTS {shots} TRAINER.COOP.N_CTX {nctx} TRAINER.COOP.CSC {csc} TRAINER.COOP.CLASS_TOKEN_POSITION {ctp}"
-)
-_MTCOOP_WORDS = "DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO"
-_MTCOOP = (
-    "{trainer}/{config}_{shots}shots/cnctx{class_n_ctx}_ccsc{class_csc}_tnctx{task_n_ctx}_tcsc{task_csc}"
-    "_nctx{n_ctx}_csc{csc}_type{pg_type}_ratio{pg_ratio}"
-)
-_MTCOOP_OPTIONS = "DATASET.NUM_SHOTS {shots} " + " ".join(
-    f"TRAINER.{{node}}.{word} {{{word.lower()}}}" for word in _MTCOOP_WORDS.split()[3:]
-)
-PROTOCOLS = {
-    "base2new_train": Protocol("DATASET SEED", (Run("{outputs}/base2new/train_base/" + _BASE2NEW, classes="base"),)),
-    "base2new_test": Protocol(
-        "DATASET SEED",
-        (Run("{outputs}/base2new/test_new/" + _BASE2NEW, "{outputs}/base2new/train_base/" + _BASE2NEW, "new"),),
-    ),
-    "xd_train": Protocol("DATASET SEED", (Run("{outputs}/{dataset}/" + _CROSS + "/seed{seed}", cross_dataset=True),)),
-    "xd_test": Protocol(
-        "DATASET SEED",
-        (
-            Run(
-                "{outputs}/evaluation/" + _CROSS + "/{dataset}/seed{seed}",
-                "{outputs}/{source}/" + _CROSS + "/seed{seed}",
-                cross_dataset=True,
-            ),
-        ),
-    ),
-    "reproduce": Protocol(
-        "DATASET SEED WEIGHTS_FOLDER",
-        (
-            Run("{outputs}/base2new/test_base/" + _BASE2NEW, "{weights_folder}/base/seed{seed}", "base"),
-            Run("{outputs}/base2new/test_new/" + _BASE2NEW, "{weights_folder}/base/seed{seed}", "new"),
-        ),
-    ),
-    "reproduce_xd": Protocol(
-        "DATASET SEED WEIGHTS_FOLDER",
-        (
-            Run(
-                "{outputs}/evaluation/" + _CROSS + "/{dataset}/seed{seed}",
-                "{weights_folder}/seed{seed}",
-                cross_dataset=True,
-            ),
-        ),
-    ),
-    "few_shot": Protocol("DATASET SEED", (Run("{outputs}/{dataset}/{trainer}/{config}_{shots}shots/seed{seed}"),)),
-    "coop_main": Protocol(
-        "DATASET CFG CTP NCTX SHOTS CSC",
-        (Run("{outputs}/{dataset}/" + _COOP + "/seed{seed}", options=_COOP_OPTIONS),),
-    ),
-    "coop_eval": Protocol(
-        "DATASET CFG",
-        (
-            Run(
-                "{outputs}/evaluation/" + _COOP + "/{dataset}/seed{seed}",
-                "{outputs}/{source}/" + _COOP + "/seed{seed}",
-                options=_COOP_OPTIONS.format(shots="16", nctx="16", csc="False", ctp="end"),
-            ),
-        ),
-    ),
-    "mtcoop": Protocol(
-        _MTCOOP_WORDS, (Run("{outputs}/{dataset}/" + _MTCOOP + "/seed{seed}", options=_MTCOOP_OPTIONS),)
-    ),
-    "mtcoop_cls_sample": Protocol(
-        _MTCOOP_WORDS + " CLS_SAMPLE_RATE",
-        (
-            Run(
-                "{outputs}/{dataset}/" + _MTCOOP + "_rate{cls_sample_rate}/seed{seed}",
-                options=_MTCOOP_OPTIONS + " TRAINER.{node}.CLS_SAMPLE_RATE {cls_sample_rate}",
-            ),
-        ),
-    ),
-    "mtcoop_hard": Protocol(
-        "DATASET CFG SHOTS N_CTX CSC TSC",
-        (
-            Run(
-                "{outputs}/{dataset}/{trainer}/{config}_{shots}shots/nctx{n_ctx}_csc{csc}_tsc{tsc}/seed{seed}",
-                options="DATASET.NUM_SHOTS {shots} TRAINER.{node}.N_CTX {n_ctx} TRAINER.{node}.CSC {csc} "
-                "TRAINER.{node}.TSC {tsc}",
-            ),
-        ),
-    ),
-    "mtcoop_base2new_train": Protocol(
-        _MTCOOP_WORDS,
-        (
-            Run(
-                "{outputs}/base2new/train_base/{dataset}/" + _MTCOOP + "/seed{seed}",
-                classes="base",
-                options=_MTCOOP_OPTIONS,
-            ),
-        ),
-    ),
-    "mtcoop_base2new_test": Protocol(
-        _MTCOOP_WORDS,
-        (
-            Run(
-                "{outputs}/base2new/test_new/{dataset}/" + _MTCOOP + "/seed{seed}",
-                "{outputs}/base2new/train_base/{dataset}/" + _MTCOOP + "/seed{seed}",
-                "new",
-                options=_MTCOOP_OPTIONS,
-            ),
-        ),
-    ),
-    "zeroshot": Protocol(
-        "DATASET CFG", (Run("{outputs}/{trainer}/{config}/{dataset}", "-", options=""),), seeds=("-1",)
-    ),
-}
-#: Names in folders that stand for config options.
-_IN_FOLDERS = {
-    "shots": "DATASET.NUM_SHOTS",
-    "nctx": "TRAINER.COOP.N_CTX",
-    "csc": "TRAINER.COOP.CSC",
-    "ctp": "TRAINER.COOP.CLASS_TOKEN_POSITION",
-}
 
 
 def dataset_file(name: str) -> str:
@@ -225,22 +87,18 @@ def command(
     given = given | {"node": getattr(kind, "node", "") or kind.__name__.upper()}
     options = run.options.format(**given).split()
     args = train.parse_arguments([*defaults, *options, *words])
-    if args.trainer != trainer:
-        config = ""
-    elif "cfg" in given:  # as the user said
-        config = str(train.ROOT / "configs" / "trainers" / trainer / f"{given['cfg']}.yaml")
-    file = args.config_file or (
-        config
-        if config.endswith(".yaml")
-        else default_config_file(kind, run.cross_dataset, args.dataset_config_file, config)
-    )
+    asked = config if args.trainer == trainer else ""
+    if args.trainer == trainer and "cfg" in given:  # as the user said
+        asked = str(train.ROOT / "configs" / "trainers" / trainer / f"{given['cfg']}.yaml")
+    file = args.config_file or asked
+    if not file.endswith(".yaml") and not args.config_file:
+        file = default_config_file(kind, run.cross_dataset, args.dataset_config_file, asked)
     effective = options_of(args)
-    facts = given | {name: effective[key] for name, key in _IN_FOLDERS.items() if key in effective}
+    path = effective.get("DATASET.PATH")
+    facts = given | {name: effective[key] for name, key in IN_FOLDERS.items() if key in effective}
     facts |= {
         "outputs": os.environ.get("OUTPUT", "output"),
-        "dataset": own_name(effective["DATASET.PATH"])
-        if effective.get("DATASET.PATH")
-        else Path(args.dataset_config_file).stem,
+        "dataset": own_name(path) if path else Path(args.dataset_config_file).stem,
         "source": source_of(args.dataset_config_file) if "{source}" in run.tests else "",
         "trainer": args.trainer,
         "config": "_".join(part for part in (Path(file).stem or "default", variant) if part),
@@ -249,23 +107,22 @@ def command(
     output = run.output.format(**facts)
     result = [*defaults, "--config-file", file, "--output-dir", output]
     if run.tests:
-        result.append("--eval-only")
-        if getattr(kind, "checkpoints", True):  # nothing to load for a trainer that learns nothing
-            model_dir = run.tests.format(**facts)
-            result += ["--model-dir", model_dir]
-            if effective.get("TEST.FINAL_MODEL") != "best_val":
-                result += last_epoch(model_dir)
+        learns = getattr(kind, "checkpoints", True)  # else there is nothing to load
+        result += ["--eval-only", *(prompts_to_test(run.tests.format(**facts), effective) if learns else [])]
     if run.classes != "all" and "DATASET.SUBSAMPLE_CLASSES" in args.opts[::2]:
         raise InputError(f"DATASET.SUBSAMPLE_CLASSES is {run.classes} in this protocol: leave it out")
     if args.output_dir and several:  # of a protocol with several runs each has a folder of its own
-        words = [
-            *words,
-            "--output-dir",
-            str(Path(args.output_dir) / Path(output).relative_to(facts["outputs"]).parts[1]),
-        ]
+        part = Path(output).relative_to(facts["outputs"]).parts[1]
+        words = [*words, "--output-dir", str(Path(args.output_dir) / part)]
     if variant:
         options += ["TRAINER.CONFIG", facts["config"]]
     return Command([*result, *options, "DATASET.SUBSAMPLE_CLASSES", run.classes, *words], facts)
+
+
+def prompts_to_test(model_dir: str, options: dict[str, str]) -> list[str]:
+    """Words that say which prompts are tested: those of a run's folder, the last saved or the best."""
+    best = options.get("TEST.FINAL_MODEL") == "best_val"
+    return ["--model-dir", model_dir, *([] if best else last_epoch(model_dir))]
 
 
 def last_epoch(model_dir: str) -> list[str]:
