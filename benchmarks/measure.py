@@ -26,6 +26,7 @@ from dassl.utils import load_plugins
 from trainers.base import PromptedCLIP, PromptTrainer
 from trainers.nodes import default_config, default_config_file
 
+load_plugins("trainers")
 _TEXT: dict[str, Any] = {"context_length": 77, "vocab_size": 49408, "transformer_layers": 12}
 _BASE = _TEXT | {"transformer_width": 512, "transformer_heads": 8, "transformer_mlp": 2048}
 _LARGE = _TEXT | {"transformer_width": 768, "transformer_heads": 12, "transformer_mlp": 3072}
@@ -40,7 +41,6 @@ TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 def trainer_names() -> list[str]:
     """All prompt trainers."""
-    load_plugins("trainers")
     return [n for n in TRAINER_REGISTRY.registered_names() if issubclass(TRAINER_REGISTRY.get(n), PromptTrainer)]
 
 

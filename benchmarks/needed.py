@@ -71,7 +71,7 @@ def text_tower(sizes: Sizes, lengths: torch.Tensor, shared: int, prompts: int, g
 def step(method: PromptedCLIP, batch: int, train: bool) -> int | None:
     """Operations of a training step, or of a test batch whose text features are there; None for methods whose prompts
     stand otherwise than behind SOS (CoOp's middle and front, contexts by class) and for ResNets."""
-    classes = getattr(method, "classes", None)
+    classes = getattr(method, "classes", getattr(method, "prompts", None))
     if classes is None or not hasattr(classes, "behind") or not isinstance(method.clip.visual, VisionTransformer):
         return None
     learner = getattr(method, "prompt_learner", None)

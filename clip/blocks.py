@@ -135,6 +135,14 @@ class Transformer(nn.Module):
         return cast(list[ResidualAttentionBlock], list(self.resblocks))
 
 
+def compile_blocks(model: nn.Module) -> None:
+    """Have `torch.compile` fuse what follows the attention in every block, at its first use: needs a C++ compiler on
+    CPUs, Triton on GPUs."""
+    for block in model.modules():
+        if isinstance(block, ResidualAttentionBlock):
+            block.finish = torch.compile(block.finish, dynamic=True)  # type: ignore[method-assign]
+
+
 def is_untouched(transformer: nn.Module) -> bool:
     """Whether nobody has replaced, wrapped or hooked any part of a `Transformer`.
 

@@ -1,6 +1,7 @@
 """The fast ways against the naive one: features and gradients, over random depths, lengths and class names."""
 
 import json
+import shutil
 
 import measure
 import numpy as np
@@ -201,6 +202,21 @@ def test_an_adapter_in_the_tower_is_never_passed_by(tiny_clip):
     assert image_features is not None
 
 
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+def test_compiled_blocks(encoded, monkeypatch):
+    words = ("OPTIM.MAX_EPOCH", 1, "OPTIM.LR", 0.1)
+    compiled, plain = (encoded("TRAINER.COMPILE", on, *words, trainer="MaPLe")[0] for on in (True, False))
+    assert not np.array_equal(compiled, plain)  # rounds otherwise
+    assert np.allclose(compiled, plain, atol=1e-3 * abs(plain).max())
+
+
+def test_compiling_without_a_compiler(run, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    code, _, err = run("TRAINER.COMPILE", "True")
+    assert code == 2
+    assert "needs a C++ compiler" in err
+
+
 # ---- benchmarks ----
 
 
@@ -222,24 +238,40 @@ def test_the_naive_way_gives_the_same(trainer, tiny_clip):
     assert relative(fast, slow) < 1e-5
 
 
+@pytest.fixture
+def tiny_backbone(tiny_clip, monkeypatch):
+    """Words with which a benchmark takes the tiny CLIP."""
+    monkeypatch.setitem(measure.SIZES, "tiny", tiny_clip.sizes)
+    return ["--backbone", "tiny", "TRAINER.MAPLE.PROMPT_DEPTH", "2"]
+
+
 @pytest.mark.parametrize("name", ["step_time", "test_time"])
-def test_every_benchmark_ends_in_its_line(name, capsys):
+def test_every_benchmark_ends_in_its_line(name, tiny_backbone, capsys):
     module = __import__(name)
-    words = ["--classes", "3", "--batch", "1", "--backbone", "vit_b32"]
-    words += ["--repeats", "1", "--baseline", "naive"]
+    words = ["--classes", "3", "--batch", "1", "--repeats", "1", "--baseline", "naive", *tiny_backbone]
     words += ["--images", "2", "--spread", "20"] if name == "test_time" else []
     assert module.main(words) == 0
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     keys = ["seconds", "baseline_seconds", "ratio", "peak_bytes", "needed_flops", "peak_flops", "share"]
     assert list(line) == keys
     assert line["seconds"] > 0
-    assert line["needed_flops"] > 1e9
+    assert line["needed_flops"] > 1e7
     assert line["ratio"] == pytest.approx(line["baseline_seconds"] / line["seconds"])
     assert 0 < line["share"] < 1.2
 
 
-def test_the_memory_benchmark(capsys):
+@pytest.mark.parametrize(("trainer", "baseline"), [("MaPLe", "naive"), ("CoOp", "first")])
+def test_the_end_to_end_benchmark(trainer, baseline, tiny_backbone, capsys):
+    import end_to_end
+
+    words = ["--trainer", trainer, "--baseline", baseline, "--classes", "4", "--batch", "2", *tiny_backbone]
+    assert end_to_end.main([*words, "--shots", "1", "--test", "1"]) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert line["ratio"] == pytest.approx(line["baseline_seconds"] / line["seconds"])
+
+
+def test_the_memory_benchmark(tiny_backbone, capsys):
     import memory
 
-    assert memory.main(["--classes", "3", "--batch", "1", "--backbone", "vit_b32", "--way", "fast"]) == 0
+    assert memory.main(["--classes", "3", "--batch", "1", "--way", "fast", *tiny_backbone]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["peak_bytes"] > 0

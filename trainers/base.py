@@ -4,6 +4,8 @@ A method states its learnable parts and its features (a `PromptedCLIP`), and how
 """
 
 import math
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -15,6 +17,7 @@ from torch import nn
 from torch.utils.data import SequentialSampler, default_collate
 from tqdm import tqdm
 
+from clip.blocks import compile_blocks
 from clip.loading import WeightsError, load_clip
 from clip.model import CLIP, convert_weights
 from dassl.data.data_manager import DatasetWrapper
@@ -158,6 +161,9 @@ class PromptTrainer(TrainerX):
         prec = self.options(cfg).PREC
         if prec not in choices:
             raise unknown(f"precision (TRAINER.{cfg.TRAINER.NAME.upper()}.PREC)", prec, choices)
+        compilers = (os.environ.get("CXX", "g++"), "clang++")
+        if cfg.TRAINER.COMPILE and not any(map(shutil.which, compilers)):
+            raise InputError(f"TRAINER.COMPILE needs a C++ compiler, but there is none: {' or '.join(compilers)}")
 
     @classmethod
     def options(cls, cfg: Any) -> Any:
@@ -169,6 +175,8 @@ class PromptTrainer(TrainerX):
         model = load_backbone(cfg).to(self.device)
         self.precision = self._set_precision(model)
         model.text_chunk = cfg.TRAINER.TEXT_CHUNK or fitting_chunk(model, self.device)
+        if cfg.TRAINER.COMPILE:
+            compile_blocks(model)
         if cfg.SEED >= 0:
             set_random_seed(cfg.SEED)  # prompts start the same whatever was drawn before
         self.model = self.make_model(cfg, model, self.dm.dataset).to(self.device).eval()

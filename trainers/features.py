@@ -2,7 +2,6 @@
 seed, number of shots, epoch and trainer."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from tqdm import tqdm
 
 from clip.blocks import Transformer, is_untouched
 from clip.model import CLIP
-from dassl.utils import cache_folder, versions
+from dassl.utils import cache_folder, in_one_piece, versions
 
 
 def is_plain(tower: nn.Module) -> bool:
@@ -39,10 +38,8 @@ def image_features(model: CLIP, loader: DataLoader, device: torch.device, precis
             features.append(model.encode_image(batch["img"].to(device, non_blocking=True)).float().cpu())
     found = torch.cat(features)
     if file:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(f".{os.getpid()}.tmp")
-        torch.save(found, unfinished)
-        unfinished.replace(file)
+        with in_one_piece(file) as unfinished:
+            torch.save(found, unfinished)
     return found
 
 

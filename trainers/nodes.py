@@ -62,6 +62,7 @@ def _backbone_of(dataset_file: str | Path) -> str:
 def add_nodes(cfg: CN) -> None:
     """Add the nodes under TRAINER, with the original's names and defaults."""
     cfg.TRAINER.TEXT_CHUNK = 0  # tokens of class names that the text tower takes at once; 0: as many as memory allows
+    cfg.TRAINER.COMPILE = False  # torch.compile: see docs/speed.md
 
     cfg.TRAINER.MAPLE = CN()
     cfg.TRAINER.MAPLE.N_CTX = 2  # context tokens

@@ -50,6 +50,7 @@ _C.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes, ro
 
 _C.DATALOADER = CN()
 _C.DATALOADER.NUM_WORKERS = 4
+_C.DATALOADER.DECODED_GB = 2.0  # decoded training images kept in memory, up to so much (and 1/4 of what is free)
 _C.DATALOADER.K_TRANSFORMS = 1  # independent augmentations of an image in training
 _C.DATALOADER.RETURN_IMG0 = False  # also hand out the image without augmentation
 _C.DATALOADER.TRAIN_X = CN()
@@ -111,6 +112,7 @@ _C.TEST.PER_TASK_RESULT = False
 _C.TEST.COMPUTE_CMAT = False
 _C.TEST.SAVE_PREDICTIONS = False  # predictions.npz: impath, label, logits
 _C.TEST.CACHE_FEATURES = True  # keep image features on disk, for methods without prompts in the image tower
+_C.TEST.CACHE_IMAGES = False  # keep resized test images on disk, 150 kB each at 224 x 224
 _C.TEST.NO_TEST = False
 _C.TEST.SPLIT = "test"
 _C.TEST.FINAL_MODEL = "last_step"  # or best_val

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
 from dassl.data.datasets import build_dataset
+from dassl.data.kept import DecodedImages, can_keep, resized
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.utils.errors import InputError
@@ -35,6 +37,7 @@ class DatasetWrapper(Dataset):
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
         self.epoch = 0
+        self.decoded = _decoded_images(cfg, len(data_source)) if is_train else None
         if self.k_tfm > 1 and transform is None:
             raise ValueError(f"can't make {self.k_tfm} versions of an image (K_TRANSFORMS) without a transform")
         plain: list = [T.Resize(tuple(cfg.INPUT.SIZE), INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]), T.ToTensor()]
@@ -48,7 +51,9 @@ class DatasetWrapper(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         item = self.data_source[index]
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": index}
-        image = read_image(item.impath)
+        if self._is_kept():
+            return output | {"img": resized(item.impath, self.transform)}
+        image = self.decoded.read(index, item.impath) if self.decoded else read_image(item.impath)
         if self.transform is None:
             return output | {"img": image}
         seeded = self.is_train and self.cfg.SEED >= 0
@@ -60,9 +65,20 @@ class DatasetWrapper(Dataset):
             output["img0"] = self.to_tensor(image)
         return output
 
+    def _is_kept(self) -> bool:
+        """Whether this is a test image whose resized pixels are kept on disk."""
+        keeps = self.cfg.TEST.CACHE_IMAGES and not self.is_train and not self.return_img0
+        return keeps and can_keep(self.transform)
+
     def _versions(self, transform: Callable, image: Any) -> Any:
         versions = [transform(image) for _ in range(self.k_tfm)]
         return versions[0] if self.k_tfm == 1 else versions
+
+
+def _decoded_images(cfg: Any, count: int) -> DecodedImages | None:
+    """Room for a training set's decoded images; None where they are read once or not kept."""
+    budget = min(cfg.DATALOADER.DECODED_GB * 2**30, psutil.virtual_memory().available / 4)
+    return DecodedImages(count, int(budget)) if budget and cfg.OPTIM.MAX_EPOCH > 1 else None
 
 
 def mix_seed(*parts: int | str) -> int:

@@ -1,10 +1,13 @@
 """Small helpers around files and seeds, under Dassl's names."""
 
+import contextlib
+import functools
 import json
 import os
 import platform
 import random
 import warnings
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ __all__ = [
     "check_isfile",
     "collect_env_info",
     "cpu_cores",
+    "in_one_piece",
     "listdir_nohidden",
     "mkdir_if_missing",
     "read_image",
@@ -68,17 +72,28 @@ def read_json(fpath: str | Path) -> Any:
 
 
 def write_json(obj: Any, fpath: str | Path) -> None:
-    """Write JSON, as `write_text` does: a reader, or a kill in between, never sees half a file."""
+    """Write JSON, as `write_text` does."""
     write_text(json.dumps(obj, indent=4, separators=(",", ": ")), fpath)
 
 
 def write_text(text: str, fpath: str | Path) -> None:
     """Write a text file in one piece, and its folder where there is none."""
+    with in_one_piece(fpath) as unfinished:
+        unfinished.write_text(text)
+
+
+@contextlib.contextmanager
+def in_one_piece(fpath: str | Path) -> Iterator[Path]:
+    """Another path to write to, which becomes `fpath` in the end, in a folder that is made: a reader, another writer,
+    or a kill in between, never sees half a file."""
     path = Path(fpath)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def set_random_seed(seed: int) -> None:
@@ -128,6 +143,7 @@ def read_image(path: str | Path) -> Image.Image:
         raise InputError(f"can't read the image {path}: {error}") from error
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of what a result depends on."""
     packages = ("torch", "torchvision", "open_clip_torch", "numpy")

@@ -12,7 +12,7 @@ from torch import nn
 
 from dassl.utils import unpickle
 from dassl.utils.errors import InputError
-from dassl.utils.tools import write_text
+from dassl.utils.tools import in_one_piece, write_text
 
 __all__ = [
     "count_num_param",
@@ -39,13 +39,11 @@ def save_checkpoint(
     A best model goes to `model-best.pth.tar` and is not noted: a resume goes on from the last epoch, not from the best.
     """
     folder = Path(save_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     if remove_module_from_keys:
         state = state | {"state_dict": _without_module_prefix(state["state_dict"])}
     name = model_name or (BEST if is_best else f"model.pth.tar-{state['epoch']}")
-    temporary = folder / (name + ".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, folder / name)  # in one piece: a kill never leaves half a checkpoint
+    with in_one_piece(folder / name) as unfinished:
+        torch.save(state, unfinished)
     if name != BEST:
         write_text(name + "\n", folder / POINTER)
     print(f"Checkpoint saved to {folder / name}")
