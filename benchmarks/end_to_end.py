@@ -111,12 +111,7 @@ def main(argv: list[str]) -> int:
                     baselines.append(base_to_new(args, folder, output / "naive", *_AS_ORIGINAL)[0])
     print(f"{args.trainer}, {args.classes} classes, {args.test} test images a class: {seconds}, baseline {baselines}")
     median, baseline = statistics.median(seconds), statistics.median(baselines) if baselines else None
-    measure.report(
-        seconds=median,
-        baseline_seconds=baseline,
-        ratio=baseline / median if baseline else None,
-        peak_flops=measure.peak_flops(args.prec),
-    )
+    measure.report(seconds=median, baseline_seconds=baseline, ratio=baseline / median if baseline else None)
     return 0
 
 

@@ -126,11 +126,16 @@ def interleaved(jobs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, f
     return {name: statistics.median(of) for name, of in times.items()}
 
 
-def peak_flops(prec: str, side: int = 2048) -> float:
-    """FLOPs a second of a large matrix product, the best of ten."""
+def products(prec: str, side: int = 2048, count: int = 5) -> tuple[Callable[[], None], int]:
+    """A job of so many large matrix products, and its floating-point operations: they give the machine's rate, in turn
+    with what is compared with it."""
     a, b = (torch.randn(side, side).to(TYPES[prec]) for _ in range(2))
-    best = min(interleaved({"product": lambda: a @ b}, 1)["product"] for _ in range(10))
-    return 2 * side**3 / best
+
+    def job() -> None:
+        for _ in range(count):
+            a @ b
+
+    return job, count * 2 * side**3
 
 
 def report(**found: Any) -> None:

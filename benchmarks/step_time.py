@@ -1,17 +1,23 @@
-"""Time of a training step, forward and backward: step_time.py [--trainer MaPLe] [--classes 100] [--baseline naive]."""
+"""Time of a training step, forward and backward: step_time.py [--trainer MaPLe] [--classes 100] [--baseline naive].
+
+The baseline `fp32` is our own step in float32, for --prec bf16.
+"""
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import measure
 import needed
 import torch
 
 from dassl.engine import TRAINER_REGISTRY
+from trainers.base import PromptedCLIP
 
 
-def main(argv: list[str]) -> int:
-    args = measure.parser("Time of a training step.").parse_args(argv)
-    model = measure.backbone(args.backbone, args.prec)
+def job(args: Any, prec: str) -> tuple[PromptedCLIP, Callable[[], None]]:
+    """The method, and a training step of it."""
+    model = measure.backbone(args.backbone, prec)
     method = measure.prompted(args.trainer, model, args.classes, args.opts)
     loss, images = TRAINER_REGISTRY.get(args.trainer).loss, measure.images(model, args.batch)
     labels = torch.arange(args.batch) % args.classes
@@ -20,18 +26,29 @@ def main(argv: list[str]) -> int:
         method.zero_grad()
         loss(method(images), labels).backward()
 
+    return method, step
+
+
+def main(argv: list[str]) -> int:
+    args = measure.parser("Time of a training step.", baselines=["naive", "fp32"]).parse_args(argv)
+    method, step = job(args, args.prec)
+
     def as_original() -> None:
         with measure.naive(method):
             step()
 
-    jobs = {"fast": step} | ({"naive": as_original} if args.baseline else {})
+    products, operations = measure.products(args.prec)
+    jobs = {"fast": step, "products": products}
+    if args.baseline:
+        jobs[args.baseline] = as_original if args.baseline == "naive" else job(args, "fp32")[1]
     times = measure.interleaved(jobs, args.repeats)
-    work, peak = needed.step(method, args.batch, train=True), measure.peak_flops(args.prec)
+    baseline = times.get(args.baseline)
+    work, peak = needed.step(method, args.batch, train=True), operations / times["products"]
     print(f"{args.trainer}, {args.backbone}, {args.classes} classes, batch {args.batch}, {args.prec}: {times}")
     measure.report(
         seconds=times["fast"],
-        baseline_seconds=times.get("naive"),
-        ratio=times["naive"] / times["fast"] if "naive" in times else None,
+        baseline_seconds=baseline,
+        ratio=baseline / times["fast"] if baseline else None,
         needed_flops=work,
         peak_flops=peak,
         share=work / times["fast"] / peak if work else None,

@@ -47,13 +47,14 @@ def main(argv: list[str]) -> int:
             model.encode_image(batch)
 
     others = {"naive": naive, "tower": tower}
-    jobs = {"prepare": prepare, "fast": evaluate}
+    products, operations = measure.products(args.prec)
+    jobs = {"prepare": prepare, "fast": evaluate, "products": products}
     if args.baseline:
         jobs[args.baseline] = others[args.baseline]
     times = measure.interleaved(jobs, args.repeats)
     seconds = times["prepare"] + times["fast"] / batches * wanted
     baseline = times[args.baseline] / batches * wanted if args.baseline else None
-    work, peak = needed.step(method, len(batch), train=False), measure.peak_flops(args.prec)
+    work, peak = needed.step(method, len(batch), train=False), operations / times["products"]
     print(f"{args.trainer}, {args.classes} classes, {args.spread} images: {times}")
     measure.report(
         seconds=seconds,

@@ -63,6 +63,20 @@ def join_heads(x: torch.Tensor) -> torch.Tensor:
     return x.transpose(-2, -3).flatten(-2)
 
 
+def attend(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None, causal: bool = False
+) -> torch.Tensor:
+    """What queries (..., length, width) get from keys and values (..., keys, width); `mask` (length, keys) is added to
+    the scores, and a causal one where keys are queries."""
+    learns = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+    if not (learns and q.dtype == torch.bfloat16 and q.device.type == "cpu"):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+    scores = (q * q.shape[-1] ** -0.5) @ k.mT  # the backward pass of torch's kernel takes two to five times as long
+    if causal:
+        mask = torch.full_like(scores[0, 0], -torch.inf).triu_(1)
+    return (scores if mask is None else scores + mask).softmax(-1) @ v
+
+
 class ResidualAttentionBlock(nn.Module):
     """Pre-norm attention and MLP.
 

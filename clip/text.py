@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
-from clip.blocks import ResidualAttentionBlock, is_untouched, join_heads, split_heads
+from clip.blocks import ResidualAttentionBlock, attend, is_untouched, join_heads, split_heads
 
 if TYPE_CHECKING:
     from clip.model import CLIP
@@ -206,13 +206,13 @@ def _block(
     else:
         ahead, behind = block.project(block.ln_1(rows)).split([groups.numel(), len(own)])
     q, k, v = (split_heads(t, heads) for t in ahead.unflatten(0, groups).chunk(3, dim=-1))  # (G, heads, P, ...)
-    attended = [join_heads(F.scaled_dot_product_attention(q, k, v, is_causal=True)).flatten(0, 1)]
+    attended = [join_heads(attend(q, k, v, causal=True)).flatten(0, 1)]
     for bucket, part in zip(buckets, behind.split([b.count * b.length for b in buckets]), strict=True):
         own_q, own_k, own_v = (split_heads(t, heads) for t in part.unflatten(0, (-1, bucket.length)).chunk(3, dim=-1))
         all_k = torch.cat([bucket.behind(k), own_k], dim=2)  # (count, heads, P + length, ...)
         all_v = torch.cat([bucket.behind(v), own_v], dim=2)
         mask = own_q.new_full((bucket.length, all_k.shape[2]), -torch.inf).triu_(groups[1] + 1)
-        attended.append(join_heads(F.scaled_dot_product_attention(own_q, all_k, all_v, attn_mask=mask)).flatten(0, 1))
+        attended.append(join_heads(attend(own_q, all_k, all_v, mask)).flatten(0, 1))
     ahead, own = block.finish(rows, torch.cat(attended)).split([groups.numel(), len(own)])
     return ahead.unflatten(0, groups), own
 
@@ -236,7 +236,7 @@ def _last_block(
     for bucket, part, q in zip(buckets, parts, asking.split(sizes), strict=True):  # q (count, heads, 1, ...)
         own_k, own_v = (split_heads(t, heads) for t in part.unflatten(0, (-1, bucket.length)).chunk(2, dim=-1))
         all_k, all_v = torch.cat([bucket.behind(k), own_k], dim=2), torch.cat([bucket.behind(v), own_v], dim=2)
-        attended.append(join_heads(F.scaled_dot_product_attention(q, all_k, all_v))[:, 0])
+        attended.append(join_heads(attend(q, all_k, all_v))[:, 0])
     return block.finish(own.index_select(0, eot), torch.cat(attended))
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clip.blocks import LayerNorm, Transformer, is_untouched, join_heads, split_heads
+from clip.blocks import LayerNorm, Transformer, attend, is_untouched, join_heads, split_heads
 
 
 class VisionTransformer(nn.Module):
@@ -62,12 +62,12 @@ class VisionTransformer(nn.Module):
             # At the first layer in parts: no gradient is worked out for frozen tokens.
             qkv = torch.cat([block.project(block.ln_1(part)) for part in (parts if layer == 0 else [x])], dim=1)
             q, k, v = (split_heads(t, heads) for t in qkv.chunk(3, dim=-1))
-            x = block.finish(x, join_heads(F.scaled_dot_product_attention(q, k, v)))
+            x = block.finish(x, join_heads(attend(q, k, v)))
         x = _replace(x, prompts, len(blocks))
         h = last.ln_1(x)  # of the last layer nobody sees more than the class token: it alone asks
         q = split_heads(last.project(h[:, :1], 0, 1), heads)
         k, v = (split_heads(t, heads) for t in last.project(h, 1, 3).chunk(2, dim=-1))
-        return last.finish(x[:, 0], join_heads(F.scaled_dot_product_attention(q, k, v))[:, 0])
+        return last.finish(x[:, 0], join_heads(attend(q, k, v))[:, 0])
 
     def _plain(self, parts: Sequence[torch.Tensor], prompts: Sequence[torch.Tensor]) -> torch.Tensor:
         """As `_class_token`, but through the modules as they are, since somebody changed them."""

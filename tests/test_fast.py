@@ -10,6 +10,7 @@ import torch
 from conftest import relative
 from torch import nn
 
+from clip.blocks import attend
 from clip.model import CLIP, from_state_dict
 from clip.text import Layout
 from dassl.utils import cache_folder
@@ -215,6 +216,26 @@ def test_compiling_without_a_compiler(run, monkeypatch):
     code, _, err = run("TRAINER.COMPILE", "True")
     assert code == 2
     assert "needs a C++ compiler" in err
+
+
+@pytest.mark.parametrize("how", ["plain", "causal", "masked"])
+def test_attention_in_bfloat16(how):
+    """Learned in bfloat16 it is what it is in float32, but for rounding."""
+    torch.manual_seed(0)
+    mask = (
+        torch.zeros(5, 5).masked_fill(torch.rand(5, 5) < 0.3, -torch.inf).fill_diagonal_(0) if how == "masked" else None
+    )
+    inputs = torch.randn(3, 2, 4, 5, 64).bfloat16()  # q, k, v (batch, heads, length, width)
+
+    def outcome(dtype):
+        q, k, v = parts = [part.to(dtype).requires_grad_() for part in inputs]
+        attended = attend(q, k, v, None if mask is None else mask.to(dtype), causal=how == "causal")
+        attended.square().sum().backward()
+        return [attended, *(part.grad for part in parts)]
+
+    for ours, theirs in zip(outcome(torch.bfloat16), outcome(torch.float32), strict=True):
+        assert ours.dtype == torch.bfloat16
+        assert relative(ours.float(), theirs) < 0.03
 
 
 # ---- benchmarks ----
