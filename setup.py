@@ -37,6 +37,7 @@ setup(
     extras_require={
         "test": [
             "pytest>=8",
+            "pytest-xdist>=3.5",
             "ruff>=0.6",
             "mypy>=1.11",
             "transformers>=4.44",

@@ -7,4 +7,5 @@ cd "$root"
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 "$python" -m mypy
-"$python" -m pytest "$@"
+# A process a CPU: most of the time goes into starting Python. Threads of theirs would wait for each other.
+OMP_NUM_THREADS=1 "$python" -m pytest -n logical --maxprocesses 4 --dist loadfile "$@"

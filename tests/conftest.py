@@ -41,7 +41,7 @@ def pytest_addoption(parser):
 @pytest.fixture(scope="session", autouse=True)
 def _at_the_root():
     os.chdir(ROOT)
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
 
 
 @pytest.fixture(scope="session", autouse=True)
