@@ -7,7 +7,7 @@ import measure
 import numpy as np
 import pytest
 import torch
-from conftest import relative
+from conftest import depth_words, relative
 from torch import nn
 
 from clip.blocks import attend
@@ -30,6 +30,8 @@ def text_case(seed: int, count: int, most: int | None = None):
     shared = 1 + context + int(rng.randint(0, 4))
     longest = most or int(rng.randint(1, 77 - shared))
     lengths = torch.tensor(rng.randint(1, longest + 1, count))
+    if seed == 0 and not most:
+        lengths[-1] = 77 - shared  # as long as the context takes
     torch.manual_seed(seed)
     prefix = nn.Parameter(0.1 * torch.randn(1, shared, 128))
     own = 0.1 * torch.randn(int(lengths.sum()), 128)
@@ -241,22 +243,29 @@ def test_attention_in_bfloat16(how):
 # ---- benchmarks ----
 
 
-@pytest.mark.parametrize("trainer", ["MaPLe", "CoCoOp", "CoOp"])
+@pytest.mark.parametrize("trainer", measure.trainer_names())
 def test_the_naive_way_gives_the_same(trainer, tiny_clip):
     """What the benchmarks compare with computes the same, over 77 positions, and leaves nothing behind."""
-    method = measure.prompted(trainer, tiny_clip, 5, ["TRAINER.MAPLE.PROMPT_DEPTH", "2"])
+    torch.manual_seed(0)
+    method = measure.prompted(trainer, tiny_clip, 5, depth_words(trainer, 2))
     images, block = measure.images(tiny_clip, 3), tiny_clip.transformer.resblocks[0]
+    learnable, forward = list(method.parameters()), block.forward
     lengths: list[int] = []
-    forward = block.forward
-    with torch.no_grad():
-        fast = method(images)
-        with measure.naive(method):
-            block.forward = lambda x: lengths.append(len(x)) or forward(x)
-            slow = method(images)
-            del block.forward
-        assert set(lengths) == {77}
-        assert torch.equal(method(images), fast)
-    assert relative(fast, slow) < 1e-5
+
+    def outcome():
+        if learnable:
+            return features_and_gradients(lambda: method(images), learnable)
+        with torch.no_grad():
+            return method(images), []
+
+    fast = outcome()
+    with measure.naive(method):
+        block.forward = lambda x: lengths.append(len(x)) or forward(x)
+        slow = outcome()
+        del block.forward
+    assert set(lengths) == ({77} if trainer != "LinearProbe" else set())
+    check_same(fast, slow)
+    assert torch.equal(outcome()[0], fast[0])
 
 
 @pytest.fixture
