@@ -96,8 +96,8 @@ def images(model: CLIP, batch: int) -> torch.Tensor:
 
 @contextlib.contextmanager
 def naive(method: PromptedCLIP) -> Iterator[None]:
-    """Inside, a method works as its original: whole sequences of 77 tokens for every class and, with CoCoOp, image by
-    image, through `nn.MultiheadAttention`; all tokens at the last layer; no cached text features."""
+    """Inside, a method works as its original: whole sequences of 77 tokens for every class (in CoCoOp's tests image by
+    image), through `nn.MultiheadAttention`; all tokens at the last layer; no cached text features."""
     towers = [method.clip.transformer]
     if isinstance(method.clip.visual, VisionTransformer):
         towers.append(method.clip.visual.transformer)
@@ -136,6 +136,12 @@ def products(prec: str, side: int = 2048, count: int = 5) -> tuple[Callable[[], 
             a @ b
 
     return job, count * 2 * side**3
+
+
+def rate(prec: str) -> float:
+    """FLOPs a second of `products`."""
+    job, operations = products(prec)
+    return operations / interleaved({"products": job}, 5)["products"]
 
 
 def report(**found: Any) -> None:

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+from typing import Any
 
 import measure
 import needed
@@ -17,8 +18,8 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 
 
-def once(args: measure.argparse.Namespace) -> dict[str, float]:
-    """One step in this process: its seconds, its peak in bytes, and the operations that it needs."""
+def once(args: measure.argparse.Namespace) -> dict[str, Any]:
+    """One step in this process: its seconds, its peak in bytes, the operations that it needs, the machine's rate."""
     model = measure.backbone(args.backbone, args.prec)
     model.text_chunk = args.chunk
     method = measure.prompted(args.trainer, model, args.classes, args.opts)
@@ -29,7 +30,8 @@ def once(args: measure.argparse.Namespace) -> dict[str, float]:
         TRAINER_REGISTRY.get(args.trainer).loss(method(images), labels).backward()
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-    return {"seconds": seconds, "peak_bytes": peak, "needed_flops": needed.step(method, args.batch, True) or 0}
+    work = needed.step(method, args.batch)
+    return {"seconds": seconds, "peak_bytes": peak, "needed_flops": work, "peak_flops": measure.rate(args.prec)}
 
 
 def main(argv: list[str]) -> int:
@@ -46,13 +48,16 @@ def main(argv: list[str]) -> int:
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         found[way] = json.loads(done.stdout.splitlines()[-1])
         print(f"{way}: {found[way]['peak_bytes'] / 2**20:,.0f} MiB, {found[way]['seconds']:.2f} s")
-    naive = found.get("naive")
+    fast, naive = found["fast"], found.get("naive")
+    work = fast["needed_flops"]
     measure.report(
-        seconds=found["fast"]["seconds"],
+        seconds=fast["seconds"],
         baseline_seconds=naive and naive["seconds"],
-        ratio=naive and naive["peak_bytes"] / found["fast"]["peak_bytes"],
-        peak_bytes=found["fast"]["peak_bytes"],
-        needed_flops=found["fast"]["needed_flops"],
+        ratio=naive and naive["peak_bytes"] / fast["peak_bytes"],
+        peak_bytes=fast["peak_bytes"],
+        needed_flops=work,
+        peak_flops=fast["peak_flops"],
+        share=work and work / fast["seconds"] / fast["peak_flops"],
     )
     return 0
 

@@ -68,22 +68,40 @@ def text_tower(sizes: Sizes, lengths: torch.Tensor, shared: int, prompts: int, g
     return groups * (blocks + projection)
 
 
-def step(method: PromptedCLIP, batch: int, train: bool) -> int | None:
-    """Operations of a training step, or of a test batch whose text features are there; None for methods whose prompts
-    stand otherwise than behind SOS (CoOp's middle and front, contexts by class) and for ResNets."""
-    classes = getattr(method, "classes", getattr(method, "prompts", None))
-    if classes is None or not hasattr(classes, "behind") or not isinstance(method.clip.visual, VisionTransformer):
+def step(method: PromptedCLIP, batch: int) -> int | None:
+    """Operations of a training step; None as `_text` says it."""
+    groups = batch if _is_conditional(method) else 1
+    return _sum(_images(method, batch, backward=True), _text(method, groups, backward=True))
+
+
+def test(method: PromptedCLIP, count: int) -> int | None:
+    """Operations of a test of so many images, text features included; None as `_text` says it."""
+    groups = count if _is_conditional(method) else 1
+    return _sum(_images(method, count, backward=False), _text(method, groups, backward=False))
+
+
+def _sum(*parts: int | None) -> int | None:
+    return None if None in parts else sum(part or 0 for part in parts)
+
+
+def _is_conditional(method: PromptedCLIP) -> bool:
+    return type(method).__name__ == "CoCoOpCLIP"
+
+
+def _images(method: PromptedCLIP, count: int, backward: bool) -> int | None:
+    """Operations for images; None for ResNets."""
+    if not isinstance(method.clip.visual, VisionTransformer):
         return None
-    learner = getattr(method, "prompt_learner", None)
-    sizes, lengths = method.clip.sizes, classes.layout.lengths
-    conditional = type(method).__name__ == "CoCoOpCLIP"
+    prompts = method.image_prompts()
+    return image_tower(method.clip.sizes, count, len(prompts[0]) if prompts else 0, backward)
+
+
+def _text(method: PromptedCLIP, groups: int, backward: bool) -> int | None:
+    """Operations for the classes' features behind so many contexts; None for methods whose context stands otherwise
+    than behind SOS (CoOp's middle and front, contexts by class) or isn't there."""
+    classes = getattr(method, "classes", getattr(method, "prompts", None))
+    if classes is None or not hasattr(classes, "behind"):
+        return None
     named = dict(method.named_parameters())
     context = next((value.shape[-2] for name, value in named.items() if name.endswith("ctx")), 0)
-    vision = 0
-    if hasattr(learner, "vision_prompts"):
-        vision = learner.vision_prompts()[0].shape[-2]  # type: ignore[union-attr]
-    total = image_tower(sizes, batch, vision, train)
-    if train or conditional:
-        groups = batch if conditional else 1
-        total += text_tower(sizes, lengths, len(classes.prefix), context, groups, train)
-    return total
+    return text_tower(method.clip.sizes, classes.layout.lengths, len(classes.prefix), context, groups, backward)

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         jobs[args.baseline] = as_original if args.baseline == "naive" else job(args, "fp32")[1]
     times = measure.interleaved(jobs, args.repeats)
     baseline = times.get(args.baseline)
-    work, peak = needed.step(method, args.batch, train=True), operations / times["products"]
+    work, peak = needed.step(method, args.batch), operations / times["products"]
     print(f"{args.trainer}, {args.backbone}, {args.classes} classes, batch {args.batch}, {args.prec}: {times}")
     measure.report(
         seconds=times["fast"],

@@ -54,15 +54,15 @@ def main(argv: list[str]) -> int:
     times = measure.interleaved(jobs, args.repeats)
     seconds = times["prepare"] + times["fast"] / batches * wanted
     baseline = times[args.baseline] / batches * wanted if args.baseline else None
-    work, peak = needed.step(method, len(batch), train=False), operations / times["products"]
+    work, peak = needed.test(method, args.spread), operations / times["products"]
     print(f"{args.trainer}, {args.classes} classes, {args.spread} images: {times}")
     measure.report(
         seconds=seconds,
         baseline_seconds=baseline,
         ratio=baseline / seconds if baseline else None,
-        needed_flops=work * wanted if work else None,
+        needed_flops=work,
         peak_flops=peak,
-        share=work * wanted / seconds / peak if work else None,
+        share=work / seconds / peak if work else None,
     )
     return 0
 

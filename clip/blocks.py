@@ -139,7 +139,7 @@ class Transformer(nn.Module):
         self.resblocks = nn.Sequential(
             *(ResidualAttentionBlock(width, heads, causal, mlp, activation) for _ in range(layers))
         )
-        self._made_of = _kinds(self)
+        self.made_of = kinds(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.resblocks(x)
@@ -157,17 +157,19 @@ def compile_blocks(model: nn.Module) -> None:
             block.finish = torch.compile(block.finish, dynamic=True)  # type: ignore[method-assign]
 
 
-def is_untouched(transformer: nn.Module) -> bool:
-    """Whether nobody has replaced, wrapped or hooked any part of a `Transformer`.
+def is_untouched(module: nn.Module) -> bool:
+    """Whether nobody has replaced, wrapped or hooked any part of a `Transformer` or image tower, or the whole of it.
 
     The fast ways compute with the weights of a block's parts. They are taken only then, so that an adapter that
     somebody put in is never passed by.
     """
-    if type(transformer) is not Transformer or _kinds(transformer) != transformer._made_of:
+    is_derived = isinstance(module, Transformer) and type(module) is not Transformer
+    if is_derived or kinds(module) != getattr(module, "made_of", None):
         return False
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return not any("forward" in vars(m) or any(vars(m)[hook] for hook in hooks) for m in transformer.modules())
+    return not any("forward" in vars(m) or any(vars(m)[hook] for hook in hooks) for m in module.modules())
 
 
-def _kinds(module: nn.Module) -> list[type]:
+def kinds(module: nn.Module) -> list[type]:
+    """Types of a module and its parts; as `made_of` what `is_untouched` compares them with."""
     return [type(part) for part in module.modules()]

@@ -136,8 +136,10 @@ def encode(
         raise ValueError(f"{len(deep) + 1} layers of text prompts, but the tower has {model.transformer.layers}")
     if any(prompt.shape[-2] >= prefix.shape[1] for prompt in deep):
         raise ValueError("text prompts take positions after SOS within the prefix, which is too short")
-    if 0 < model.text_chunk < len(own):
-        return _in_parts(model, prefix, own, layout, deep)
+    ahead = prefix.shape[0] * prefix.shape[1]
+    if 0 < model.text_chunk < len(own) + ahead:
+        # Prefixes take their part of the room, as many as there are to an own token.
+        return _in_parts(model, prefix, own, layout, deep, model.text_chunk * len(own) // (len(own) + ahead))
     return _whole(model, prefix, own, layout, deep)
 
 
@@ -153,12 +155,17 @@ def _whole(
 
 
 def _in_parts(
-    model: "CLIP", prefix: torch.Tensor, own: torch.Tensor, layout: Layout, deep: Sequence[torch.Tensor]
+    model: "CLIP",
+    prefix: torch.Tensor,
+    own: torch.Tensor,
+    layout: Layout,
+    deep: Sequence[torch.Tensor],
+    tokens: int,
 ) -> torch.Tensor:
-    """As `encode`, some sequences at a time, so that memory doesn't grow with the classes: of a part nothing is kept
-    but its features, and the backward pass computes it anew."""
+    """As `encode`, sequences of so many own tokens at a time, so that memory doesn't grow with the classes: of a part
+    nothing is kept but its features, and the backward pass computes it anew."""
     features = []
-    for rows, groups, part in layout.parts(model.text_chunk):
+    for rows, groups, part in layout.parts(tokens):
         prompts = [prompt[groups] if prompt.ndim == 3 else prompt for prompt in deep]
         words = (model, prefix[groups], own[rows], part, prompts)
         if torch.is_grad_enabled():

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clip.blocks import LayerNorm, Transformer, attend, is_untouched, join_heads, split_heads
+from clip.blocks import LayerNorm, Transformer, attend, is_untouched, join_heads, kinds, split_heads
 
 
 class VisionTransformer(nn.Module):
@@ -35,6 +35,7 @@ class VisionTransformer(nn.Module):
         self.transformer = Transformer(width, layers, heads, mlp=mlp, activation=activation)
         self.ln_post = LayerNorm(width)
         self.proj = nn.Parameter(torch.randn(width, output_dim) * width**-0.5)
+        self.made_of = kinds(self)
 
     def forward(self, x: torch.Tensor, prompts: Sequence[torch.Tensor] = ()) -> torch.Tensor:
         """Images (batch, 3, resolution, resolution) -> features (batch, output_dim), not normalised.
@@ -175,6 +176,7 @@ class ModifiedResNet(nn.Module):
             stack += [Bottleneck(inplanes, planes) for _ in range(blocks - 1)]
             setattr(self, f"layer{stage + 1}", nn.Sequential(*stack))
         self.attnpool = AttentionPool2d(input_resolution // 32, width * 32, heads, output_dim)
+        self.made_of = kinds(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images (batch, 3, resolution, resolution) -> features (batch, output_dim), not normalised."""

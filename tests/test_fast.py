@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import measure
 import numpy as np
@@ -10,11 +11,13 @@ import torch
 from conftest import depth_words, relative
 from torch import nn
 
-from clip.blocks import attend
+import clip.text
+from clip.blocks import ResidualAttentionBlock, attend, kinds
 from clip.model import CLIP, from_state_dict
 from clip.text import Layout
 from dassl.utils import cache_folder
-from trainers.features import image_features, is_plain
+from trainers.coop import CoOp
+from trainers.features import is_plain
 
 
 def naive(model: CLIP):
@@ -72,9 +75,8 @@ def test_the_text_tower(count, seed, tiny_clip):
         with torch.no_grad():
             assert relative(encode(), fast[0]) < 1e-5
     tiny_clip.text_chunk = 0
-    hooks = naive(tiny_clip)
+    naive(tiny_clip)
     check_same(fast, features_and_gradients(encode, parameters))
-    assert hooks
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -97,6 +99,33 @@ def test_the_text_tower_behind_several_prefixes(seed, tiny_clip):
     check_same(fast, features_and_gradients(encode, [prefix, *deep]))
 
 
+def test_prefixes_take_their_part_of_the_room(tiny_clip, monkeypatch):
+    """A context for each class, as in SoftCPT: no part is larger than TEXT_CHUNK, prefixes included."""
+    lengths = torch.full((20,), 3)
+    layout, prefix, own = Layout(lengths, torch.arange(20)), torch.randn(20, 7, 128), torch.randn(60, 128)
+    whole, sizes = tiny_clip.encode_prompts(prefix, own, layout), []
+    way = clip.text._whole
+    monkeypatch.setattr(clip.text, "_whole", lambda *about: sizes.append(sum(map(_rows, about[1:3]))) or way(*about))
+    tiny_clip.text_chunk = 50
+    assert relative(tiny_clip.encode_prompts(prefix, own, layout), whole) < 1e-5
+    assert sizes == [50] * 4
+
+
+def _rows(embeddings):
+    return embeddings.numel() // 128
+
+
+def test_classes_that_are_not_drawn_cost_nothing(tiny_clip, monkeypatch):
+    """SoftCPT's CLS_SAMPLE_RATE: the text tower sees the drawn classes' contexts alone."""
+    words = ["TRAINER.SOFTCPT.CSC", "True", "TRAINER.SOFTCPT.CLS_SAMPLE_RATE", "0.1"]
+    method = measure.prompted("SoftCPT", tiny_clip, 40, words)
+    seen, encode = [], tiny_clip.encode_prompts
+    monkeypatch.setattr(tiny_clip, "encode_prompts", lambda *about: seen.append(len(about[0])) or encode(*about))
+    logits = method.sampled_logits(measure.images(tiny_clip, 2), torch.tensor([3, 7]))
+    assert (logits > -torch.inf).all(0).sum() == 2 + 4  # the batch's own, and a tenth of the others
+    assert max(seen) == 6
+
+
 @pytest.mark.parametrize("depth", [0, 1, 2, 3])
 @pytest.mark.parametrize("quick", [True, False])
 def test_the_image_tower(depth, quick, tiny_weights):
@@ -105,7 +134,7 @@ def test_the_image_tower(depth, quick, tiny_weights):
         for tower in (model.transformer, model.visual.transformer):
             for block in tower.resblocks:
                 block.mlp.gelu = nn.GELU()
-            tower._made_of = [type(part) for part in tower.modules()]
+            tower.made_of = kinds(tower)
     torch.manual_seed(depth)
     prompts = [nn.Parameter(0.1 * torch.randn(2, 192)) for _ in range(depth)]
     images = torch.randn(3, 3, 32, 32, requires_grad=True)
@@ -174,7 +203,7 @@ def test_image_features_are_made_once_for_all_methods_that_share_them(encoded):
     assert made == 0
     assert np.array_equal(plain, first)  # to the bit
     assert np.array_equal(plain, again)
-    for trainer in ("CoOp", "CoCoOp", "LanguagePrompting", "ZeroshotCLIP2"):
+    for trainer in ("CoOp", "CoCoOp", "LanguagePrompting", "ZeroshotCLIP2", "SoftCPT"):
         shared = encoded("OPTIM.MAX_EPOCH", 0, trainer=trainer)
         assert shared[1] == 0, trainer
         own = encoded("OPTIM.MAX_EPOCH", 0, "TEST.CACHE_FEATURES", "False", trainer=trainer)
@@ -197,12 +226,59 @@ def test_a_changed_weight_transform_or_image_is_noticed(encoded, own_data, tmp_p
     assert encoded()[1] == 8
 
 
-def test_an_adapter_in_the_tower_is_never_passed_by(tiny_clip):
+@pytest.mark.parametrize("part", ["", "conv1", "ln_post", "transformer.resblocks.0.mlp"])
+def test_features_of_a_changed_tower_are_not_kept(part, encoded, monkeypatch):
+    """A hook anywhere in the tower: what is kept is not read, and what comes out is not kept."""
+    plain, _ = encoded()
+    make = CoOp.make_model.__func__
+
+    def hooked(cls, cfg, model, data):
+        model.visual.get_submodule(part).register_forward_hook(lambda *about: about[-1] * 2 + 1)
+        return make(cls, cfg, model, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CoOp, "make_model", classmethod(hooked))
+        changed = [encoded("OPTIM.MAX_EPOCH", 0, trainer="CoOp") for _ in range(2)]
+    assert [made for _, made in changed] == [8, 8]
+    assert np.array_equal(changed[0][0], changed[1][0])
+    again, made = encoded()
+    assert (made, np.array_equal(again, plain)) == (0, True)
+
+
+def test_what_makes_a_tower_plain(tiny_clip, resnet_weights):
+    resnet = from_state_dict(resnet_weights)
     assert is_plain(tiny_clip.visual)
-    block = tiny_clip.visual.transformer.resblocks[0]
-    block.mlp = nn.Sequential(block.mlp, nn.Identity())
+    assert is_plain(resnet.visual)
+    tiny_clip.visual.transformer.resblocks[0].mlp = nn.Identity()
+    resnet.visual.layer4[0].bn1 = nn.Identity()
     assert not is_plain(tiny_clip.visual)
-    assert image_features is not None
+    assert not is_plain(resnet.visual)
+
+
+def test_the_activation_and_the_heads_decide_too(encoded, tmp_path, tiny_clip, monkeypatch):
+    """Neither is in the weights."""
+    encoded()
+    from_sizes = type(tiny_clip.sizes).from_state_dict.__func__
+    for change in ({"activation": "gelu"}, {"vision_heads": 6}):
+        other = classmethod(lambda cls, state, change=change: replace(from_sizes(cls, state), **change))
+        with monkeypatch.context() as patch:
+            patch.setattr(type(tiny_clip.sizes), "from_state_dict", other)
+            assert encoded()[1] == 8, change
+    assert encoded()[1] == 0
+
+
+def test_features_that_cannot_be_kept_cost_no_result(encoded, tmp_path, monkeypatch):
+    plain, _ = encoded()
+    (file,) = (cache_folder() / "features").glob("*.pt")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="can't read image features"):
+        again, made = encoded()
+    assert (made, np.array_equal(again, plain)) == (8, True)
+    assert encoded()[1] == 0  # mended
+    (tmp_path / "no folder").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no folder"))
+    with pytest.warns(UserWarning, match="can't keep image features"):
+        assert np.array_equal(encoded()[0], plain)
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
@@ -244,13 +320,14 @@ def test_attention_in_bfloat16(how):
 
 
 @pytest.mark.parametrize("trainer", measure.trainer_names())
-def test_the_naive_way_gives_the_same(trainer, tiny_clip):
+def test_the_naive_way_gives_the_same(trainer, tiny_clip, monkeypatch):
     """What the benchmarks compare with computes the same, over 77 positions, and leaves nothing behind."""
     torch.manual_seed(0)
     method = measure.prompted(trainer, tiny_clip, 5, depth_words(trainer, 2))
-    images, block = measure.images(tiny_clip, 3), tiny_clip.transformer.resblocks[0]
-    learnable, forward = list(method.parameters()), block.forward
+    images, learnable = measure.images(tiny_clip, 3), list(method.parameters())
     lengths: list[int] = []
+    forward = ResidualAttentionBlock.forward
+    monkeypatch.setattr(ResidualAttentionBlock, "forward", lambda block, x: lengths.append(len(x)) or forward(block, x))
 
     def outcome():
         if learnable:
@@ -259,13 +336,15 @@ def test_the_naive_way_gives_the_same(trainer, tiny_clip):
             return method(images), []
 
     fast = outcome()
+    assert not lengths  # the fast way computes with the blocks' weights
     with measure.naive(method):
-        block.forward = lambda x: lengths.append(len(x)) or forward(x)
         slow = outcome()
-        del block.forward
-    assert set(lengths) == ({77} if trainer != "LinearProbe" else set())
+    image_tokens = 4 + 1 + (len(method.image_prompts()[0]) if method.image_prompts() else 0)
+    assert set(lengths) == {image_tokens} | ({77} if trainer != "LinearProbe" else set())
     check_same(fast, slow)
+    lengths.clear()
     assert torch.equal(outcome()[0], fast[0])
+    assert not lengths
 
 
 @pytest.fixture

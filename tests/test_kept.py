@@ -1,5 +1,7 @@
 """Images that are kept, decoded in memory or resized on disk: the same to the bit, and not read twice."""
 
+import copy
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -7,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import config, make_image
+from torchvision import transforms as T
 
 from dassl.data import DatasetWrapper, build_data_loader, kept
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
-from dassl.utils import InputError, cache_folder
+from dassl.utils import InputError, cache_folder, read_image
 
 
 @pytest.fixture
@@ -37,6 +40,24 @@ def epochs(cfg, photos, count):
         yield torch.cat([batch["img"] for batch in loader])
 
 
+def test_a_cache_that_fails_costs_no_result(photos, tmp_path, monkeypatch):
+    """It can't be written; what is in it can't be read."""
+    cfg = settings("TEST.CACHE_IMAGES", True)
+    data = DatasetWrapper(cfg, photos, build_transform(cfg, is_train=False))
+    plain = DatasetWrapper(settings(), photos, data.transform)[0]["img"]
+    data[0]
+    (file,) = (cache_folder() / "images").rglob("*.npy")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="can't read resized images"):
+        assert torch.equal(data[0]["img"], plain)
+    assert np.load(file).shape == (16, 16, 3)  # mended
+    (tmp_path / "no folder").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no folder"))
+    with pytest.warns(UserWarning, match="can't keep resized images"):
+        assert torch.equal(data[0]["img"], plain)
+
+
+@pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="nothing is kept for workers apart")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_images_are_decoded_once(workers, photos):
     words = ["DATALOADER.NUM_WORKERS", workers, "OPTIM.MAX_EPOCH", 3]
@@ -51,13 +72,15 @@ def test_training_images_are_decoded_once(workers, photos):
 
 
 def test_no_more_memory_is_taken_than_given(photos):
-    decoded = kept.DecodedImages(len(photos), 3 * 3 * 32 * 40)
+    decoded = kept.DecodedImages([photo.impath for photo in photos], 3 * 3 * 32 * 40)
     for _ in range(2):
         for number, photo in enumerate(photos):
             assert decoded.read(number, photo.impath).size == (40, 32)
     assert (decoded._places[:, 1] > 0).sum() == 3
     with pytest.raises(InputError, match="No such file"):
         decoded.read(6, "nowhere.png")
+    assert decoded.read(0, photos[1].impath) == read_image(photos[1].impath)  # not what is kept under that number
+    assert copy.deepcopy(decoded).read(0, photos[0].impath) == read_image(photos[0].impath)
 
 
 def test_test_images_are_resized_once(photos, monkeypatch):
@@ -88,4 +111,6 @@ def test_a_test_transform_with_chance_or_of_another_kind_is_never_kept(photos):
     assert not kept.can_keep(None)
     item = DatasetWrapper(cfg, photos, lambda image: np.asarray(image))[0]
     assert item["img"].shape == (32, 40, 3)
+    unknown = T.Compose([T.Resize(16), T.CenterCrop(16), T.ToTensor(), T.GaussianBlur(3)])
+    assert not kept.can_keep(unknown)  # of what isn't ours `repr` may not say everything
     assert not (cache_folder() / "images").exists()

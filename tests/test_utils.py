@@ -35,6 +35,7 @@ from dassl.utils import (
     save_checkpoint,
     set_random_seed,
     setup_logger,
+    tools,
     write_json,
 )
 
@@ -244,3 +245,27 @@ def test_datum():
     assert (item.impath, item.label, item.domain, item.classname) == (__file__, 3, 1, "name")
     assert pickle.loads(pickle.dumps(item)).label == 3
     assert vars(item) == {"_impath": __file__, "_label": 3, "_domain": 1, "_classname": "name"}
+
+
+@pytest.mark.parametrize(("version", "expected"), [(2, 700), (1, 600)])
+def test_free_memory_minds_the_limits_of_containers_and_jobs(version, expected, monkeypatch):
+    base = "/sys/fs/cgroup"
+    files = {
+        2: {
+            "/proc/self/cgroup": "0::/slurm/job",
+            f"{base}/slurm/job/memory.max": "max",
+            f"{base}/slurm/job/memory.current": "300",
+            f"{base}/slurm/memory.max": "1000",
+            f"{base}/slurm/memory.current": "350",
+            f"{base}/slurm/memory.stat": "anon 300\ninactive_file 50\nactive_file 0",
+        },
+        1: {
+            "/proc/self/cgroup": "3:cpu:/x\n2:memory:/docker/from-outside",
+            f"{base}/memory/memory.limit_in_bytes": "1000",
+            f"{base}/memory/memory.usage_in_bytes": "400",
+        },
+    }[version]
+    monkeypatch.setattr(tools, "_lines", lambda path: files.get(str(path), "").splitlines())
+    assert tools.free_memory() == expected
+    files.clear()
+    assert tools.free_memory() > 2**20  # no limit: the machine's

@@ -5,12 +5,12 @@ A method states its learnable parts and its features (a `PromptedCLIP`), and how
 
 import math
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import psutil
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -24,7 +24,15 @@ from dassl.data.data_manager import DatasetWrapper
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import InputError, count_num_param, load_checkpoint, load_pretrained_weights, set_random_seed, unknown
+from dassl.utils import (
+    InputError,
+    count_num_param,
+    free_memory,
+    load_checkpoint,
+    load_pretrained_weights,
+    set_random_seed,
+    unknown,
+)
 from trainers.checkpoint import prompts_of
 from trainers.features import image_features, is_plain
 
@@ -134,7 +142,7 @@ def fitting_chunk(model: CLIP, device: torch.device) -> int:
 
     A power of two, so that it is seldom another on the same machine: parts change results by rounding.
     """
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
     width, layers = model.ln_final.weight.shape[0], model.transformer.layers
     kept = 18 * 4 * width * layers  # bytes that a training step keeps for a token
     return 2 ** max(8, int(math.log2(free / 2 / kept + 1)))
@@ -161,7 +169,7 @@ class PromptTrainer(TrainerX):
         prec = self.options(cfg).PREC
         if prec not in choices:
             raise unknown(f"precision (TRAINER.{cfg.TRAINER.NAME.upper()}.PREC)", prec, choices)
-        compilers = (os.environ.get("CXX", "g++"), "clang++")
+        compilers = (shlex.split(os.environ.get("CXX") or "g++")[0], "clang++")
         if cfg.TRAINER.COMPILE and not any(map(shutil.which, compilers)):
             raise InputError(f"TRAINER.COMPILE needs a C++ compiler, but there is none: {' or '.join(compilers)}")
 

@@ -2,22 +2,24 @@
 seed, number of shots, epoch and trainer."""
 
 import hashlib
-from pathlib import Path
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from clip.blocks import Transformer, is_untouched
+from clip import blocks, vision
+from clip.blocks import is_untouched
 from clip.model import CLIP
-from dassl.utils import cache_folder, in_one_piece, versions
+from clip.vision import ModifiedResNet, VisionTransformer
+from dassl.data import kept
+from dassl.utils import cache_folder, in_one_piece, tools, versions
 
 
 def is_plain(tower: nn.Module) -> bool:
     """Whether an image tower is frozen, and as CLIP has it: nobody has put anything in."""
-    transformers = [part for part in tower.modules() if isinstance(part, Transformer)]
-    return all(is_untouched(t) for t in transformers) and not any(p.requires_grad for p in tower.parameters())
+    known = type(tower) in (VisionTransformer, ModifiedResNet)
+    return known and is_untouched(tower) and not any(p.requires_grad for p in tower.parameters())
 
 
 @torch.no_grad()
@@ -26,20 +28,28 @@ def image_features(model: CLIP, loader: DataLoader, device: torch.device, precis
 
     Args:
         precision: what the trainer calls it; with "amp" the tower runs under autocast.
-        keep: read them from the cache (`cache_folder()`/features) or write them there. Weights, transform, batch size,
-            every image's path, size and time of change, and the versions decide the file.
+        keep: read them from the cache (`cache_folder()`/features) or write them there, if the tower is plain and the
+            transform known. Weights and sizes, the transform, batch size, every image's path, size and time of
+            change, this code, the device and the versions decide the file.
+
+    Raises:
+        InputError: an image is missing or can't be read.
     """
-    file = cache_folder() / "features" / f"{_digest(model, loader, device, precision)}.pt" if keep else None
-    if file and file.is_file():
-        return torch.load(file, weights_only=True)
+    file = None
+    if keep and is_plain(model.visual) and kept.can_keep(loader.dataset.transform):  # type: ignore[attr-defined]
+        with kept.best_effort("read image features"):
+            file = cache_folder() / "features" / f"{_digest(model, loader, device, precision)}.pt"
+            if file.is_file():
+                return torch.load(file, weights_only=True)
     features = []
     for batch in tqdm(loader, desc="features", leave=False):
         with torch.autocast(device.type, enabled=precision == "amp"):
             features.append(model.encode_image(batch["img"].to(device, non_blocking=True)).float().cpu())
     found = torch.cat(features)
-    if file:
-        with in_one_piece(file) as unfinished:
-            torch.save(found, unfinished)
+    with kept.best_effort("keep image features"):
+        if file:
+            with in_one_piece(file) as unfinished:
+                torch.save(found, unfinished)
     return found
 
 
@@ -50,10 +60,11 @@ def _digest(model: CLIP, loader: DataLoader, device: torch.device, precision: st
         digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
     dataset = loader.dataset
-    how = (dataset.transform, loader.batch_size, precision, device.type)  # type: ignore[attr-defined]
-    digest.update(repr((*how, torch.get_num_threads(), versions())).encode())
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.get_num_threads()
+    compiled = any("finish" in vars(part) for part in model.visual.modules())
+    how = (dataset.transform, loader.batch_size, precision, where, compiled)  # type: ignore[attr-defined]
+    code = kept.code(blocks, vision, tools, kept)
+    digest.update(repr((model.sizes, *how, code, versions())).encode())
     for item in dataset.data_source:  # type: ignore[attr-defined]
-        path = Path(item.impath).absolute()
-        about = path.stat()
-        digest.update(repr((str(path), about.st_size, about.st_mtime_ns)).encode())
+        digest.update(repr(kept.identity(item.impath)).encode())
     return digest.hexdigest()

@@ -32,6 +32,7 @@ class Prompts:
         self, model: CLIP, template: str, names: Sequence[str], n_ctx: int, position: str, group: torch.Tensor
     ):
         self.model, self.group = model, group.to(model.logit_scale.device)
+        self.used: torch.Tensor | None = None  # which contexts stand before these names, where that isn't all
         self.placed: PlacedContext | None = None
         if position == "end":
             self.classes = ClassPrompts.of(model, template, names)
@@ -44,16 +45,18 @@ class Prompts:
         if self.placed is not None:
             own = self.placed.own(context[self.group])
             return self.model.encode_prompts(self.placed.prefix, own, self.placed.layout)
-        return self.model.encode_prompts(self.classes.behind(context), self.classes.own, self.layout)
+        prefix = self.classes.behind(context if self.used is None else context[self.used])
+        return self.model.encode_prompts(prefix, self.classes.own, self.layout)
 
     def subset(self, chosen: torch.Tensor) -> "Prompts":
-        """The prompts of some names only, by number (k,); `encode` still takes all contexts."""
+        """The prompts of some names only, by number (k,); `encode` still takes all contexts, and uses theirs."""
         other = copy.copy(self)
         if self.placed is not None:
             other.placed = self.placed.subset(chosen)
         else:
             other.classes = self.classes.subset(chosen)
-            other.layout = Layout(other.classes.layout.lengths, self.group[chosen])
+            other.used, group = self.group[chosen].unique(return_inverse=True)
+            other.layout = Layout(other.classes.layout.lengths, group)
         return other
 
 

@@ -2,12 +2,12 @@
 
 import contextlib
 import hashlib
+import multiprocessing
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
@@ -17,7 +17,7 @@ from dassl.data.kept import DecodedImages, can_keep, resized
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.utils.errors import InputError
-from dassl.utils.tools import cpu_cores, read_image
+from dassl.utils.tools import cpu_cores, free_memory, read_image
 
 
 class DatasetWrapper(Dataset):
@@ -37,7 +37,7 @@ class DatasetWrapper(Dataset):
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
         self.epoch = 0
-        self.decoded = _decoded_images(cfg, len(data_source)) if is_train else None
+        self.decoded = _decoded_images(cfg, data_source) if is_train else None
         if self.k_tfm > 1 and transform is None:
             raise ValueError(f"can't make {self.k_tfm} versions of an image (K_TRANSFORMS) without a transform")
         plain: list = [T.Resize(tuple(cfg.INPUT.SIZE), INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]), T.ToTensor()]
@@ -75,10 +75,14 @@ class DatasetWrapper(Dataset):
         return versions[0] if self.k_tfm == 1 else versions
 
 
-def _decoded_images(cfg: Any, count: int) -> DecodedImages | None:
-    """Room for a training set's decoded images; None where they are read once or not kept."""
-    budget = min(cfg.DATALOADER.DECODED_GB * 2**30, psutil.virtual_memory().available / 4)
-    return DecodedImages(count, int(budget)) if budget and cfg.OPTIM.MAX_EPOCH > 1 else None
+def _decoded_images(cfg: Any, items: list) -> DecodedImages | None:
+    """Room for a training set's decoded images; None where they are read once or not kept, or by workers that don't
+    share memory with this process."""
+    apart = cfg.DATALOADER.NUM_WORKERS > 0 and multiprocessing.get_start_method() != "fork"
+    budget = int(min(cfg.DATALOADER.DECODED_GB * 2**30, free_memory() / 4))
+    if apart or not budget or cfg.OPTIM.MAX_EPOCH < 2:
+        return None
+    return DecodedImages([item.impath for item in items], budget)
 
 
 def mix_seed(*parts: int | str) -> int:

@@ -1,10 +1,17 @@
 """Images that are not decoded twice: training images in memory, resized test images on disk."""
 
+import contextlib
+import functools
 import hashlib
 import mmap
 import multiprocessing
 import os
+import pickle
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,6 +19,8 @@ import torch
 from PIL import Image
 from torchvision import transforms as T
 
+from dassl.data.transforms.transforms import InstanceNormalization
+from dassl.utils import tools
 from dassl.utils.errors import InputError
 from dassl.utils.tools import cache_folder, in_one_piece, read_image, versions
 
@@ -23,21 +32,24 @@ class DecodedImages:
     of this process (Windows, macOS) each of them has an empty one, which keeps nothing.
 
     Args:
-        count: how many images there are.
+        paths: the images.
         budget: bytes that their pixels may take.
     """
 
-    def __init__(self, count: int, budget: int):
+    def __init__(self, paths: Sequence[str], budget: int):
+        self._paths = list(paths)
         self._pixels = mmap.mmap(-1, max(budget, 1))
         # Of every image: where its pixels start, height, width (0: not here).
-        self._places = np.frombuffer(mmap.mmap(-1, 24 * max(count, 1)), np.int64).reshape(-1, 3)
+        self._places = np.frombuffer(mmap.mmap(-1, 24 * max(len(paths), 1)), np.int64).reshape(-1, 3)
         self._used = multiprocessing.Value("q", 0)
 
     def __reduce__(self):
-        return DecodedImages, (len(self._places), 0)
+        return DecodedImages, (self._paths, 0)
 
     def read(self, number: int, path: str) -> Image.Image:
-        """The image `path`, decoded where it isn't here yet. Raises InputError as `read_image` does."""
+        """The image `path`, decoded where it isn't here. Raises InputError as `read_image` does."""
+        if self._paths[number : number + 1] != [path]:  # somebody has put in other images
+            return read_image(path)
         start, height, width = self._places[number].tolist()
         if width:
             pixels = memoryview(self._pixels)[start : start + 3 * height * width]
@@ -55,43 +67,58 @@ class DecodedImages:
 
 
 def can_keep(transform: Any) -> bool:
-    """Whether a transform begins with resizing and cropping without chance, up to the tensor."""
-    return isinstance(transform, T.Compose) and _pil_stages(transform) > 0
+    """Whether a transform is such as `build_transform` makes for tests: without chance, and all that it does is in its
+    `repr`."""
+    known = (T.Resize, T.CenterCrop, T.ToTensor, T.Normalize, InstanceNormalization)
+    stages = [type(stage) for stage in transform.transforms] if type(transform) is T.Compose else []
+    return T.ToTensor in stages and set(stages) <= set(known)
 
 
-def _pil_stages(transform: T.Compose) -> int:
-    """How many stages come before `ToTensor`; 0 where one of them is none that we know."""
-    for number, stage in enumerate(transform.transforms):
-        if type(stage) is T.ToTensor:
-            return number
-        if type(stage) not in (T.Resize, T.CenterCrop):
-            break
-    return 0
+def identity(path: str) -> tuple[str, int, int]:
+    """What tells an image, and a changed one, from others: path, size and time of change. Raises InputError where there
+    is no such file."""
+    try:
+        about = os.stat(path)
+    except OSError as error:
+        raise InputError(f"can't read the image {path}: {error}") from error
+    return os.path.abspath(path), about.st_size, about.st_mtime_ns
+
+
+@functools.cache
+def code(*modules: ModuleType) -> str:
+    """A hash of modules' source code: what was made by another version is not used."""
+    return hashlib.blake2b(b"".join(Path(str(module.__file__)).read_bytes() for module in modules)).hexdigest()
+
+
+@contextlib.contextmanager
+def best_effort(what: str) -> Iterator[None]:
+    """A cache that can't be read or written costs time, never a result: it is told, and things go on without."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__  # no path: told once
+        warnings.warn(f"can't {what} in the cache (XDG_CACHE_HOME names another folder): {reason}", stacklevel=3)
 
 
 def resized(path: str, transform: T.Compose) -> torch.Tensor:
     """`transform` of the image `path`, which `can_keep`, whose resized pixels are kept in `cache_folder()`/images.
 
-    The file's name is a hash of path, size, time of change, of what is done to the image, and of the versions.
+    The file's name is a hash of the image's identity, of what is done to it, of this code and of the versions.
     Raises InputError as `read_image` does.
     """
-    cut = _pil_stages(transform)
-    before, after = transform.transforms[:cut], transform.transforms[cut:]
-    file = _file(path, repr(before))
-    if file.is_file():
-        image = Image.fromarray(np.load(file))
-    else:
-        image = T.Compose(before)(read_image(path))
-        with in_one_piece(file) as unfinished, open(unfinished, "wb") as output:
-            np.save(output, np.asarray(image))
-    return T.Compose(after)(image)
-
-
-def _file(path: str, what: str) -> Path:
-    try:
-        about = os.stat(path)
-    except OSError as error:
-        raise InputError(f"can't read the image {path}: {error}") from error
-    key = repr((os.path.abspath(path), about.st_size, about.st_mtime_ns, what, versions()))
+    cut = [type(stage) for stage in transform.transforms].index(T.ToTensor)
+    before, after = T.Compose(transform.transforms[:cut]), T.Compose(transform.transforms[cut:])
+    key = repr((identity(path), repr(before), code(tools, sys.modules[__name__]), versions()))
     name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
-    return cache_folder() / "images" / name[:2] / f"{name}.npy"
+    image = file = None
+    with best_effort("read resized images"):
+        file = cache_folder() / "images" / name[:2] / f"{name}.npy"
+        if file.is_file():
+            image = Image.fromarray(np.load(file))
+    if image is None:
+        image = before(read_image(path))
+        with best_effort("keep resized images"):
+            if file:
+                with in_one_piece(file) as unfinished, open(unfinished, "wb") as output:
+                    np.save(output, np.asarray(image))
+    return after(image)

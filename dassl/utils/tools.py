@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import random
+import uuid
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import PIL
+import psutil
 import torch
 from PIL import Image
 from torch.utils import deterministic
@@ -26,6 +28,7 @@ __all__ = [
     "check_isfile",
     "collect_env_info",
     "cpu_cores",
+    "free_memory",
     "in_one_piece",
     "listdir_nohidden",
     "mkdir_if_missing",
@@ -53,6 +56,31 @@ def cache_folder() -> Path:
 def cpu_cores() -> int:
     """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: what the machine has free, or what a control group (of a container, of a
+    Slurm job) leaves of its limit, if that is less."""
+    return max(0, min([psutil.virtual_memory().available, *_left_by_control_groups()]))
+
+
+def _left_by_control_groups() -> Iterator[int]:
+    """Bytes that are left of the limit of each group that this process is in; Linux, versions 1 and 2."""
+    for line in _lines(Path("/proc/self/cgroup")):
+        _, controllers, group = line.split(":", 2)
+        if controllers in ("", "memory"):
+            names = ("limit_in_bytes", "usage_in_bytes", "stat") if controllers else ("max", "current", "stat")
+            folder = Path("/sys/fs/cgroup", controllers) / group.lstrip("/")
+            for inside in (folder, *folder.parents):
+                limit, used, stat = (_lines(inside / f"memory.{name}") for name in names)
+                if limit and limit[0].isdigit():
+                    files = sum(int(line.split()[1]) for line in stat if line.startswith("inactive_file "))
+                    yield int(limit[0]) - int(used[0]) + files  # what files take is given back
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines of a file, none where there is no such file."""
+    return path.read_text().splitlines() if path.is_file() else []
 
 
 def check_isfile(fpath: str | Path) -> bool:
@@ -88,7 +116,7 @@ def in_one_piece(fpath: str | Path) -> Iterator[Path]:
     or a kill in between, never sees half a file."""
     path = Path(fpath)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield unfinished
         os.replace(unfinished, path)
