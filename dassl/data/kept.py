@@ -28,8 +28,8 @@ from dassl.utils.tools import cache_folder, in_one_piece, read_image, versions
 class DecodedImages:
     """Decoded images by number, in memory that a loader's workers share, as many as fit.
 
-    The workers fill it while they read the first epoch; memory is taken as it is filled. Where workers are not forks
-    of this process (Windows, macOS) each of them has an empty one, which keeps nothing.
+    The workers fill it while they read the first epoch; memory is taken as it is filled. Workers share it if they are
+    forks of this process; a copy, or what a worker of another kind gets, keeps nothing.
 
     Args:
         paths: the images.
