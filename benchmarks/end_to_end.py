@@ -123,14 +123,7 @@ def main(argv: list[str]) -> int:
     median, baseline = statistics.median(seconds), statistics.median(baselines) if baselines else None
     work = needed_of(args) if args.baseline != "first" else None  # a second evaluation needs hardly any
     peak = measure.rate(args.prec)
-    measure.report(
-        seconds=median,
-        baseline_seconds=baseline,
-        ratio=baseline / median if baseline else None,
-        needed_flops=work,
-        peak_flops=peak,
-        share=work / median / peak if work else None,
-    )
+    measure.report(median, baseline, work, peak)
     return 0
 
 

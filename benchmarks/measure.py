@@ -144,7 +144,25 @@ def rate(prec: str) -> float:
     return operations / interleaved({"products": job}, 5)["products"]
 
 
-def report(**found: Any) -> None:
-    """Print the figures as one line of JSON, the last of a benchmark; what was not measured is null."""
-    keys = ("seconds", "baseline_seconds", "ratio", "peak_bytes", "needed_flops", "peak_flops", "share")
-    print(json.dumps(dict.fromkeys(keys) | found))
+def report(
+    seconds: float,
+    baseline_seconds: float | None,
+    needed_flops: int | None,
+    peak_flops: float,
+    ratio: float | None = None,
+    peak_bytes: int | None = None,
+) -> None:
+    """Print the figures as one line of JSON, the last of a benchmark; what was not measured is null.
+
+    `ratio` is that of the times unless given; `share` is that of the needed operations' rate to `peak_flops`.
+    """
+    found = {
+        "seconds": seconds,
+        "baseline_seconds": baseline_seconds,
+        "ratio": ratio or (baseline_seconds and baseline_seconds / seconds),
+        "peak_bytes": peak_bytes,
+        "needed_flops": needed_flops,
+        "peak_flops": peak_flops,
+        "share": needed_flops and needed_flops / seconds / peak_flops,
+    }
+    print(json.dumps(found))

@@ -45,14 +45,7 @@ def main(argv: list[str]) -> int:
     baseline = times.get(args.baseline)
     work, peak = needed.step(method, args.batch), operations / times["products"]
     print(f"{args.trainer}, {args.backbone}, {args.classes} classes, batch {args.batch}, {args.prec}: {times}")
-    measure.report(
-        seconds=times["fast"],
-        baseline_seconds=baseline,
-        ratio=baseline / times["fast"] if baseline else None,
-        needed_flops=work,
-        peak_flops=peak,
-        share=work / times["fast"] / peak if work else None,
-    )
+    measure.report(times["fast"], baseline, work, peak)
     return 0
 
 

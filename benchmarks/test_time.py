@@ -56,14 +56,7 @@ def main(argv: list[str]) -> int:
     baseline = times[args.baseline] / batches * wanted if args.baseline else None
     work, peak = needed.test(method, args.spread), operations / times["products"]
     print(f"{args.trainer}, {args.classes} classes, {args.spread} images: {times}")
-    measure.report(
-        seconds=seconds,
-        baseline_seconds=baseline,
-        ratio=baseline / seconds if baseline else None,
-        needed_flops=work,
-        peak_flops=peak,
-        share=work / seconds / peak if work else None,
-    )
+    measure.report(seconds, baseline, work, peak)
     return 0
 
 
