@@ -28,6 +28,7 @@ import torch
 from PIL import Image
 
 import train
+from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import cache_folder
 
@@ -35,7 +36,7 @@ _SPLITS = ("train", "test")
 _AS_ORIGINAL = ("TEST.CACHE_FEATURES", "False", "DATALOADER.DECODED_GB", "0.0")
 
 
-def make_photos(folder: Path, classes: int, shots: int, test: int) -> Path:
+def make_photos(folder: Path, classes: int, shots: int, test: int) -> None:
     """Photos of made scenes with noise, and the list of them."""
     rng = np.random.RandomState(0)
     rows = [("path", "class", "split")]
@@ -48,7 +49,6 @@ def make_photos(folder: Path, classes: int, shots: int, test: int) -> Path:
             rows.append((path.name, f"{label} {name}", _SPLITS[number >= shots]))
     with (folder / "list.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    return folder / "list.csv"
 
 
 def base_to_new(args: Any, folder: Path, output: Path, *opts: str, seed: int = 1) -> tuple[float, float]:
@@ -88,10 +88,10 @@ def as_original(trainer: str) -> Iterator[None]:
             yield
 
 
-def needed_of(args: Any) -> int | None:
+def needed_of(args: Any, model: CLIP) -> int | None:
     """Operations of the training and both tests: class names differ in length, the halves are taken as alike."""
     base = math.ceil(args.classes / 2)
-    method = measure.prompted(args.trainer, measure.backbone(args.backbone, "fp32"), base, args.opts)
+    method = measure.prompted(args.trainer, model, base, args.opts)
     steps = max(1, base * args.shots // args.batch) * args.epochs
     step, tested = needed.step(method, args.batch), needed.test(method, base * args.test)
     return steps * step + 2 * tested if step and tested else None
@@ -103,9 +103,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--test", type=int, default=5, help="test images of a class")
     parser.add_argument("--epochs", type=int, default=1)
     args = parser.parse_args(argv)
+    model = measure.backbone(args.backbone, "fp32")
     with tempfile.TemporaryDirectory() as name, mock.patch.dict(os.environ, XDG_CACHE_HOME=f"{name}/cache"):
         folder = Path(name)
-        torch.save(measure.backbone(args.backbone, "fp32").state_dict(), folder / "weights.pt")
+        torch.save(model.state_dict(), folder / "weights.pt")
         make_photos(folder, args.classes, args.shots, args.test)
         seconds, baselines = [], []
         for number in range(args.repeats):
@@ -121,9 +122,8 @@ def main(argv: list[str]) -> int:
             shutil.rmtree(cache_folder() / "features", ignore_errors=True)
     print(f"{args.trainer}, {args.classes} classes, {args.test} test images a class: {seconds}, baseline {baselines}")
     median, baseline = statistics.median(seconds), statistics.median(baselines) if baselines else None
-    work = needed_of(args) if args.baseline != "first" else None  # a second evaluation needs hardly any
-    peak = measure.rate(args.prec)
-    measure.report(median, baseline, work, peak)
+    work = needed_of(args, model) if args.baseline != "first" else None  # a second evaluation needs hardly any
+    measure.report(median, baseline, work, measure.rate(args.prec))
     return 0
 
 

@@ -70,22 +70,18 @@ def text_tower(sizes: Sizes, lengths: torch.Tensor, shared: int, prompts: int, g
 
 def step(method: PromptedCLIP, batch: int) -> int | None:
     """Operations of a training step; None as `_text` says it."""
-    groups = batch if _is_conditional(method) else 1
-    return _sum(_images(method, batch, backward=True), _text(method, groups, backward=True))
+    return _work(method, batch, backward=True)
 
 
 def test(method: PromptedCLIP, count: int) -> int | None:
     """Operations of a test of so many images, text features included; None as `_text` says it."""
-    groups = count if _is_conditional(method) else 1
-    return _sum(_images(method, count, backward=False), _text(method, groups, backward=False))
+    return _work(method, count, backward=False)
 
 
-def _sum(*parts: int | None) -> int | None:
-    return None if None in parts else sum(part or 0 for part in parts)
-
-
-def _is_conditional(method: PromptedCLIP) -> bool:
-    return type(method).__name__ == "CoCoOpCLIP"
+def _work(method: PromptedCLIP, count: int, backward: bool) -> int | None:
+    contexts = count if type(method).__name__ == "CoCoOpCLIP" else 1
+    images, text = _images(method, count, backward), _text(method, contexts, backward)
+    return None if images is None or text is None else images + text
 
 
 def _images(method: PromptedCLIP, count: int, backward: bool) -> int | None:

@@ -2,6 +2,7 @@
 seed, number of shots, epoch and trainer."""
 
 import hashlib
+from functools import partial
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from clip.blocks import is_untouched
 from clip.model import CLIP
 from clip.vision import ModifiedResNet, VisionTransformer
 from dassl.data import kept
-from dassl.utils import cache_folder, in_one_piece, tools, versions
+from dassl.utils import tools, versions
 
 
 def is_plain(tower: nn.Module) -> bool:
@@ -35,22 +36,18 @@ def image_features(model: CLIP, loader: DataLoader, device: torch.device, precis
     Raises:
         InputError: an image is missing or can't be read.
     """
-    file = None
-    if keep and is_plain(model.visual) and kept.can_keep(loader.dataset.transform):  # type: ignore[attr-defined]
-        with kept.best_effort("read image features"):
-            file = cache_folder() / "features" / f"{_digest(model, loader, device, precision)}.pt"
-            if file.is_file():
-                return torch.load(file, weights_only=True)
-    features = []
-    for batch in tqdm(loader, desc="features", leave=False):
-        with torch.autocast(device.type, enabled=precision == "amp"):
-            features.append(model.encode_image(batch["img"].to(device, non_blocking=True)).float().cpu())
-    found = torch.cat(features)
-    with kept.best_effort("keep image features"):
-        if file:
-            with in_one_piece(file) as unfinished:
-                torch.save(found, unfinished)
-    return found
+
+    def make() -> torch.Tensor:
+        features = []
+        for batch in tqdm(loader, desc="features", leave=False):
+            with torch.autocast(device.type, enabled=precision == "amp"):
+                features.append(model.encode_image(batch["img"].to(device, non_blocking=True)).float().cpu())
+        return torch.cat(features)
+
+    if not (keep and is_plain(model.visual) and kept.can_keep(loader.dataset.transform)):  # type: ignore[attr-defined]
+        return make()
+    name = f"features/{_digest(model, loader, device, precision)}.pt"
+    return kept.cached("image features", name, make, partial(torch.load, weights_only=True), torch.save)
 
 
 def _digest(model: CLIP, loader: DataLoader, device: torch.device, precision: str) -> str:

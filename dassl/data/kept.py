@@ -9,10 +9,10 @@ import os
 import pickle
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from dassl.data.transforms.transforms import InstanceNormalization
 from dassl.utils import tools
 from dassl.utils.errors import InputError
 from dassl.utils.tools import cache_folder, in_one_piece, read_image, versions
+
+Kept = TypeVar("Kept")
 
 
 class DecodedImages:
@@ -90,14 +92,33 @@ def code(*modules: ModuleType) -> str:
     return hashlib.blake2b(b"".join(Path(str(module.__file__)).read_bytes() for module in modules)).hexdigest()
 
 
+def cached(
+    what: str, name: str, make: Callable[[], Kept], load: Callable[[Path], Kept], save: Callable[[Kept, Path], None]
+) -> Kept:
+    """What the file `name` of the cache holds, or what `make` gives, which is then kept there.
+
+    A cache that can't be read or written costs time, never a result: it is told, and things go on without.
+    """
+    file = None
+    with _told(f"read {what}"):
+        file = cache_folder() / name
+        if file.is_file():
+            return load(file)
+    made = make()
+    with _told(f"keep {what}"):
+        if file:
+            with in_one_piece(file) as unfinished:
+                save(made, unfinished)
+    return made
+
+
 @contextlib.contextmanager
-def best_effort(what: str) -> Iterator[None]:
-    """A cache that can't be read or written costs time, never a result: it is told, and things go on without."""
+def _told(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         reason = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__  # no path: told once
-        warnings.warn(f"can't {what} in the cache (XDG_CACHE_HOME names another folder): {reason}", stacklevel=3)
+        warnings.warn(f"can't {what} in the cache (XDG_CACHE_HOME names another folder): {reason}", stacklevel=4)
 
 
 def resized(path: str, transform: T.Compose) -> torch.Tensor:
@@ -110,15 +131,14 @@ def resized(path: str, transform: T.Compose) -> torch.Tensor:
     before, after = T.Compose(transform.transforms[:cut]), T.Compose(transform.transforms[cut:])
     key = repr((identity(path), repr(before), code(tools, sys.modules[__name__]), versions()))
     name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
-    image = file = None
-    with best_effort("read resized images"):
-        file = cache_folder() / "images" / name[:2] / f"{name}.npy"
-        if file.is_file():
-            image = Image.fromarray(np.load(file))
-    if image is None:
-        image = before(read_image(path))
-        with best_effort("keep resized images"):
-            if file:
-                with in_one_piece(file) as unfinished, open(unfinished, "wb") as output:
-                    np.save(output, np.asarray(image))
-    return after(image)
+
+    def make() -> np.ndarray:
+        return np.asarray(before(read_image(path)))
+
+    pixels = cached("resized images", f"images/{name[:2]}/{name}.npy", make, np.load, _save)
+    return after(Image.fromarray(pixels))
+
+
+def _save(pixels: np.ndarray, file: Path) -> None:
+    with file.open("wb") as output:  # by its name np.save would give it another ending
+        np.save(output, pixels)
