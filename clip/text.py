@@ -8,6 +8,7 @@ only EOT asks.
 """
 
 import ctypes
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -141,6 +142,15 @@ def encode(
         # Prefixes take their part of the room, as many as there are to an own token.
         return _in_parts(model, prefix, own, layout, deep, model.text_chunk * len(own) // (len(own) + ahead))
     return _whole(model, prefix, own, layout, deep)
+
+
+def fitting_chunk(model: "CLIP", free: int) -> int:
+    """How many tokens of class names fit in half of so many bytes.
+
+    A power of two, so that it is seldom another on the same machine: parts change results by rounding.
+    """
+    kept = 18 * 4 * model.transformer.width * model.transformer.layers  # bytes that a training step keeps for a token
+    return 2 ** max(8, int(math.log2(free / 2 / kept + 1)))
 
 
 def _whole(

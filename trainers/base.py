@@ -3,7 +3,6 @@
 A method states its learnable parts and its features (a `PromptedCLIP`), and how to build that (a `PromptTrainer`).
 """
 
-import math
 import os
 import shlex
 import shutil
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from clip.blocks import compile_blocks
 from clip.loading import WeightsError, load_clip
 from clip.model import CLIP, convert_weights
+from clip.text import fitting_chunk
 from dassl.data.data_manager import DatasetWrapper
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
@@ -137,17 +137,6 @@ def load_backbone(cfg: Any) -> CLIP:
     return model
 
 
-def fitting_chunk(model: CLIP, device: torch.device) -> int:
-    """How many tokens of class names the text tower can take at once in half of the memory that is free now.
-
-    A power of two, so that it is seldom another on the same machine: parts change results by rounding.
-    """
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
-    width, layers = model.ln_final.weight.shape[0], model.transformer.layers
-    kept = 18 * 4 * width * layers  # bytes that a training step keeps for a token
-    return 2 ** max(8, int(math.log2(free / 2 / kept + 1)))
-
-
 class PromptTrainer(TrainerX):
     """Trains the learnable parts of a `PromptedCLIP` with cross-entropy.
 
@@ -182,7 +171,8 @@ class PromptTrainer(TrainerX):
         cfg = self.cfg
         model = load_backbone(cfg).to(self.device)
         self.precision = self._set_precision(model)
-        model.text_chunk = cfg.TRAINER.TEXT_CHUNK or fitting_chunk(model, self.device)
+        free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else free_memory()
+        model.text_chunk = cfg.TRAINER.TEXT_CHUNK or fitting_chunk(model, free)
         if cfg.TRAINER.COMPILE:
             compile_blocks(model)
         if cfg.SEED >= 0:
