@@ -52,7 +52,7 @@ def build_config(args: argparse.Namespace) -> "CfgNode":
     from dassl.config import check_values, merge_file, merge_words
     from dassl.engine import TRAINER_REGISTRY, get_trainer
     from dassl.utils import InputError
-    from trainers.nodes import default_config, default_config_file
+    from trainers.common.options import default_config, default_config_file
 
     cfg = default_config()
     if not args.trainer or "TRAINER.NAME" in args.opts[::2]:
@@ -93,10 +93,10 @@ def build_config(args: argparse.Namespace) -> "CfgNode":
 
 def run(cfg: "CfgNode", no_train: bool = False) -> None:
     """Build the trainer that `cfg` names; train and test it, or only test it. A finished run is kept as it is."""
-    from dassl.engine.record import alone_in, is_finished
+    from dassl.engine.run_folder import exclusive_lock, is_finished
 
     if not is_finished(cfg) or no_train:
-        with alone_in(cfg.OUTPUT_DIR):
+        with exclusive_lock(cfg.OUTPUT_DIR):
             if not is_finished(cfg) or no_train:
                 work(cfg, no_train)
                 return
@@ -108,7 +108,8 @@ def work(cfg: "CfgNode", no_train: bool) -> None:
     import torch
 
     from dassl.engine import build_trainer
-    from dassl.engine.record import CONFIG, write_picks, write_result
+    from dassl.engine.results import write_picks, write_result
+    from dassl.engine.run_folder import CONFIG
     from dassl.utils import InputError, collect_env_info, set_deterministic, set_random_seed, setup_logger, write_text
 
     setup_logger(cfg.OUTPUT_DIR)
@@ -137,10 +138,10 @@ def work(cfg: "CfgNode", no_train: bool) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 for a wrong input and 1 for a file or number that failed, each told in one line."""
     args = parse_arguments(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: run(build_config(args), args.no_train), args.debug)
+    return report_errors(lambda: run(build_config(args), args.no_train), args.debug)
 
 
-def guarded(job, debug: bool) -> int:
+def report_errors(job, debug: bool) -> int:
     """Do `job`; of an error that a user can mend print one line, unless `debug`."""
     from clip.loading import WeightsError
     from dassl.utils import InputError, Logger

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import flops
 import measure
-import needed
 import numpy as np
 import torch
 from PIL import Image
@@ -93,7 +93,7 @@ def needed_of(args: Any, model: CLIP) -> int | None:
     base = math.ceil(args.classes / 2)
     method = measure.prompted(args.trainer, model, base, args.opts)
     steps = max(1, base * args.shots // args.batch) * args.epochs
-    step, tested = needed.step(method, args.batch), needed.test(method, base * args.test)
+    step, tested = flops.step(method, args.batch), flops.test(method, base * args.test)
     return steps * step + 2 * tested if step and tested else None
 
 

@@ -23,8 +23,8 @@ from clip.vision import VisionTransformer
 from dassl.config import merge_file, merge_words
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_plugins
-from trainers.base import PromptedCLIP, PromptTrainer
-from trainers.nodes import default_config, default_config_file
+from trainers.base import Method, PromptTrainer
+from trainers.common.options import default_config, default_config_file
 
 load_plugins("trainers")
 _TEXT: dict[str, Any] = {"context_length": 77, "vocab_size": 49408, "transformer_layers": 12}
@@ -82,7 +82,7 @@ def configured(trainer: str, opts: list[str]) -> Any:
     return cfg
 
 
-def prompted(trainer: str, model: CLIP, classes: int, opts: list[str]) -> PromptedCLIP:
+def prompted(trainer: str, model: CLIP, classes: int, opts: list[str]) -> Method:
     """The method around `model`, for so many classes."""
     data = SimpleNamespace(classnames=class_names(classes), template="a photo of a {}.")
     return TRAINER_REGISTRY.get(trainer).make_model(configured(trainer, opts), model, data)
@@ -95,7 +95,7 @@ def images(model: CLIP, batch: int) -> torch.Tensor:
 
 
 @contextlib.contextmanager
-def naive(method: PromptedCLIP) -> Iterator[None]:
+def naive(method: Method) -> Iterator[None]:
     """Inside, a method works as its original: whole sequences of 77 tokens for every class (in CoCoOp's tests image by
     image), through `nn.MultiheadAttention`; all tokens at the last layer; no cached text features."""
     towers = [method.clip.transformer]

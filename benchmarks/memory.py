@@ -10,8 +10,8 @@ import sys
 import time
 from typing import Any
 
+import flops
 import measure
-import needed
 import psutil
 import torch
 
@@ -30,7 +30,7 @@ def once(args: measure.argparse.Namespace) -> dict[str, Any]:
         TRAINER_REGISTRY.get(args.trainer).loss(method(images), labels).backward()
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-    work = needed.step(method, args.batch)
+    work = flops.step(method, args.batch)
     return {"seconds": seconds, "peak_bytes": peak, "needed_flops": work, "peak_flops": measure.rate(args.prec)}
 
 

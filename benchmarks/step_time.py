@@ -7,15 +7,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import flops
 import measure
-import needed
 import torch
 
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import PromptedCLIP
+from trainers.base import Method
 
 
-def job(args: Any, prec: str) -> tuple[PromptedCLIP, Callable[[], None]]:
+def job(args: Any, prec: str) -> tuple[Method, Callable[[], None]]:
     """The method, and a training step of it."""
     model = measure.backbone(args.backbone, prec)
     method = measure.prompted(args.trainer, model, args.classes, args.opts)
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         jobs[args.baseline] = as_original if args.baseline == "naive" else job(args, "fp32")[1]
     times = measure.interleaved(jobs, args.repeats)
     baseline = times.get(args.baseline)
-    work, peak = needed.step(method, args.batch), operations / times["products"]
+    work, peak = flops.step(method, args.batch), operations / times["products"]
     print(f"{args.trainer}, {args.backbone}, {args.classes} classes, batch {args.batch}, {args.prec}: {times}")
     measure.report(times["fast"], baseline, work, peak)
     return 0

@@ -7,8 +7,8 @@
 import math
 import sys
 
+import flops
 import measure
-import needed
 import torch
 
 
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     times = measure.interleaved(jobs, args.repeats)
     seconds = times["prepare"] + times["fast"] / batches * wanted
     baseline = times[args.baseline] / batches * wanted if args.baseline else None
-    work, peak = needed.test(method, args.spread), operations / times["products"]
+    work, peak = flops.test(method, args.spread), operations / times["products"]
     print(f"{args.trainer}, {args.classes} classes, {args.spread} images: {times}")
     measure.report(seconds, baseline, work, peak)
     return 0

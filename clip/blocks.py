@@ -139,7 +139,7 @@ class Transformer(nn.Module):
         self.resblocks = nn.Sequential(
             *(ResidualAttentionBlock(width, heads, causal, mlp, activation) for _ in range(layers))
         )
-        self.made_of = kinds(self)
+        self.original_types = module_types(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.resblocks(x)
@@ -164,12 +164,12 @@ def is_untouched(module: nn.Module) -> bool:
     somebody put in is never passed by.
     """
     is_derived = isinstance(module, Transformer) and type(module) is not Transformer
-    if is_derived or kinds(module) != getattr(module, "made_of", None):
+    if is_derived or module_types(module) != getattr(module, "original_types", None):
         return False
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return not any("forward" in vars(m) or any(vars(m)[hook] for hook in hooks) for m in module.modules())
 
 
-def kinds(module: nn.Module) -> list[type]:
-    """Types of a module and its parts; as `made_of` what `is_untouched` compares them with."""
+def module_types(module: nn.Module) -> list[type]:
+    """Types of a module and its parts; as `original_types` what `is_untouched` compares them with."""
     return [type(part) for part in module.modules()]

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 
 from clip import text
 from clip.blocks import LayerNorm, QuickGELU, ResidualAttentionBlock, Transformer
+from clip.inputs import NO_INPUTS, TowerInputs
 from clip.sizes import Sizes
 from clip.vision import AttentionPool2d, Bottleneck, ModifiedResNet, VisionTransformer
 
@@ -57,7 +58,7 @@ class CLIP(nn.Module):
             torch.randn(sizes.transformer_width, sizes.embed_dim) * sizes.transformer_width**-0.5
         )
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        self.text_chunk = 0  # own tokens that the text tower takes at once, which bounds its memory; 0: all
+        self.text_chunk = 0  # class_tokens tokens that the text tower takes at once, which bounds its memory; 0: all
         self.trained_rows: torch.Tensor | None = None  # (vocab_size,) which tokens it knows, where these aren't all
 
     @property
@@ -65,25 +66,30 @@ class CLIP(nn.Module):
         """Type that the towers compute in."""
         return self.visual.conv1.weight.dtype
 
-    def encode_image(self, image: torch.Tensor, prompts: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+    def encode_image(self, image: torch.Tensor, inputs: TowerInputs = NO_INPUTS) -> torch.Tensor:
         """Images (batch, 3, resolution, resolution) -> features (batch, embed_dim), not normalised.
 
-        `prompts` are those of `VisionTransformer.forward`. Raises TypeError where the tower is a ResNet.
+        `inputs` are those of `VisionTransformer.forward`. Raises TypeError where the tower is a ResNet.
         """
-        return self.visual(image.type(self.dtype), prompts) if prompts else self.visual(image.type(self.dtype))
+        image = image.type(self.dtype)
+        return self.visual(image, inputs) if inputs is not NO_INPUTS else self.visual(image)
 
     def encode_text(self, ids: torch.Tensor) -> torch.Tensor:
         """Token ids (N, context length) as `tokenize` makes them -> features (N, embed_dim), not normalised."""
         tokens = text.Tokens.cut(ids)
         return self.encode_prompts(
-            self.token_embedding(tokens.prefix)[None], self.token_embedding(tokens.own), tokens.layout
+            self.token_embedding(tokens.prefix)[None], self.token_embedding(tokens.class_tokens), tokens.layout
         )
 
     def encode_prompts(
-        self, prefix: torch.Tensor, own: torch.Tensor, layout: text.Layout, deep: Sequence[torch.Tensor] = ()
+        self,
+        prefix: torch.Tensor,
+        class_tokens: torch.Tensor,
+        layout: text.Layout,
+        inputs: TowerInputs = NO_INPUTS,
     ) -> torch.Tensor:
         """Text features (N, embed_dim) of prompts given as embeddings: see `clip.text.encode`."""
-        return text.encode(self, prefix, own, layout, deep)
+        return text.encode(self, prefix, class_tokens, layout, inputs)
 
     def forward(self, image: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Scaled cosine similarities: logits per image (batch, N) and per text (N, batch)."""

@@ -10,7 +10,7 @@ only EOT asks.
 import ctypes
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
 from clip.blocks import ResidualAttentionBlock, attend, is_untouched, join_heads, split_heads
+from clip.inputs import NO_INPUTS, TowerInputs
 
 if TYPE_CHECKING:
     from clip.model import CLIP
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Bucket:
-    """Sequences of the same number of own tokens."""
+    """Sequences of the same number of class tokens."""
 
     length: int
     count: int
@@ -39,16 +40,16 @@ class Bucket:
 
 
 class Layout:
-    """Where N sequences lie: each behind one of G prefixes, its own tokens (the last is EOT) packed one after another.
+    """Where N sequences lie: each behind one of G prefixes, its class tokens (the last is EOT) packed one after another.
 
     Args:
-        lengths: number of own tokens of each sequence, (N,), at least 1.
+        lengths: number of class tokens of each sequence, (N,), at least 1.
         group: which prefix each sequence stands behind, (N,); None where there is one for all.
     """
 
     def __init__(self, lengths: torch.Tensor, group: torch.Tensor | None = None):
         self.count = len(lengths)
-        self.offset = _offsets(lengths)  # (total,) how many own tokens come before, in the same sequence
+        self.offset = _offsets(lengths)  # (total,) how many class tokens come before, in the same sequence
         self.eot = lengths.cumsum(0) - 1  # (N,) packed row of EOT
         self.lengths, self.group = lengths, group
         self.order = lengths.argsort(stable=True)  # (N,) sequences by length, as `buckets` has them
@@ -63,7 +64,7 @@ class Layout:
             first += count
 
     def parts(self, tokens: int) -> Iterator[tuple[slice, slice, "Layout"]]:
-        """Consecutive sequences of at most so many own tokens (but at least one sequence): their own tokens' packed
+        """Consecutive sequences of at most so many class tokens (but at least one sequence): their class tokens' packed
         rows, the prefixes that they stand behind, and their layout."""
         ends, first = self.eot + 1, 0
         while first < self.count:
@@ -78,7 +79,7 @@ class Layout:
             first = last
 
     def rows(self, chosen: torch.Tensor) -> torch.Tensor:
-        """Packed rows of some sequences' own tokens, sequence by sequence."""
+        """Packed rows of some sequences' class tokens, sequence by sequence."""
         lengths = self.lengths[chosen]
         starts = (self.eot + 1 - self.lengths)[chosen]
         return torch.repeat_interleave(starts, lengths) + _offsets(lengths)
@@ -92,10 +93,10 @@ def _offsets(lengths: torch.Tensor) -> torch.Tensor:
 
 @dataclass
 class Tokens:
-    """Token ids of N prompts, cut into what all begin with and what each has of its own, up to EOT."""
+    """Token ids of N prompts, cut into what all begin with and what each has of its class_tokens, up to EOT."""
 
     prefix: torch.Tensor  # (P,)
-    own: torch.Tensor  # (total,)
+    class_tokens: torch.Tensor  # (total,)
     layout: Layout
 
     @classmethod
@@ -109,39 +110,49 @@ class Tokens:
             same = (ids == ids[0]).all(dim=0).long().cumprod(0)  # (context length,) 1 as long as all agree
             start = min(int(same.sum()), int(eot.min()))
         lengths = eot + 1 - start
-        own = torch.cat([row[start : end + 1] for row, end in zip(ids, eot.tolist(), strict=True)])
-        return cls(ids[0, :start], own, Layout(lengths))
+        class_tokens = torch.cat([row[start : end + 1] for row, end in zip(ids, eot.tolist(), strict=True)])
+        return cls(ids[0, :start], class_tokens, Layout(lengths))
 
     def to(self, device: torch.device) -> "Tokens":
-        return Tokens(self.prefix.to(device), self.own.to(device), Layout(self.layout.lengths.to(device)))
+        return Tokens(self.prefix.to(device), self.class_tokens.to(device), Layout(self.layout.lengths.to(device)))
 
 
 def encode(
     model: "CLIP",
     prefix: torch.Tensor,
-    own: torch.Tensor,
+    class_tokens: torch.Tensor,
     layout: Layout,
-    deep: Sequence[torch.Tensor] = (),
+    inputs: TowerInputs = NO_INPUTS,
 ) -> torch.Tensor:
     """Text features (N, embed_dim), not normalised, of N prompts given as token embeddings.
 
     Args:
         prefix: embeddings of the G prefixes, (G, P, width), without positions; SOS first.
-        own: embeddings of the sequences' own tokens, (total, width), without positions, as `layout` has them.
-        deep: prompts of layers 1, 2, ...: each (n, width) or (G, n, width), taking positions 1 to n of the prefixes.
+        class_tokens: embeddings of the sequences' class tokens, (total, width), without positions, as `layout` has them.
+        inputs: prompts by layer (1 or higher): each (n, width) or (G, n, width), taking positions 1 to n of the prefixes.
 
     Raises:
         ValueError: more layers of prompts than the tower has, or prompts that the prefix has no room for.
     """
-    if len(deep) >= model.transformer.layers:
-        raise ValueError(f"{len(deep) + 1} layers of text prompts, but the tower has {model.transformer.layers}")
-    if any(prompt.shape[-2] >= prefix.shape[1] for prompt in deep):
+    prompts = inputs.prompts
+    if max(prompts, default=0) >= model.transformer.layers:
+        raise ValueError(
+            f"text prompts at layer {max(prompts)}, but the tower has layers 0 to {model.transformer.layers - 1}"
+        )
+    if any(prompt.shape[-2] >= prefix.shape[1] for prompt in prompts.values()):
         raise ValueError("text prompts take positions after SOS within the prefix, which is too short")
     ahead = prefix.shape[0] * prefix.shape[1]
-    if 0 < model.text_chunk < len(own) + ahead:
-        # Prefixes take their part of the room, as many as there are to an own token.
-        return _in_parts(model, prefix, own, layout, deep, model.text_chunk * len(own) // (len(own) + ahead))
-    return _whole(model, prefix, own, layout, deep)
+    if 0 < model.text_chunk < len(class_tokens) + ahead:
+        # Prefixes take their part of the room, as many as there are to an class_tokens token.
+        return _in_parts(
+            model,
+            prefix,
+            class_tokens,
+            layout,
+            prompts,
+            model.text_chunk * len(class_tokens) // (len(class_tokens) + ahead),
+        )
+    return _whole(model, prefix, class_tokens, layout, prompts)
 
 
 def fitting_chunk(model: "CLIP", free: int) -> int:
@@ -154,30 +165,30 @@ def fitting_chunk(model: "CLIP", free: int) -> int:
 
 
 def _whole(
-    model: "CLIP", prefix: torch.Tensor, own: torch.Tensor, layout: Layout, deep: Sequence[torch.Tensor]
+    model: "CLIP", prefix: torch.Tensor, class_tokens: torch.Tensor, layout: Layout, prompts: Mapping[int, torch.Tensor]
 ) -> torch.Tensor:
     """As `encode`, all at once."""
     positions = model.positional_embedding.to(model.dtype)
     prefix = prefix.to(model.dtype) + positions[: prefix.shape[1]]
-    own = own.to(model.dtype) + positions[prefix.shape[1] + layout.offset]
+    class_tokens = class_tokens.to(model.dtype) + positions[prefix.shape[1] + layout.offset]
     way = _packed if is_untouched(model.transformer) else _plain
-    return model.ln_final(way(model, prefix, own, layout, deep)) @ model.text_projection.to(model.dtype)
+    return model.ln_final(way(model, prefix, class_tokens, layout, prompts)) @ model.text_projection.to(model.dtype)
 
 
 def _in_parts(
     model: "CLIP",
     prefix: torch.Tensor,
-    own: torch.Tensor,
+    class_tokens: torch.Tensor,
     layout: Layout,
-    deep: Sequence[torch.Tensor],
+    prompts: Mapping[int, torch.Tensor],
     tokens: int,
 ) -> torch.Tensor:
-    """As `encode`, sequences of so many own tokens at a time, so that memory doesn't grow with the classes: of a part
+    """As `encode`, sequences of so many class tokens at a time, so that memory doesn't grow with the classes: of a part
     nothing is kept but its features, and the backward pass computes it anew."""
     features = []
     for rows, groups, part in layout.parts(tokens):
-        prompts = [prompt[groups] if prompt.ndim == 3 else prompt for prompt in deep]
-        words = (model, prefix[groups], own[rows], part, prompts)
+        there = {layer: prompt[groups] if prompt.ndim == 3 else prompt for layer, prompt in prompts.items()}
+        words = (model, prefix[groups], class_tokens[rows], part, there)
         if torch.is_grad_enabled():
             features.append(checkpoint(_part, *words, use_reentrant=False, preserve_rng_state=False))
         else:
@@ -186,25 +197,27 @@ def _in_parts(
 
 
 def _part(
-    model: "CLIP", prefix: torch.Tensor, own: torch.Tensor, layout: Layout, deep: Sequence[torch.Tensor]
+    model: "CLIP", prefix: torch.Tensor, class_tokens: torch.Tensor, layout: Layout, prompts: Mapping[int, torch.Tensor]
 ) -> torch.Tensor:
     """As `_whole`, after giving back what is free: glibc keeps it in pieces that fit no other part."""
-    if own.device.type == "cpu" and sys.platform == "linux" and len(own) > 200:  # of less it isn't worth the time
+    if (
+        class_tokens.device.type == "cpu" and sys.platform == "linux" and len(class_tokens) > 200
+    ):  # of less it isn't worth the time
         getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # other C libraries have none
-    return _whole(model, prefix, own, layout, deep)
+    return _whole(model, prefix, class_tokens, layout, prompts)
 
 
 def _packed(
-    model: "CLIP", prefix: torch.Tensor, own: torch.Tensor, layout: Layout, deep: Sequence[torch.Tensor]
+    model: "CLIP", prefix: torch.Tensor, class_tokens: torch.Tensor, layout: Layout, prompts: Mapping[int, torch.Tensor]
 ) -> torch.Tensor:
     """Rows of EOT after the last layer, (N, width), the fast way: sequences by length, so that nothing is padded."""
-    own = own.index_select(0, layout.rows_by_length)
+    class_tokens = class_tokens.index_select(0, layout.rows_by_length)
     blocks = model.transformer.blocks()
     for layer, block in enumerate(blocks[:-1]):
-        prefix = _replace(prefix, deep, layer)
-        prefix, own = _block(block, model.transformer.heads, prefix, own, layout.buckets)
-    prefix = _replace(prefix, deep, len(blocks) - 1)
-    rows = _last_block(blocks[-1], model.transformer.heads, prefix, own, layout.buckets, layout.eot_by_length)
+        prefix = _replace(prefix, prompts, layer)
+        prefix, class_tokens = _block(block, model.transformer.heads, prefix, class_tokens, layout.buckets)
+    prefix = _replace(prefix, prompts, len(blocks) - 1)
+    rows = _last_block(blocks[-1], model.transformer.heads, prefix, class_tokens, layout.buckets, layout.eot_by_length)
     return rows.index_select(0, layout.back)
 
 
@@ -212,16 +225,18 @@ def _block(
     block: ResidualAttentionBlock,
     heads: int,
     prefix: torch.Tensor,  # (G, P, width)
-    own: torch.Tensor,  # (total, width), by length
+    class_tokens: torch.Tensor,  # (total, width), by length
     buckets: Sequence[Bucket],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One layer over prefixes and own tokens."""
+    """One layer over prefixes and class tokens."""
     groups = prefix.shape[:2]
-    rows = torch.cat([prefix.flatten(0, 1), own])  # (G * P + total, width)
-    if prefix.requires_grad and not own.requires_grad:  # at the first layer: no gradient is worked out for frozen words
-        ahead, behind = block.project(block.ln_1(prefix.flatten(0, 1))), block.project(block.ln_1(own))
+    rows = torch.cat([prefix.flatten(0, 1), class_tokens])  # (G * P + total, width)
+    if (
+        prefix.requires_grad and not class_tokens.requires_grad
+    ):  # at the first layer: no gradient is worked out for frozen words
+        ahead, behind = block.project(block.ln_1(prefix.flatten(0, 1))), block.project(block.ln_1(class_tokens))
     else:
-        ahead, behind = block.project(block.ln_1(rows)).split([groups.numel(), len(own)])
+        ahead, behind = block.project(block.ln_1(rows)).split([groups.numel(), len(class_tokens)])
     q, k, v = (split_heads(t, heads) for t in ahead.unflatten(0, groups).chunk(3, dim=-1))  # (G, heads, P, ...)
     attended = [join_heads(attend(q, k, v, causal=True)).flatten(0, 1)]
     for bucket, part in zip(buckets, behind.split([b.count * b.length for b in buckets]), strict=True):
@@ -230,22 +245,22 @@ def _block(
         all_v = torch.cat([bucket.behind(v), own_v], dim=2)
         mask = own_q.new_full((bucket.length, all_k.shape[2]), -torch.inf).triu_(groups[1] + 1)
         attended.append(join_heads(attend(own_q, all_k, all_v, mask)).flatten(0, 1))
-    ahead, own = block.finish(rows, torch.cat(attended)).split([groups.numel(), len(own)])
-    return ahead.unflatten(0, groups), own
+    ahead, class_tokens = block.finish(rows, torch.cat(attended)).split([groups.numel(), len(class_tokens)])
+    return ahead.unflatten(0, groups), class_tokens
 
 
 def _last_block(
     block: ResidualAttentionBlock,
     heads: int,
     prefix: torch.Tensor,
-    own: torch.Tensor,
+    class_tokens: torch.Tensor,
     buckets: Sequence[Bucket],
     eot: torch.Tensor,  # (N,) rows of EOT
 ) -> torch.Tensor:
     """The last layer, of which EOT alone is wanted: (N, width)."""
     groups = prefix.shape[:2]
-    h = block.ln_1(torch.cat([prefix.flatten(0, 1), own]))
-    ahead, behind = block.project(h, 1, 3).split([groups.numel(), len(own)])
+    h = block.ln_1(torch.cat([prefix.flatten(0, 1), class_tokens]))
+    ahead, behind = block.project(h, 1, 3).split([groups.numel(), len(class_tokens)])
     k, v = (split_heads(t, heads) for t in ahead.unflatten(0, groups).chunk(2, dim=-1))
     asking = split_heads(block.project(h.index_select(0, groups.numel() + eot), 0, 1)[:, None], heads)
     attended, sizes = [], [b.count for b in buckets]
@@ -254,30 +269,30 @@ def _last_block(
         own_k, own_v = (split_heads(t, heads) for t in part.unflatten(0, (-1, bucket.length)).chunk(2, dim=-1))
         all_k, all_v = torch.cat([bucket.behind(k), own_k], dim=2), torch.cat([bucket.behind(v), own_v], dim=2)
         attended.append(join_heads(attend(q, all_k, all_v))[:, 0])
-    return block.finish(own.index_select(0, eot), torch.cat(attended))
+    return block.finish(class_tokens.index_select(0, eot), torch.cat(attended))
 
 
 def _plain(
-    model: "CLIP", prefix: torch.Tensor, own: torch.Tensor, layout: Layout, deep: Sequence[torch.Tensor]
+    model: "CLIP", prefix: torch.Tensor, class_tokens: torch.Tensor, layout: Layout, prompts: Mapping[int, torch.Tensor]
 ) -> torch.Tensor:
     """As `_packed`, but over whole sequences and through the modules as they are, since somebody changed them."""
     whole = Bucket(0, layout.count, layout.group)
-    padded = pad_sequence(own.split(layout.lengths.tolist()), batch_first=True)
+    padded = pad_sequence(class_tokens.split(layout.lengths.tolist()), batch_first=True)
     x = torch.cat([whole.behind(prefix), padded], dim=1)
     x = F.pad(x, (0, 0, 0, model.context_length - x.shape[1]))  # (N, context length, width)
-    if not deep:
+    if not prompts:
         x = model.transformer(x.transpose(0, 1)).transpose(0, 1)
     else:
-        deep = [whole.behind(prompt) if prompt.ndim == 3 else prompt for prompt in deep]
+        prompts = {layer: whole.behind(prompt) if prompt.ndim == 3 else prompt for layer, prompt in prompts.items()}
         for layer, block in enumerate(model.transformer.resblocks):
-            x = block(_replace(x, deep, layer).transpose(0, 1)).transpose(0, 1)
+            x = block(_replace(x, prompts, layer).transpose(0, 1)).transpose(0, 1)
     return x[torch.arange(layout.count, device=x.device), prefix.shape[1] + layout.lengths - 1]
 
 
-def _replace(prefix: torch.Tensor, deep: Sequence[torch.Tensor], layer: int) -> torch.Tensor:
+def _replace(prefix: torch.Tensor, prompts: Mapping[int, torch.Tensor], layer: int) -> torch.Tensor:
     """`prefix` (G, P, width) with the prompts of `layer` in positions 1 to n."""
-    if not 0 < layer <= len(deep):
+    if layer not in prompts:
         return prefix
-    prompt = deep[layer - 1].to(prefix.dtype)
+    prompt = prompts[layer].to(prefix.dtype)
     prompt = prompt.expand(len(prefix), *prompt.shape[-2:])
     return torch.cat([prefix[:, :1], prompt, prefix[:, 1 + prompt.shape[1] :]], dim=1)

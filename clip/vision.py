@@ -1,13 +1,14 @@
 """The image towers: Vision Transformer, which takes prompts, and CLIP's ResNet."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clip.blocks import LayerNorm, Transformer, attend, is_untouched, join_heads, kinds, split_heads
+from clip.blocks import LayerNorm, Transformer, attend, is_untouched, join_heads, module_types, split_heads
+from clip.inputs import NO_INPUTS, TowerInputs
 
 
 class VisionTransformer(nn.Module):
@@ -35,25 +36,29 @@ class VisionTransformer(nn.Module):
         self.transformer = Transformer(width, layers, heads, mlp=mlp, activation=activation)
         self.ln_post = LayerNorm(width)
         self.proj = nn.Parameter(torch.randn(width, output_dim) * width**-0.5)
-        self.made_of = kinds(self)
+        self.original_types = module_types(self)
 
-    def forward(self, x: torch.Tensor, prompts: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, inputs: TowerInputs = NO_INPUTS) -> torch.Tensor:
         """Images (batch, 3, resolution, resolution) -> features (batch, output_dim), not normalised.
 
         Args:
-            prompts: deep prompts, each (n, width). The first stands behind the patches, before `ln_pre` and without a
+            inputs: deep prompts, each (n, width). The first stands behind the patches, before `ln_pre` and without a
                 position (Visual Prompt Tuning, Jia et al., ECCV 2022); number i takes its places at layer i. From
                 layer len(prompts) on they run through.
         """
+        prompts = inputs.prompts
         x = self.conv1(x.type(self.conv1.weight.dtype)).flatten(2).transpose(1, 2)  # (batch, patches, width)
         x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
         x = x + self.positional_embedding.to(x.dtype)
         x = self.ln_pre(x)
-        parts = [x, *(_over_batch(self.ln_pre(prompt.to(x.dtype)), x) for prompt in prompts[:1])]
+        parts = [
+            x,
+            *(_over_batch(self.ln_pre(prompt.to(x.dtype)), x) for layer, prompt in prompts.items() if layer == 0),
+        ]
         x = self._class_token(parts, prompts) if is_untouched(self.transformer) else self._plain(parts, prompts)
         return self.ln_post(x) @ self.proj.to(x.dtype)
 
-    def _class_token(self, parts: Sequence[torch.Tensor], prompts: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _class_token(self, parts: Sequence[torch.Tensor], prompts: Mapping[int, torch.Tensor]) -> torch.Tensor:
         """Frozen tokens and prompts, each (batch, length, width) -> class token of the last layer (batch, width)."""
         heads = self.transformer.heads
         *blocks, last = self.transformer.blocks()
@@ -70,10 +75,10 @@ class VisionTransformer(nn.Module):
         k, v = (split_heads(t, heads) for t in last.project(h, 1, 3).chunk(2, dim=-1))
         return last.finish(x[:, 0], join_heads(attend(q, k, v))[:, 0])
 
-    def _plain(self, parts: Sequence[torch.Tensor], prompts: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _plain(self, parts: Sequence[torch.Tensor], prompts: Mapping[int, torch.Tensor]) -> torch.Tensor:
         """As `_class_token`, but through the modules as they are, since somebody changed them."""
         x = torch.cat(list(parts), dim=1)
-        if len(prompts) < 2:
+        if not any(prompts):
             return self.transformer(x.transpose(0, 1))[0]
         for layer, block in enumerate(self.transformer.resblocks):
             x = block(_replace(x, prompts, layer).transpose(0, 1)).transpose(0, 1)
@@ -84,9 +89,9 @@ def _over_batch(prompt: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return prompt.to(x.dtype).expand(len(x), -1, -1)
 
 
-def _replace(x: torch.Tensor, prompts: Sequence[torch.Tensor], layer: int) -> torch.Tensor:
+def _replace(x: torch.Tensor, prompts: Mapping[int, torch.Tensor], layer: int) -> torch.Tensor:
     """`x` (batch, length, width) with the prompts of `layer` in the last places."""
-    if not 0 < layer < len(prompts):
+    if layer == 0 or layer not in prompts:
         return x
     return torch.cat([x[:, : -prompts[layer].shape[-2]], _over_batch(prompts[layer], x)], dim=1)
 
@@ -176,7 +181,7 @@ class ModifiedResNet(nn.Module):
             stack += [Bottleneck(inplanes, planes) for _ in range(blocks - 1)]
             setattr(self, f"layer{stage + 1}", nn.Sequential(*stack))
         self.attnpool = AttentionPool2d(input_resolution // 32, width * 32, heads, output_dim)
-        self.made_of = kinds(self)
+        self.original_types = module_types(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images (batch, 3, resolution, resolution) -> features (batch, output_dim), not normalised."""

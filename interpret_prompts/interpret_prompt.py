@@ -92,7 +92,7 @@ def main(argv: list[str]) -> int:
         if args.json:
             write_json(rows, args.json)
 
-    return train.guarded(job, args.debug)
+    return train.report_errors(job, args.debug)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--split", choices=("train", "val", "test"), required=True)
     own, rest = parser.parse_known_args(argv)
     args = train.parse_arguments(rest)
-    return train.guarded(lambda: extract(args, own.split), args.debug)
+    return train.report_errors(lambda: extract(args, own.split), args.debug)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
         rows = probe(Path(args.feature_dir) / args.dataset, args.num_step, args.num_run)
         write_json(rows, Path("report") / f"{args.dataset}.json")
 
-    return train.guarded(job, args.debug)
+    return train.report_errors(job, args.debug)
 
 
 if __name__ == "__main__":

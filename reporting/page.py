@@ -146,7 +146,7 @@ def _dataset(folder: Path) -> Any:
     """The data set of a run, None where it is not on this machine."""
     from dassl.data.datasets import build_dataset
     from dassl.utils import InputError
-    from trainers.nodes import run_config
+    from trainers.common.options import run_config
 
     try:
         with contextlib.redirect_stdout(io.StringIO()):

@@ -78,7 +78,7 @@ def _row(run: dict[str, Any]) -> dict[str, Any] | None:
 
 def _begun(folder: Path) -> dict[str, Any] | None:
     """What the config of a run without a result says; None where it is of no run."""
-    from dassl.engine.record import dataset_label  # imports torch, for unfinished runs alone
+    from dassl.engine.run_folder import dataset_label  # imports torch, for unfinished runs alone
 
     try:
         cfg = yaml.safe_load((folder / "config.yaml").read_text())

@@ -11,6 +11,6 @@ for trainer in ZeroshotCLIP CoOp MaPLe; do
         bash "$root/scripts/maple/$step.sh" emoji_food 1 --trainer "$trainer" TEST.SAVE_PREDICTIONS True "$@"
     done
 done
-"$python" "$root/scripts/picture.py" output/base2new picture.png
+PYTHONPATH="$root" "$python" -P -m tools.picture output/base2new picture.png
 "$python" "$root/report.py" output --protocol base2new --html report.html
 echo "All is in output/demo: report.html, results in output/base2new, what each method says of some images in picture.png."

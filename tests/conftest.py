@@ -2,31 +2,25 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import small_clip
 import torch
 from PIL import Image
 from yacs.config import CfgNode
 
+import train
+from clip.model import CLIP, from_state_dict
+from clip.sizes import Sizes
+from dassl.config import get_cfg_default, merge_words
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.emoji import EmojiScenes
+from trainers.common.options import add_nodes
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
-sys.path.insert(0, str(ROOT / "tests" / "golden"))
-sys.path.insert(0, str(ROOT / "scripts"))
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import small_clip  # noqa: E402
-
-import train  # noqa: E402
-from clip.model import CLIP, from_state_dict  # noqa: E402
-from clip.sizes import Sizes  # noqa: E402
-from dassl.config import get_cfg_default, merge_words  # noqa: E402
-from dassl.data.datasets import DATASET_REGISTRY  # noqa: E402
-from datasets.emoji import EmojiScenes  # noqa: E402
-from trainers.nodes import add_nodes  # noqa: E402
-
 #: A CLIP that is quick to run and has other widths than ViT-B's.
 TINY = {
     "embed_dim": 64, "image_resolution": 32, "vision_layers": 3, "vision_width": 192, "vision_patch_size": 16,

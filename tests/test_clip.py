@@ -14,6 +14,7 @@ from open_clip.model import CLIP as OpenCLIP
 
 import clip as clip_package
 from clip import clip
+from clip.inputs import TowerInputs
 from clip.loading import load_clip, read_weights
 from clip.model import CLIP, build_model, convert_weights, from_state_dict
 from clip.simple_tokenizer import SimpleTokenizer
@@ -218,7 +219,9 @@ def random_prompts(model: CLIP, seed: int):
     prefix = torch.randn(groups, shared, width, generator=g)
     own = torch.randn(int(lengths.sum()), width, generator=g)
     tensors = [t.requires_grad_() for t in (prefix, own, *deep)]
-    return tensors, lambda m: m.encode_prompts(prefix, own, Layout(lengths, group), deep)
+    return tensors, lambda m: m.encode_prompts(
+        prefix, own, Layout(lengths, group), TowerInputs(dict(enumerate(deep, 1)))
+    )
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -252,7 +255,13 @@ def test_the_image_tower_with_prompts_equals_its_plain_way(tiny_clip, tiny_weigh
     images = torch.randn(2, 3, 32, 32)
     for depth in range(4):
         prompts = [torch.randn(2, 192) for _ in range(depth)]
-        assert relative(tiny_clip.encode_image(images, prompts), plain.encode_image(images, prompts)) < 1e-5
+        assert (
+            relative(
+                tiny_clip.encode_image(images, TowerInputs(dict(enumerate(prompts)))),
+                plain.encode_image(images, TowerInputs(dict(enumerate(prompts)))),
+            )
+            < 1e-5
+        )
 
 
 def test_an_adapter_is_never_passed_by(tiny_clip):
@@ -279,16 +288,16 @@ def test_prompts_are_cut_where_they_differ():
     assert tokens.prefix.tolist() == clip.tokenize("a photo of a")[0, :5].tolist()
     assert tokens.layout.lengths.tolist() == [3, 4] or tokens.layout.lengths.tolist() == [3, 3]
     one = Tokens.cut(clip.tokenize(["a cat."]))
-    assert len(one.own) == 1  # one class: all but EOT is shared
+    assert len(one.class_tokens) == 1  # one class: all but EOT is shared
 
 
 def test_too_many_prompts_are_refused(tiny_clip):
     layout = Layout(torch.tensor([1]))
     own, prompt = torch.randn(1, 128), torch.randn(2, 128)
-    with pytest.raises(ValueError, match="tower has 3"):
-        tiny_clip.encode_prompts(torch.randn(1, 5, 128), own, layout, [prompt] * 3)
+    with pytest.raises(ValueError, match="tower has layers 0 to 2"):
+        tiny_clip.encode_prompts(torch.randn(1, 5, 128), own, layout, TowerInputs(dict(enumerate([prompt] * 3, 1))))
     with pytest.raises(ValueError, match="too short"):
-        tiny_clip.encode_prompts(torch.randn(1, 2, 128), own, layout, [prompt])
+        tiny_clip.encode_prompts(torch.randn(1, 2, 128), own, layout, TowerInputs({1: prompt}))
 
 
 # ---- OpenAI's surface ----

@@ -9,12 +9,12 @@ import threading
 import zipfile
 from pathlib import Path
 
-import download
 import pytest
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError, load_plugins
 from datasets.base import Download, FewShotDataset
+from tools import download
 
 
 class Server:

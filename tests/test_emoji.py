@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import numpy as np
-import picture
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,12 +23,10 @@ from dassl.utils import InputError, load_plugins
 from datasets import scenes
 from datasets.emoji import EmojiScenes
 from datasets.scenes import Scene
-from trainers.context import tokenize_classes
-from trainers.nodes import default_config_file
-
-sys.path.insert(0, str(ROOT / "scripts" / "mini"))
-
-import pretrain
+from tools import picture
+from tools.pretrain import pretrain
+from trainers.common.options import default_config_file
+from trainers.common.prompts import tokenize_classes
 
 load_plugins("datasets")
 load_plugins("trainers")

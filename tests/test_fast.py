@@ -12,12 +12,13 @@ from conftest import depth_words, relative
 from torch import nn
 
 import clip.text
-from clip.blocks import ResidualAttentionBlock, attend, kinds
+from clip.blocks import ResidualAttentionBlock, attend, module_types
+from clip.inputs import TowerInputs
 from clip.model import CLIP, from_state_dict
 from clip.text import Layout
 from dassl.utils import cache_folder
+from trainers.common.features import is_plain
 from trainers.coop import CoOp
-from trainers.features import is_plain
 
 
 def naive(model: CLIP):
@@ -66,7 +67,7 @@ def test_the_text_tower(count, seed, tiny_clip):
     layout, parameters = Layout(lengths), [prefix, *deep]
 
     def encode():
-        return tiny_clip.encode_prompts(prefix, own, layout, deep)
+        return tiny_clip.encode_prompts(prefix, own, layout, TowerInputs(dict(enumerate(deep, 1))))
 
     fast = features_and_gradients(encode, parameters)
     for chunk in (1, 7, 100) if count < 1000 else (1000,):
@@ -89,7 +90,7 @@ def test_the_text_tower_behind_several_prefixes(seed, tiny_clip):
     layout = Layout(lengths, torch.randint(0, 4, (30,)))
 
     def encode():
-        return tiny_clip.encode_prompts(prefix, own, layout, deep)
+        return tiny_clip.encode_prompts(prefix, own, layout, TowerInputs(dict(enumerate(deep, 1))))
 
     fast = features_and_gradients(encode, [prefix, *deep])
     tiny_clip.text_chunk = 50
@@ -134,13 +135,13 @@ def test_the_image_tower(depth, quick, tiny_weights):
         for tower in (model.transformer, model.visual.transformer):
             for block in tower.resblocks:
                 block.mlp.gelu = nn.GELU()
-            tower.made_of = kinds(tower)
+            tower.original_types = module_types(tower)
     torch.manual_seed(depth)
     prompts = [nn.Parameter(0.1 * torch.randn(2, 192)) for _ in range(depth)]
     images = torch.randn(3, 3, 32, 32, requires_grad=True)
 
     def encode():
-        return model.encode_image(images, prompts)
+        return model.encode_image(images, TowerInputs(dict(enumerate(prompts))))
 
     fast = features_and_gradients(encode, [images, *prompts])
     naive(model)

@@ -19,7 +19,7 @@ from clip.model import from_state_dict
 from dassl.config import merge_words
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_plugins
-from trainers.nodes import default_config
+from trainers.common.options import default_config
 
 load_plugins("trainers")
 

@@ -11,7 +11,7 @@ import torch
 from conftest import config, make_image
 from torchvision import transforms as T
 
-from dassl.data import DatasetWrapper, build_data_loader, kept
+from dassl.data import DatasetWrapper, build_data_loader, cache
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
 from dassl.utils import InputError, cache_folder, read_image
@@ -72,7 +72,7 @@ def test_training_images_are_decoded_once(workers, photos):
 
 
 def test_no_more_memory_is_taken_than_given(photos):
-    decoded = kept.DecodedImages([photo.impath for photo in photos], 3 * 3 * 32 * 40)
+    decoded = cache.DecodedImages([photo.impath for photo in photos], 3 * 3 * 32 * 40)
     for _ in range(2):
         for number, photo in enumerate(photos):
             assert decoded.read(number, photo.impath).size == (40, 32)
@@ -91,7 +91,7 @@ def test_test_images_are_resized_once(photos, monkeypatch):
     data = DatasetWrapper(cfg, photos, transform)
     assert all(torch.equal(data[number]["img"], plain[number]) for number in range(7))
     with monkeypatch.context() as patch:
-        patch.setattr(kept, "read_image", None)  # nobody reads the image itself
+        patch.setattr(cache, "read_image", None)  # nobody reads the image itself
         assert all(torch.equal(data[number]["img"], plain[number]) for number in range(7))
         larger = build_transform(settings("INPUT.SIZE", (24, 24)), is_train=False)
         with pytest.raises(TypeError):
@@ -106,11 +106,11 @@ def test_test_images_are_resized_once(photos, monkeypatch):
 
 def test_a_test_transform_with_chance_or_of_another_kind_is_never_kept(photos):
     cfg = settings("TEST.CACHE_IMAGES", True)
-    assert not kept.can_keep(build_transform(cfg, is_train=True))
-    assert not kept.can_keep(lambda image: image)
-    assert not kept.can_keep(None)
+    assert not cache.can_keep(build_transform(cfg, is_train=True))
+    assert not cache.can_keep(lambda image: image)
+    assert not cache.can_keep(None)
     item = DatasetWrapper(cfg, photos, lambda image: np.asarray(image))[0]
     assert item["img"].shape == (32, 40, 3)
     unknown = T.Compose([T.Resize(16), T.CenterCrop(16), T.ToTensor(), T.GaussianBlur(3)])
-    assert not kept.can_keep(unknown)  # of what isn't ours `repr` may not say everything
+    assert not cache.can_keep(unknown)  # of what isn't ours `repr` may not say everything
     assert not (cache_folder() / "images").exists()

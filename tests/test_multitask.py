@@ -13,7 +13,7 @@ from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.evaluation import build_evaluator
 from dassl.utils import InputError, load_plugins
-from trainers.nodes import default_config
+from trainers.common.options import default_config
 
 load_plugins("datasets")
 load_plugins("trainers")

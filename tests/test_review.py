@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import protocols
 import pytest
 import torch
 from conftest import ROOT, result_of
@@ -17,6 +16,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.evaluation import EVALUATOR_REGISTRY, Classification, EvaluatorBase
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint
+from experiments import run as protocols
 
 
 class Stranger(Tiny):

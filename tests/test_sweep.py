@@ -8,16 +8,15 @@ import subprocess
 import sys
 import time
 
-import plans
 import pytest
-import repeat
-import sweep
 import torch
 import yaml
 from conftest import ROOT, result_of
 
 import train
 from dassl.utils import InputError
+from experiments import plan as plans
+from experiments import repeat, sweep
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +110,7 @@ def declared(tmp_path_factory, tiny_path, own_data):
 
 def go(file, output, *words):
     """sweep.py as a process."""
-    command = [sys.executable, "scripts/sweep.py", str(file), "--output", str(output), "--threads", "1", *words]
+    command = [sys.executable, "-m", "experiments.sweep", str(file), "--output", str(output), "--threads", "1", *words]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -168,7 +167,7 @@ def test_killed_twice_it_ends_the_same(undisturbed, declared, tmp_path):
     """The first kill takes the sweep alone, whose run goes on and is waited for; the second takes the run too."""
     for number, whole_group in enumerate((False, True)):
         process = subprocess.Popen(
-            [sys.executable, "scripts/sweep.py", str(declared), "--output", str(tmp_path), "--threads", "1"],
+            [sys.executable, "-m", "experiments.sweep", str(declared), "--output", str(tmp_path), "--threads", "1"],
             cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         pattern = "base2new/**/result.json" if number == 0 else "base2new/**/MultiModalPromptLearner/checkpoint"
@@ -252,9 +251,9 @@ def test_one_process_at_a_time_in_a_folder(tmp_path, capsys):
     """A second one waits, and then finds the run finished."""
     from filelock import FileLock, Timeout
 
-    from dassl.engine.record import alone_in
+    from dassl.engine.run_folder import exclusive_lock
 
-    with alone_in(tmp_path), pytest.raises(Timeout):
+    with exclusive_lock(tmp_path), pytest.raises(Timeout):
         FileLock(tmp_path / ".lock").acquire(timeout=0)
     FileLock(tmp_path / ".lock").acquire(timeout=0)
 

@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-import protocols
 import pytest
 import torch
 import yaml
 from conftest import ROOT, make_image, result_of
 
 import train
+from experiments import run as protocols
 
 
 def test_help_needs_no_torch():

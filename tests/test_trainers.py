@@ -13,9 +13,9 @@ from clip.model import convert_weights, from_state_dict
 from dassl.config import merge_file, merge_words
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, count_num_param, load_plugins
-from trainers.base import PromptedCLIP, PromptTrainer
-from trainers.checkpoint import prompts_of
-from trainers.nodes import default_config, default_config_file
+from trainers.base import Method, PromptTrainer
+from trainers.common.checkpoint import prompts_of
+from trainers.common.options import default_config, default_config_file
 
 load_plugins("trainers")
 TRAINERS = {
@@ -84,7 +84,7 @@ def test_text_features_are_made_once_a_test_and_never_stale(trainer, tiny_clip):
         changed = model(images)
     if list(model.parameters()):
         assert not torch.equal(changed, first)
-    if (type(model).forward, type(model).logits) == (PromptedCLIP.forward, PromptedCLIP.logits):
+    if (type(model).forward, type(model).logits) == (Method.forward, Method.logits):
         assert len(calls) == (2 * once if model.learns_text else once)
 
 
@@ -224,7 +224,7 @@ def test_maple_learns_two_words_and_keeps_the_others(tiny_clip):
     ids = torch.tensor([[320, 1125, 539, 320]])  # a photo of a
     words = tiny_clip.token_embedding(ids)[0]
     assert torch.equal(model.prompt_learner.ctx, words[:2])
-    prefix = model.classes.behind(torch.zeros(2, 128))[0]
+    prefix = model.classes.with_context(torch.zeros(2, 128))[0]
     assert torch.equal(prefix[1:3], torch.zeros(2, 128))
     assert torch.equal(prefix[3:5], words[2:])
     random_context = make("MaPLe", tiny_clip, "TRAINER.MAPLE.N_CTX", "5").prompt_learner.ctx

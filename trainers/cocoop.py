@@ -12,8 +12,8 @@ from torch import nn
 from clip.model import CLIP
 from clip.text import Layout
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import PromptedCLIP, PromptTrainer, normalized
-from trainers.context import ClassPrompts, coop_context
+from trainers.base import Method, PromptTrainer, normalized
+from trainers.common.prompts import ClassPrompts, coop_context
 
 #: Prompts (images times classes) encoded at once in evaluation, which bounds its memory.
 _PROMPTS_AT_ONCE = 2000
@@ -39,7 +39,7 @@ class ConditionalPromptLearner(nn.Module):
         return self.ctx + self.meta_net(image_features.float())[:, None]
 
 
-class CoCoOpCLIP(PromptedCLIP):
+class CoCoOpCLIP(Method):
     """CLIP whose context depends on the image: as many prefixes as images, each with every class behind it."""
 
     def __init__(self, model: CLIP, classes: ClassPrompts, prompt_learner: ConditionalPromptLearner):
@@ -58,8 +58,8 @@ class CoCoOpCLIP(PromptedCLIP):
     def _logits(self, image_features: torch.Tensor) -> torch.Tensor:
         """Of normalised features."""
         batch, names = len(image_features), self.classes.layout.count
-        prefix = self.classes.behind(self.prompt_learner(image_features))  # (batch, P, width)
-        own = self.classes.own.repeat(batch, 1)
+        prefix = self.classes.with_context(self.prompt_learner(image_features))  # (batch, P, width)
+        own = self.classes.class_tokens.repeat(batch, 1)
         text = self.clip.encode_prompts(prefix, own, self._layout(batch)).unflatten(0, (batch, names))
         return self.similarity(image_features, normalized(text))
 

@@ -9,11 +9,11 @@ import torch
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import PromptedCLIP, PromptTrainer
-from trainers.context import ClassPrompts, PlacedContext, PromptLearner, coop_context
+from trainers.base import Method, PromptTrainer
+from trainers.common.prompts import ClassPrompts, PlacedContext, PromptLearner, coop_context
 
 
-class CoOpCLIP(PromptedCLIP):
+class CoOpCLIP(Method):
     """CLIP with a learned context in the text prompts."""
 
     def __init__(self, model: CLIP, prompt_learner: PromptLearner, prompts: ClassPrompts | PlacedContext):
@@ -24,8 +24,10 @@ class CoOpCLIP(PromptedCLIP):
     def encode_text(self) -> torch.Tensor:
         context = self.prompt_learner.ctx
         if isinstance(self.prompts, ClassPrompts):
-            return self.clip.encode_prompts(self.prompts.behind(context), self.prompts.own, self.prompts.layout)
-        return self.clip.encode_prompts(self.prompts.prefix, self.prompts.own(context), self.prompts.layout)
+            return self.clip.encode_prompts(
+                self.prompts.with_context(context), self.prompts.class_tokens, self.prompts.layout
+            )
+        return self.clip.encode_prompts(self.prompts.prefix, self.prompts.class_tokens(context), self.prompts.layout)
 
 
 @TRAINER_REGISTRY.register()

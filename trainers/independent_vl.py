@@ -8,13 +8,21 @@ from typing import Any
 
 import torch
 
+from clip.inputs import TowerInputs
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import PromptedCLIP, PromptTrainer
-from trainers.context import ClassPrompts, PromptLearner, TowerPrompts, check_depth, start_context, words_unless_long
+from trainers.base import Method, PromptTrainer
+from trainers.common.prompts import (
+    ClassPrompts,
+    PromptLearner,
+    TowerPrompts,
+    check_depth,
+    start_context,
+    words_unless_long,
+)
 
 
-class IndependentCLIP(PromptedCLIP):
+class IndependentCLIP(Method):
     """CLIP with prompts in both towers, or in the text tower alone."""
 
     def __init__(
@@ -33,10 +41,12 @@ class IndependentCLIP(PromptedCLIP):
         self.text_encoder = TowerPrompts(range(1, text_depth), *context.shape)
 
     def encode_text(self) -> torch.Tensor:
-        prefix = self.classes.behind(self.prompt_learner.ctx)
-        return self.clip.encode_prompts(prefix, self.classes.own, self.classes.layout, self.text_encoder.prompts())
+        prefix = self.classes.with_context(self.prompt_learner.ctx)
+        return self.clip.encode_prompts(
+            prefix, self.classes.class_tokens, self.classes.layout, TowerInputs(self.text_encoder.prompts())
+        )
 
-    def image_prompts(self) -> list[torch.Tensor]:
+    def image_prompts(self) -> dict[int, torch.Tensor]:
         return self.image_encoder.prompts()
 
 

@@ -18,8 +18,8 @@ from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError
-from trainers.base import PromptedCLIP, PromptTrainer
-from trainers.features import image_features
+from trainers.base import Method, PromptTrainer
+from trainers.common.features import image_features
 
 #: Inverse strengths of the penalty (scikit-learn's C) that are tried first.
 COARSE = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
@@ -58,7 +58,7 @@ def labelled_features(
     return found.numpy(), np.array([item.label for item in items])
 
 
-class ProbedCLIP(PromptedCLIP):
+class ProbedCLIP(Method):
     """CLIP's image tower and a linear classifier of its features."""
 
     def __init__(self, model: CLIP, classnames: Sequence[str]):

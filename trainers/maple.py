@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from clip.inputs import TowerInputs
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import PromptedCLIP, PromptTrainer
-from trainers.context import ClassPrompts, check_depth, start_context, words_unless_long
+from trainers.base import Method, PromptTrainer
+from trainers.common.prompts import ClassPrompts, check_depth, start_context, words_unless_long
 
 
 class MultiModalPromptLearner(nn.Module):
@@ -47,7 +48,7 @@ class MultiModalPromptLearner(nn.Module):
         return [self.proj(self.ctx), *(project(p) for project, p in zip(projections, deep, strict=True))]
 
 
-class MaPLeCLIP(PromptedCLIP):
+class MaPLeCLIP(Method):
     """CLIP with coupled prompts in both towers."""
 
     def __init__(self, model: CLIP, classes: ClassPrompts, prompt_learner: MultiModalPromptLearner):
@@ -56,12 +57,12 @@ class MaPLeCLIP(PromptedCLIP):
         self.prompt_learner = prompt_learner
 
     def encode_text(self) -> torch.Tensor:
-        prefix = self.classes.behind(self.prompt_learner.ctx)
-        deep = list(self.prompt_learner.compound_prompts_text)
-        return self.clip.encode_prompts(prefix, self.classes.own, self.classes.layout, deep)
+        prefix = self.classes.with_context(self.prompt_learner.ctx)
+        deep = dict(enumerate(self.prompt_learner.compound_prompts_text, 1))
+        return self.clip.encode_prompts(prefix, self.classes.class_tokens, self.classes.layout, TowerInputs(deep))
 
-    def image_prompts(self) -> list[torch.Tensor]:
-        return self.prompt_learner.vision_prompts()
+    def image_prompts(self) -> dict[int, torch.Tensor]:
+        return dict(enumerate(self.prompt_learner.vision_prompts()))
 
 
 @TRAINER_REGISTRY.register()

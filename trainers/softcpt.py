@@ -17,8 +17,8 @@ from clip.text import Layout
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, unknown
 from datasets.multitask import task_name
-from trainers.base import PromptedCLIP, PromptTrainer, normalized
-from trainers.context import ClassPrompts, PlacedContext, PromptLearner, coop_context
+from trainers.base import Method, PromptTrainer, normalized
+from trainers.common.prompts import ClassPrompts, PlacedContext, PromptLearner, coop_context
 
 
 class Prompts:
@@ -43,10 +43,10 @@ class Prompts:
     def encode(self, context: torch.Tensor) -> torch.Tensor:
         """Contexts (G, n, width) -> features of all names (N, embed_dim), not normalised."""
         if self.placed is not None:
-            own = self.placed.own(context[self.group])
+            own = self.placed.class_tokens(context[self.group])
             return self.model.encode_prompts(self.placed.prefix, own, self.placed.layout)
-        prefix = self.classes.behind(context if self.used is None else context[self.used])
-        return self.model.encode_prompts(prefix, self.classes.own, self.layout)
+        prefix = self.classes.with_context(context if self.used is None else context[self.used])
+        return self.model.encode_prompts(prefix, self.classes.class_tokens, self.layout)
 
     def subset(self, chosen: torch.Tensor) -> "Prompts":
         """The prompts of some names only, by number (k,); `encode` still takes all contexts, and uses theirs."""
@@ -74,7 +74,7 @@ class FixedOrLearned(nn.Module):
         else:
             bare = ClassPrompts.of(model, "{}.", names)
             with torch.no_grad():
-                self.features = model.encode_prompts(bare.prefix[None], bare.own, bare.layout)
+                self.features = model.encode_prompts(bare.prefix[None], bare.class_tokens, bare.layout)
 
     def forward(self, chosen: torch.Tensor | None = None) -> torch.Tensor:
         """(names, embed_dim), not normalised; of the `chosen` ones only (k, embed_dim)"""
@@ -101,7 +101,7 @@ class PromptGenerator(nn.Module):
         return (features.float() @ self.proj).unflatten(-1, (self.n_ctx, -1))
 
 
-class SoftCPTCLIP(PromptedCLIP):
+class SoftCPTCLIP(Method):
     """CLIP with generated contexts; logits are over all tasks' classes, in order."""
 
     def __init__(self, model: CLIP, tasknames: Sequence[str], classnames: Sequence[Sequence[str]], opts: Any):
@@ -225,7 +225,7 @@ class MTCoOp(SoftCPT):
     """SoftCPT under the name that its published code has. Config node TRAINER.MTCOOP."""
 
 
-class SharedContextCLIP(PromptedCLIP):
+class SharedContextCLIP(Method):
     """CLIP with learned contexts: one for all tasks and classes, one a task, or one a class."""
 
     def __init__(self, model: CLIP, classnames: Sequence[Sequence[str]], opts: Any):

@@ -9,11 +9,11 @@ import torch
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import PromptedCLIP, PromptTrainer
-from trainers.context import TowerPrompts, check_depth, tokenize_classes
+from trainers.base import Method, PromptTrainer
+from trainers.common.prompts import TowerPrompts, check_depth, tokenize_classes
 
 
-class VisionPromptedCLIP(PromptedCLIP):
+class VisionPromptedCLIP(Method):
     """CLIP with prompts in the image tower; its text features never change."""
 
     learns_text = False
@@ -26,7 +26,7 @@ class VisionPromptedCLIP(PromptedCLIP):
     def encode_text(self) -> torch.Tensor:
         return self.clip.encode_text(self.ids)
 
-    def image_prompts(self) -> list[torch.Tensor]:
+    def image_prompts(self) -> dict[int, torch.Tensor]:
         return self.image_encoder.prompts()
 
 

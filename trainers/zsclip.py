@@ -7,8 +7,8 @@ import torch
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import PromptedCLIP, PromptTrainer, normalized
-from trainers.context import tokenize_classes
+from trainers.base import Method, PromptTrainer, normalized
+from trainers.common.prompts import tokenize_classes
 
 #: Seven of CLIP's 80 templates for ImageNet, which do nearly as well as all of them together.
 SELECTED_TEMPLATES = (
@@ -22,7 +22,7 @@ SELECTED_TEMPLATES = (
 )
 
 
-class TemplateCLIP(PromptedCLIP):
+class TemplateCLIP(Method):
     """CLIP with one prompt a class, or the mean of several templates' normalised features."""
 
     learns_text = False

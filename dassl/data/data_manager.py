@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
+from dassl.data.cache import DecodedImages, can_keep, resized
 from dassl.data.datasets import build_dataset
-from dassl.data.kept import DecodedImages, can_keep, resized
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.utils.errors import InputError

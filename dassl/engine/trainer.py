@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from dassl.data import DataManager
 from dassl.engine.base import TrainerBase
-from dassl.engine.record import MetricsLog, check_resume, write_result
+from dassl.engine.results import MetricsLog, write_result
+from dassl.engine.run_folder import check_resume
 from dassl.evaluation import build_evaluator
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer

@@ -29,7 +29,6 @@ __all__ = [
     "collect_env_info",
     "cpu_cores",
     "free_memory",
-    "in_one_piece",
     "listdir_nohidden",
     "mkdir_if_missing",
     "read_image",
@@ -38,6 +37,7 @@ __all__ = [
     "set_random_seed",
     "tolist_if_not",
     "versions",
+    "write_atomically",
     "write_json",
     "write_text",
 ]
@@ -106,12 +106,12 @@ def write_json(obj: Any, fpath: str | Path) -> None:
 
 def write_text(text: str, fpath: str | Path) -> None:
     """Write a text file in one piece, and its folder where there is none."""
-    with in_one_piece(fpath) as unfinished:
+    with write_atomically(fpath) as unfinished:
         unfinished.write_text(text)
 
 
 @contextlib.contextmanager
-def in_one_piece(fpath: str | Path) -> Iterator[Path]:
+def write_atomically(fpath: str | Path) -> Iterator[Path]:
     """Another path to write to, which becomes `fpath` in the end, in a folder that is made: a reader, another writer,
     or a kill in between, never sees half a file."""
     path = Path(fpath)

@@ -12,7 +12,7 @@ from torch import nn
 
 from dassl.utils import unpickle
 from dassl.utils.errors import InputError
-from dassl.utils.tools import in_one_piece, write_text
+from dassl.utils.tools import write_atomically, write_text
 
 __all__ = [
     "count_num_param",
@@ -42,7 +42,7 @@ def save_checkpoint(
     if remove_module_from_keys:
         state = state | {"state_dict": _without_module_prefix(state["state_dict"])}
     name = model_name or (BEST if is_best else f"model.pth.tar-{state['epoch']}")
-    with in_one_piece(folder / name) as unfinished:
+    with write_atomically(folder / name) as unfinished:
         torch.save(state, unfinished)
     if name != BEST:
         write_text(name + "\n", folder / POINTER)

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
 # DATASET CFG CTP NCTX SHOTS CSC: few-shot training on all classes, seeds 1 to 3.
-exec bash "$(dirname "$0")/../run.sh" protocols.py coop_main CoOp "$@"
+exec bash "$(dirname "$0")/../run.sh" experiments.run coop_main CoOp "$@"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
 # DATASET SEED: few-shot linear probe on all classes.
-exec bash "$(dirname "$0")/../run.sh" protocols.py few_shot LinearProbe "$@"
+exec bash "$(dirname "$0")/../run.sh" experiments.run few_shot LinearProbe "$@"

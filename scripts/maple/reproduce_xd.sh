@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
 # DATASET SEED WEIGHTS_FOLDER: test the released cross-dataset prompts.
-exec bash "$(dirname "$0")/../run.sh" protocols.py reproduce_xd MaPLe "$@"
+exec bash "$(dirname "$0")/../run.sh" experiments.run reproduce_xd MaPLe "$@"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
 # DATASET SEED: test on another data set what xd_train.sh trained on imagenet.
-exec bash "$(dirname "$0")/../run.sh" protocols.py xd_test MaPLe "$@"
+exec bash "$(dirname "$0")/../run.sh" experiments.run xd_test MaPLe "$@"

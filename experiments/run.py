@@ -1,6 +1,6 @@
 """The papers' protocols: for DATASET, SEED and the like, which config, which folder, which checkpoint.
 
-    python scripts/protocols.py PROTOCOL TRAINER[:CONFIG] DATASET SEED [--variant NAME] [words for train.py]
+    python experiments/run.py PROTOCOL TRAINER[:CONFIG] DATASET SEED [--variant NAME] [words for train.py]
                                 [--then PROTOCOL TRAINER[:CONFIG] ...]
 
 The bash scripts in the folders beside this file call it so. Folder and default config follow the effective trainer,
@@ -18,11 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from paper_runs import IN_FOLDERS, PROTOCOLS, Run
-
 import train
+from experiments.protocols import IN_FOLDERS, PROTOCOLS, Run
 
 
 def dataset_file(name: str) -> str:
@@ -76,9 +73,9 @@ def command(
         several: whether the protocol has more runs than this one.
     """
     from dassl.engine import get_trainer
-    from dassl.engine.record import own_name
+    from dassl.engine.run_folder import own_name
     from dassl.utils import InputError, load_plugins
-    from trainers.nodes import default_config_file
+    from trainers.common.options import default_config_file
 
     load_plugins("trainers")
     defaults = ["--trainer", trainer, "--seed", given["seed"], "--dataset-config-file"]
@@ -204,7 +201,7 @@ def main(argv: list[str]) -> int:
     codes = []
     for line in lines:
         try:
-            codes.append(train.guarded(lambda line=line: job(line), "--debug" in line))
+            codes.append(train.report_errors(lambda line=line: job(line), "--debug" in line))
         except Exception as error:  # out of memory, say: the other lines may fare better
             traceback.print_exc()
             print(f"error: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)

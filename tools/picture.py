@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from dassl.data.datasets import build_dataset
 from dassl.utils import InputError
-from trainers.nodes import run_config
+from trainers.common.options import run_config
 
 COLUMNS = 8
 
@@ -62,7 +60,7 @@ def draw(parts: list[tuple[str, list]], file: Path) -> None:
 
 def main(argv: list[str]) -> int:
     if len(argv) != 2:
-        print("usage: python scripts/picture.py FOLDER FILE", file=sys.stderr)
+        print("usage: python tools/picture.py FOLDER FILE", file=sys.stderr)
         return 2
     try:
         runs = read_runs(Path(argv[0]))

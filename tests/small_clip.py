@@ -5,13 +5,9 @@ It takes images of 64 x 64 pixels: INPUT.SIZE "(64,64)". Its weights are those t
 
 import functools
 import sys
-from pathlib import Path
-
-import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "golden"))
 
 import formula
+import torch
 
 
 @functools.lru_cache(maxsize=2)
@@ -23,6 +19,6 @@ def state_dict(**sizes) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python scripts/small_clip.py FILE")
+        sys.exit("usage: python tests/small_clip.py FILE")
     torch.save(state_dict(), sys.argv[1])
     print(f"wrote {sys.argv[1]}")

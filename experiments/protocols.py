@@ -1,6 +1,6 @@
 """The papers' protocols as data: which runs, in which folders, testing whose prompts, on which classes.
 
-Words in braces are filled in by scripts/protocols.py: {outputs} is OUTPUT, the rest are the command line's.
+Words in braces are filled in by experiments/run.py: {outputs} is OUTPUT, the rest are the command line's.
 """
 
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ from yacs.config import CfgNode as CN
 from dassl.config import get_cfg_default, merge_file
 from dassl.utils.plugins import extend_config, load_plugins
 
-_FILES = Path(__file__).resolve().parents[1] / "configs" / "trainers"
+_FILES = Path(__file__).resolve().parents[2] / "configs" / "trainers"
 
 
 def default_config() -> CN:

@@ -8,7 +8,7 @@ import lzma
 import sys
 from pathlib import Path
 
-from packages import PERMISSIVE, Icons, fetch
+from tools.pretrain.packages import PERMISSIVE, Icons, fetch
 
 FILE = Path(__file__).resolve().parents[2] / "assets" / "emoji" / "drawings.json.xz"
 #: Noto's category -> ours.
@@ -57,5 +57,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python scripts/mini/pack.py FOLDER_FOR_PACKAGES")
+        sys.exit("usage: python tools/pretrain/pack.py FOLDER_FOR_PACKAGES")
     main(Path(sys.argv[1]))

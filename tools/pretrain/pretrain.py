@@ -9,7 +9,6 @@ import argparse
 import copy
 import dataclasses
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,19 +17,17 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from captions import KINDS, Captions
-from packages import SHARE_ALIKE, Icons, fetch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
 
 from clip import mini
 from clip.model import CLIP
 from clip.sizes import OPENAI_MEAN, OPENAI_STD, Sizes
 from datasets.scenes import Scene, rasterise, read_drawings, render
+from tools.pretrain.captions import KINDS, Captions
+from tools.pretrain.packages import SHARE_ALIKE, Icons, fetch
 
+ROOT = Path(__file__).resolve().parents[2]
 SEED = 1
 NAMES = 56  # classes in a batch, with two drawings each
 SIZES = Sizes(

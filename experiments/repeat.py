@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import train
 
 #: Keys of result.json that are no result.
@@ -24,7 +22,7 @@ def again(folder: Path, output: Path) -> dict[str, Any]:
     import torch
 
     from dassl.utils import InputError, read_json
-    from trainers.nodes import run_config
+    from trainers.common.options import run_config
 
     for name in ("config.yaml", "result.json"):
         if not (folder / name).is_file():
@@ -103,7 +101,7 @@ def main(argv: list[str]) -> int:
                 print(f"{name} is {now}, and was {before.get(name)}")
         print("Not the same to the last bit" if different else "The same to the last bit")
 
-    return train.guarded(job, debug=False) or int(bool(different))
+    return train.report_errors(job, debug=False) or int(bool(different))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import torch
 
 from clip.sizes import Sizes
 from clip.vision import VisionTransformer
-from trainers.base import PromptedCLIP
+from trainers.base import Method
 
 
 @dataclass
@@ -68,23 +68,23 @@ def text_tower(sizes: Sizes, lengths: torch.Tensor, shared: int, prompts: int, g
     return groups * (blocks + projection)
 
 
-def step(method: PromptedCLIP, batch: int) -> int | None:
+def step(method: Method, batch: int) -> int | None:
     """Operations of a training step; None as `_text` says it."""
     return _work(method, batch, backward=True)
 
 
-def test(method: PromptedCLIP, count: int) -> int | None:
+def test(method: Method, count: int) -> int | None:
     """Operations of a test of so many images, text features included; None as `_text` says it."""
     return _work(method, count, backward=False)
 
 
-def _work(method: PromptedCLIP, count: int, backward: bool) -> int | None:
+def _work(method: Method, count: int, backward: bool) -> int | None:
     contexts = count if type(method).__name__ == "CoCoOpCLIP" else 1
     images, text = _images(method, count, backward), _text(method, contexts, backward)
     return None if images is None or text is None else images + text
 
 
-def _images(method: PromptedCLIP, count: int, backward: bool) -> int | None:
+def _images(method: Method, count: int, backward: bool) -> int | None:
     """Operations for images; None for ResNets."""
     if not isinstance(method.clip.visual, VisionTransformer):
         return None
@@ -92,7 +92,7 @@ def _images(method: PromptedCLIP, count: int, backward: bool) -> int | None:
     return image_tower(method.clip.sizes, count, len(prompts[0]) if prompts else 0, backward)
 
 
-def _text(method: PromptedCLIP, groups: int, backward: bool) -> int | None:
+def _text(method: Method, groups: int, backward: bool) -> int | None:
     """Operations for the classes' features behind so many contexts; None for methods whose context stands otherwise
     than behind SOS (CoOp's middle and front, contexts by class) or isn't there."""
     classes = getattr(method, "classes", getattr(method, "prompts", None))

@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import protocols
-
 import train
+from experiments import run as protocols
 
 FILES = train.ROOT / "configs" / "sweeps"
 #: Keys of a sweep's file that hold lists, each with the type of its items.
@@ -99,7 +98,7 @@ class PlannedRun:
         """Raises InputError for an unknown trainer, config or data set; a run that must fail otherwise is planned."""
         from dassl.data.datasets import DATASET_REGISTRY
         from dassl.engine import get_trainer
-        from dassl.engine.record import dataset_label
+        from dassl.engine.run_folder import dataset_label
         from dassl.utils import find
 
         command = next(protocols.commands(line))
@@ -133,7 +132,7 @@ class PlannedRun:
 
     def examine(self) -> None:
         """See what has become of it."""
-        from dassl.engine.record import is_finished
+        from dassl.engine.run_folder import is_finished
         from dassl.utils import InputError
         from dassl.utils.torchtools import POINTER
 

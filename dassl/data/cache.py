@@ -22,7 +22,7 @@ from torchvision import transforms as T
 from dassl.data.transforms.transforms import InstanceNormalization
 from dassl.utils import tools
 from dassl.utils.errors import InputError
-from dassl.utils.tools import cache_folder, in_one_piece, read_image, versions
+from dassl.utils.tools import cache_folder, read_image, versions, write_atomically
 
 Kept = TypeVar("Kept")
 
@@ -107,7 +107,7 @@ def cached(
     made = make()
     with _told(f"keep {what}"):
         if file:
-            with in_one_piece(file) as unfinished:
+            with write_atomically(file) as unfinished:
                 save(made, unfinished)
     return made
 

@@ -1,13 +1,9 @@
 """What pretraining says of the drawings."""
 
 import itertools
-import sys
-from pathlib import Path
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from clip.clip import tokenize
 

@@ -1,9 +1,9 @@
 """Runs a sweep: every run that a file of configs/sweeps/ declares, whatever becomes of single ones, then a report.
 
-    python scripts/sweep.py NAME|FILE [--dry-run] [--jobs N] [--on local|slurm|submitit|ray] [--datasets dtd,eurosat]
+    python experiments/sweep.py NAME|FILE [--dry-run] [--jobs N] [--on local|slurm|submitit|ray] [--datasets dtd,eurosat]
                             [flags and KEY VALUE pairs for train.py, for every run]
 
-What is finished is kept, what was cut off goes on. Runs are command lines of scripts/protocols.py and stand in the
+What is finished is kept, what was cut off goes on. Runs are command lines of experiments/run.py and stand in the
 folders that the scripts use; the sweep's own folder is <output>/sweeps/<name>: sweep.json, a log a job, report.html.
 """
 
@@ -17,14 +17,11 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
-
-import launchers
-import plans
-
 import train
+from experiments import launchers
+from experiments import plan as plans
 
-_SCRIPT = Path(__file__).resolve().parent / "protocols.py"
+_MODULE = "experiments.run"
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -56,9 +53,14 @@ def command(job: plans.Job, log: Path, threads: int) -> list[str]:
     """A command line that does what is left of a job, in this folder, and writes to a log."""
     lines = [run.line for run in job if run.is_left]
     words = [word for line in lines for word in ("--then", *line)][1:]
-    here = {"OUTPUT": os.environ["OUTPUT"], "DATA": os.environ.get("DATA", "data"), "OMP_NUM_THREADS": str(threads)}
+    here = {
+        "PYTHONPATH": str(train.ROOT),
+        "OUTPUT": os.environ["OUTPUT"],
+        "DATA": os.environ.get("DATA", "data"),
+        "OMP_NUM_THREADS": str(threads),
+    }
     python = ["env", "-C", os.getcwd(), *(f"{name}={value}" for name, value in here.items()), sys.executable]
-    return ["bash", "-c", 'exec "${@:2}" >>"$1" 2>&1', "bash", str(log.resolve()), *python, str(_SCRIPT), *words]
+    return ["bash", "-c", 'exec "${@:2}" >>"$1" 2>&1', "bash", str(log.resolve()), *python, "-P", "-m", _MODULE, *words]
 
 
 def conclude(job: plans.Job, log: str) -> None:
@@ -144,7 +146,7 @@ def main(argv: list[str]) -> int:
     import report
     from dassl.utils import InputError, cpu_cores
 
-    return train.guarded(job, "--debug" in words) or int(failed)
+    return train.report_errors(job, "--debug" in words) or int(failed)
 
 
 if __name__ == "__main__":

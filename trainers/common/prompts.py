@@ -20,7 +20,7 @@ class ClassPrompts:
     """A template filled with every class name, as frozen embeddings: what all begin with and what each has itself."""
 
     prefix: torch.Tensor  # (P, width)
-    own: torch.Tensor  # (total, width)
+    class_tokens: torch.Tensor  # (total, width)
     layout: Layout
 
     @classmethod
@@ -28,9 +28,9 @@ class ClassPrompts:
         """`template` has {} for the class name. Raises InputError for a name that is too long; names it."""
         tokens = Tokens.cut(tokenize_classes(model, template, classnames)).to(model.logit_scale.device)
         with torch.no_grad():
-            return cls(model.token_embedding(tokens.prefix), model.token_embedding(tokens.own), tokens.layout)
+            return cls(model.token_embedding(tokens.prefix), model.token_embedding(tokens.class_tokens), tokens.layout)
 
-    def behind(self, context: torch.Tensor) -> torch.Tensor:
+    def with_context(self, context: torch.Tensor) -> torch.Tensor:
         """The prefix with `context` (n, width) or (G, n, width) in positions 1 to n: (1 or G, P, width)."""
         context = context.to(self.prefix.dtype).reshape(-1, *context.shape[-2:])
         prefix = self.prefix.expand(len(context), -1, -1)
@@ -38,7 +38,9 @@ class ClassPrompts:
 
     def subset(self, chosen: torch.Tensor) -> "ClassPrompts":
         """The prompts of some classes only, by number (k,)."""
-        return ClassPrompts(self.prefix, self.own[self.layout.rows(chosen)], Layout(self.layout.lengths[chosen]))
+        return ClassPrompts(
+            self.prefix, self.class_tokens[self.layout.rows(chosen)], Layout(self.layout.lengths[chosen])
+        )
 
 
 def tokenize_classes(model: CLIP, template: str, classnames: Sequence[str]) -> torch.Tensor:
@@ -153,13 +155,16 @@ class PlacedContext:
             start, end = end, end + int(tokens.layout.lengths[label])
             own = list(range(start + n, end))  # without the template's n dummy words
             split = 0 if position == "end" else len(tokenizer().encode(name.replace("_", " ")))
-            context_rows = [len(tokens.own) + (label * n if per_class else 0) + i for i in range(n)]
+            context_rows = [len(tokens.class_tokens) + (label * n if per_class else 0) + i for i in range(n)]
             cut = before[position]
             order += [*context_rows[:cut], *own[:split], *context_rows[cut:], *own[split:]]
-        self.order = torch.tensor(order, device=tokens.own.device)
+        self.order = torch.tensor(order, device=tokens.class_tokens.device)
         self.layout: Layout = tokens.layout
         with torch.no_grad():
-            self.prefix, self.tokens = model.token_embedding(tokens.prefix)[None], model.token_embedding(tokens.own)
+            self.prefix, self.tokens = (
+                model.token_embedding(tokens.prefix)[None],
+                model.token_embedding(tokens.class_tokens),
+            )
 
     def subset(self, chosen: torch.Tensor) -> "PlacedContext":
         """The prompts of some classes only, by number (k,); `own` still takes the contexts of all."""
@@ -168,7 +173,7 @@ class PlacedContext:
         other.layout = Layout(self.layout.lengths[chosen])
         return other
 
-    def own(self, context: torch.Tensor) -> torch.Tensor:
+    def class_tokens(self, context: torch.Tensor) -> torch.Tensor:
         """Embeddings of all classes' own tokens, (total, width)."""
         return torch.cat([self.tokens, context.flatten(0, -2).to(self.tokens.dtype)])[self.order]
 
@@ -182,6 +187,7 @@ class TowerPrompts(nn.Module):
 
     def __init__(self, layers: Sequence[int], n: int, width: int):
         super().__init__()
+        self.layers = list(layers)
         blocks = nn.ModuleDict()
         for layer in layers:
             prompt = nn.Parameter(nn.init.normal_(torch.empty(n, width), std=0.02))
@@ -193,6 +199,6 @@ class TowerPrompts(nn.Module):
         self.transformer = nn.Module()
         self.transformer.add_module("resblocks", blocks)
 
-    def prompts(self) -> list[torch.Tensor]:
-        """In order of the layers."""
-        return list(self.parameters())
+    def prompts(self) -> dict[int, torch.Tensor]:
+        """layer -> prompt (n, width)"""
+        return dict(zip(self.layers, self.parameters(), strict=True))

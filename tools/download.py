@@ -10,8 +10,6 @@ import shutil
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import gdown
 import yaml
 from torchvision.datasets.utils import check_integrity
@@ -46,7 +44,7 @@ def fetch(url: str, path: Path, md5: str = "") -> None:
         if not path.is_file():
             try:
                 gdown.download(url, str(path), resume=True)
-            except Exception as error:  # gdown, requests and the system each have their own kinds
+            except Exception as error:  # gdown, requests and the system each have their own module_types
                 reason = " ".join(str(error).split())[:200]
                 raise InputError(f"can't download {url}: {reason}. Get it by hand and put it at {path}") from error
         if check_integrity(str(path), md5 or None):
@@ -65,7 +63,7 @@ def unpack(archive: Path, folder: Path, inside: str = "") -> None:
     try:
         # Tar members can't leave the folder, nor be links out of it or devices; ZIP members never can.
         shutil.unpack_archive(archive, aside, filter=None if archive.suffix == ".zip" else "data")
-    except Exception as error:  # tarfile, zipfile, zlib and lzma each have their own kinds
+    except Exception as error:  # tarfile, zipfile, zlib and lzma each have their own module_types
         archive.unlink()
         raise InputError(f"{archive} can't be unpacked ({error}); it is deleted, start again") from error
     for item in (aside / inside).iterdir():
@@ -125,7 +123,7 @@ def main(argv: list[str]) -> int:
                 get(download, folder)
             print(f"{kind.__name__}: {kind.by_hand or 'complete'} ({folder})")
 
-    return train.guarded(job, args.debug)
+    return train.report_errors(job, args.debug)
 
 
 if __name__ == "__main__":
