@@ -9,15 +9,16 @@ import pytest
 import small_clip
 import torch
 from PIL import Image
-from yacs.config import CfgNode
 
 import train
 from clip.model import CLIP, from_state_dict
 from clip.sizes import Sizes
 from dassl.config import get_cfg_default, merge_words
 from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import TRAINER_REGISTRY
 from datasets.emoji import EmojiScenes
-from trainers.common.options import add_nodes
+from trainers.common.options import default_config
+from trainers.common.options import node_of as _node_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -116,16 +117,14 @@ def run(tiny_path, own_data, tmp_path, capsys):
 
 def depth_words(trainer: str, depth: int) -> list[str]:
     """Config words that put prompts into `depth` layers, whatever the trainer calls that."""
-    cfg = CfgNode({"TRAINER": CfgNode()})
-    add_nodes(cfg)
     node = node_of(trainer)
-    keys = [key for key in cfg.TRAINER.get(node, {}) if "DEPTH" in key]
+    keys = [key for key in default_config().TRAINER.get(node, {}) if "DEPTH" in key]
     return [word for key in keys for word in (f"TRAINER.{node}.{key}", str(depth))]
 
 
 def node_of(trainer: str) -> str:
-    """A trainer's config node."""
-    return "MTCOOPH" if trainer == "MTCoOpHard" else trainer.upper()
+    """The config node of a registered trainer."""
+    return _node_of(TRAINER_REGISTRY.get(trainer))
 
 
 def config(*words):

@@ -6,7 +6,6 @@
 import itertools
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import formula
 import numpy as np
@@ -19,6 +18,7 @@ from clip.model import from_state_dict
 from dassl.config import merge_words
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_plugins
+from trainers.base import Batch, Method, Task, total
 from trainers.common.options import default_config
 
 load_plugins("trainers")
@@ -33,17 +33,18 @@ def pytest_generate_tests(metafunc):
         )
 
 
-def build(case: dict) -> torch.nn.Module:
+def build(case: dict) -> Method:
     """The case's model, its learnable parameters at their starting values."""
     sizes = case.get("clip", {})
     cfg = default_config()
     for key, value in case["options"].items():
         merge_words(cfg, [f"TRAINER.{node_of(case['trainer'])}.{key}", value])
-    dataset = SimpleNamespace(
-        classnames=case["classnames"], tasknames=case.get("tasknames"), template="a photo of a {}."
-    )
     trainer = TRAINER_REGISTRY.get(case["trainer"])
-    model = trainer.make_model(cfg, from_state_dict(small_clip.state_dict(**sizes)), dataset)
+    names = case["classnames"]
+    if "tasknames" in case:
+        names = [Task(*task) for task in zip(case["tasknames"], names, strict=True)]
+    clip = from_state_dict(small_clip.state_dict(**sizes))
+    model = trainer.build_method(cfg, clip, names, "a photo of a {}.")
     parameters = dict(model.named_parameters())
     assert {name: list(p.shape) for name, p in parameters.items()} == case["parameters"]
     options = case["options"]
@@ -57,17 +58,21 @@ def build(case: dict) -> torch.nn.Module:
     return model
 
 
-def loss_of(model: torch.nn.Module, images: torch.Tensor, case: dict) -> torch.Tensor:
-    logits = model(images)
-    trainer = TRAINER_REGISTRY.get(case["trainer"])
+def labels_of(case: dict) -> torch.Tensor:
+    """The labels of a case's images: classes by number, or rows over all tasks' classes (see MultiTaskDatum)."""
     if "task_of_image" not in case:
-        return trainer.loss(logits, torch.arange(case["batch"]) % logits.shape[1])
-    labels = torch.full((case["batch"], logits.shape[1]), -1)  # a row over all tasks' classes: see MultiTaskDatum
+        return torch.arange(case["batch"]) % len(case["classnames"])
+    labels = torch.full((case["batch"], sum(map(len, case["classnames"]))), -1)
     starts = [0, *itertools.accumulate(len(names) for names in case["classnames"])]
     for row, task, label in zip(labels, case["task_of_image"], case["label_of_image"], strict=True):
         row[starts[task] : starts[task + 1]] = 0
         row[starts[task] + label] = 1
-    return trainer.loss(logits, labels)
+    return labels
+
+
+def loss_of(model: Method, images: torch.Tensor, case: dict) -> torch.Tensor:
+    batch = Batch(images, labels_of(case))
+    return total(model.losses(model.outputs(batch), batch))
 
 
 def assert_close(name: str, ours, golden, tolerance: float = 1e-4, floor: float = 1e-6) -> None:

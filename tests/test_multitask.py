@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.evaluation import build_evaluator
 from dassl.utils import InputError, load_plugins
+from trainers.base import Batch, Task, total
 from trainers.common.options import default_config
 
 load_plugins("datasets")
@@ -97,8 +97,12 @@ def make(tiny_clip, trainer="SoftCPT", **options):
     for key, value in options.items():
         merge_words(cfg, [f"TRAINER.{kind.node or trainer.upper()}.{key}", value])
     torch.manual_seed(0)
-    data = SimpleNamespace(tasknames=list(TASKS), classnames=list(TASKS.values()))
-    return kind.make_model(cfg, tiny_clip, data)
+    tasks = [Task(*task) for task in TASKS.items()]
+    return kind.build_method(cfg, tiny_clip, tasks, "a photo of a {}.")
+
+
+def loss_of(model, output):
+    return total(model.losses(output, Batch(IMAGES, LABELS)))
 
 
 IMAGES = torch.randn(3, 3, 32, 32)
@@ -111,8 +115,7 @@ LABELS = torch.tensor([[0, 1, 0, -1, -1], [-1, -1, -1, 0, 1], [1, 0, 0, -1, -1]]
 def test_all_variants_learn(tiny_clip, kind, by_class, own, position):
     options = {"PG_TYPE": kind, "CSC": by_class, "CLASS_CSC": own, "TASK_CSC": own, "TOKEN_POSITION": position}
     model = make(tiny_clip, **options, N_CTX=4, CLASS_TOKEN_POSITION=position, TASK_TOKEN_POSITION=position)
-    logits = model(IMAGES)
-    TRAINER_REGISTRY.get("SoftCPT").loss(logits, LABELS).backward()
+    loss_of(model, model.outputs(Batch(IMAGES, LABELS))).backward()
     unused = {"task_prompt_learner.ctx"} if by_class and kind == "lincls" else set()
     assert {name for name, p in model.named_parameters() if p.grad is None} == unused
     width = 128 if by_class and kind == "lin" else 64
@@ -122,13 +125,13 @@ def test_all_variants_learn(tiny_clip, kind, by_class, own, position):
 @pytest.mark.parametrize("position", ["end", "middle"])
 def test_sampled_classes_have_the_logits_of_all(tiny_clip, position):
     model = make(tiny_clip, CSC=True, CLASS_CSC=True, CLS_SAMPLE_RATE=0.5, N_CTX=4, TOKEN_POSITION=position)
-    full, sampled = model(IMAGES), model.sampled_logits(IMAGES, LABELS)
+    output = model.outputs(Batch(IMAGES, LABELS))
+    full, sampled = model(IMAGES), output.logits
     kept = torch.isfinite(sampled)
     assert kept[:, [0, 1, 4]].all()  # the batch's own classes
     assert kept[0].sum() == 4  # and half of the two others
     assert relative(sampled[kept], full[kept]) < 1e-4
-    loss = TRAINER_REGISTRY.get("SoftCPT").loss(sampled, LABELS)
-    assert torch.isfinite(loss)
+    assert torch.isfinite(loss_of(model, output))
 
 
 @pytest.mark.parametrize(

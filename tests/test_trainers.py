@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.nn.functional as F
 from conftest import TINY, depth_words, node_of, relative, result_of
 from small_clip import state_dict
 
@@ -13,8 +12,9 @@ from clip.model import convert_weights, from_state_dict
 from dassl.config import merge_file, merge_words
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, count_num_param, load_plugins
-from trainers.base import Method, PromptTrainer
-from trainers.common.checkpoint import prompts_of
+from trainers.base import Batch, PromptTrainer, Task, total
+from trainers.common.checkpoint import learned_tensors
+from trainers.common.multitask import MultiTaskTrainer
 from trainers.common.options import default_config, default_config_file
 
 load_plugins("trainers")
@@ -38,9 +38,20 @@ def config(trainer, *words):
 
 
 def make(trainer, clip_model, *words, names=NAMES):
-    data = SimpleNamespace(classnames=names, template="a photo of a {}.")
     torch.manual_seed(0)
-    return TRAINERS[trainer].make_model(config(trainer, *words), clip_model, data)
+    return build(trainer, config(trainer, *words), clip_model, names)
+
+
+def build(trainer, cfg, clip_model, names=NAMES):
+    """The method; a multi-task one gets the names as those of one task."""
+    multitask = issubclass(TRAINERS[trainer], MultiTaskTrainer)
+    classes = [Task("image recognition", names)] if multitask else names
+    return TRAINERS[trainer].build_method(cfg, clip_model, classes, "a photo of a {}.")
+
+
+def loss(model, images, labels):
+    batch = Batch(images, labels)
+    return total(model.losses(model.outputs(batch), batch))
 
 
 each_trainer = pytest.mark.parametrize("trainer", TRAINERS)
@@ -56,7 +67,7 @@ def test_only_the_declared_parameters_learn(trainer, tiny_clip):
         return
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    F.cross_entropy(model(torch.randn(4, 3, 32, 32)), torch.arange(4)).backward()
+    loss(model, torch.randn(4, 3, 32, 32), torch.arange(4)).backward()
     for name, p in model.named_parameters():
         assert p.grad is not None, f"{name} has no gradient"
         assert p.grad.abs().max() > 0, f"{name} has no gradient"
@@ -84,8 +95,8 @@ def test_text_features_are_made_once_a_test_and_never_stale(trainer, tiny_clip):
         changed = model(images)
     if list(model.parameters()):
         assert not torch.equal(changed, first)
-    if (type(model).forward, type(model).logits) == (Method.forward, Method.logits):
-        assert len(calls) == (2 * once if model.learns_text else once)
+    if not model.text_depends_on_image:
+        assert len(calls) == (2 * once if model.text_is_learned else once)
 
 
 @each_trainer
@@ -120,7 +131,7 @@ def test_a_saved_model_gives_the_same_bits(trainer, tiny_clip, tiny_weights, tmp
     torch.save({"state_dict": model.state_dict()}, tmp_path / "saved.pt")
     other = make(trainer, from_state_dict(tiny_weights)).eval()
     checkpoint = torch.load(tmp_path / "saved.pt", weights_only=True)
-    other.load_state_dict(prompts_of(checkpoint, other, other.clip, tmp_path / "saved.pt"))
+    other.load_state_dict(learned_tensors(checkpoint, other, other, tmp_path / "saved.pt"))
     with torch.no_grad():
         assert torch.equal(other(images), model(images))
 
@@ -212,10 +223,9 @@ def test_maple_has_the_papers_number_of_parameters():
     sizes = {"vision_layers": 12, "transformer_layers": 12, "image_resolution": 32}
     clip_model = from_state_dict(state_dict(**sizes))
     cfg = config("MaPLe", "TRAINER.MAPLE.PROMPT_DEPTH", "9")
-    data = SimpleNamespace(classnames=NAMES)
-    assert count_num_param(TRAINERS["MaPLe"].make_model(cfg, clip_model, data)) == 3_555_072
+    assert count_num_param(build("MaPLe", cfg, clip_model)) == 3_555_072
     merge_words(cfg, ["TRAINER.MAPLE.SHARED_PROJECTION", "True"])
-    dagger = count_num_param(TRAINERS["MaPLe"].make_model(cfg, clip_model, data))
+    dagger = count_num_param(build("MaPLe", cfg, clip_model))
     assert dagger == 9 * 2 * 512 + 768 * 513  # about 9 times fewer
 
 
@@ -224,7 +234,7 @@ def test_maple_learns_two_words_and_keeps_the_others(tiny_clip):
     ids = torch.tensor([[320, 1125, 539, 320]])  # a photo of a
     words = tiny_clip.token_embedding(ids)[0]
     assert torch.equal(model.prompt_learner.ctx, words[:2])
-    prefix = model.classes.with_context(torch.zeros(2, 128))[0]
+    prefix = model.prompts.with_context(torch.zeros(2, 128))[0][0]
     assert torch.equal(prefix[1:3], torch.zeros(2, 128))
     assert torch.equal(prefix[3:5], words[2:])
     random_context = make("MaPLe", tiny_clip, "TRAINER.MAPLE.N_CTX", "5").prompt_learner.ctx
@@ -315,7 +325,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_the_key(official, run, tmp
 def test_prompts_of_a_vit_b16_are_small_on_disk(tmp_path):
     clip_model = from_state_dict(state_dict(vision_layers=9, transformer_layers=9))
     cfg = config("MaPLe", "TRAINER.MAPLE.PROMPT_DEPTH", "9")
-    model = TRAINERS["MaPLe"].make_model(cfg, clip_model, SimpleNamespace(classnames=NAMES))
+    model = build("MaPLe", cfg, clip_model)
     torch.save({"state_dict": model.state_dict(), "epoch": 5}, tmp_path / "prompts.pt")
     assert (tmp_path / "prompts.pt").stat().st_size < 15_000_000
 
@@ -347,7 +357,7 @@ def test_official_checkpoints_load_and_ours_have_their_keys(trainer, tiny_clip, 
         ours = {name: torch.randn_like(p) for name, p in parts[part].state_dict().items()}
         theirs = official_form(folder, part, ours, tiny_weights)
         assert set(ours) <= set(theirs)
-        found = prompts_of({"state_dict": theirs}, parts[part], tiny_clip, tmp_path)
+        found = learned_tensors({"state_dict": theirs}, parts[part], model, tmp_path)
         parts[part].load_state_dict(found)
         for name, p in parts[part].state_dict().items():
             assert relative(p, ours[name]) < 1e-3

@@ -1,5 +1,47 @@
-"""The public face of what the methods share."""
+"""What a method's file needs, from one place: the base classes and the pieces that methods are made of."""
 
-from trainers.common.trainer import Method, PromptTrainer, load_backbone, normalized
+from trainers.common.backbone import cast_weights, load_backbone
+from trainers.common.features import LabelledFeatures, TrainingFeatures
+from trainers.common.method import Batch, ClassNames, Losses, Method, Output, Task, normalized, total
+from trainers.common.options import Options, node_of
+from trainers.common.prompts import (
+    ClassPrompts,
+    PromptLearner,
+    start_context,
+    start_coop_context,
+    words_unless_long,
+)
+from trainers.common.rebuild import load_method
+from trainers.common.teacher import frozen_image_features, frozen_text_features
+from trainers.common.tokens import tokenize_classes
+from trainers.common.tower_prompts import TowerPrompts, check_depth
+from trainers.common.trainer import PromptTrainer
 
-__all__ = ["Method", "PromptTrainer", "load_backbone", "normalized"]
+__all__ = [
+    "Batch",
+    "ClassNames",
+    "ClassPrompts",
+    "LabelledFeatures",
+    "Losses",
+    "Method",
+    "Options",
+    "Output",
+    "PromptLearner",
+    "PromptTrainer",
+    "Task",
+    "TowerPrompts",
+    "TrainingFeatures",
+    "cast_weights",
+    "check_depth",
+    "frozen_image_features",
+    "frozen_text_features",
+    "load_backbone",
+    "load_method",
+    "node_of",
+    "normalized",
+    "start_context",
+    "start_coop_context",
+    "tokenize_classes",
+    "total",
+    "words_unless_long",
+]

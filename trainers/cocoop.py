@@ -1,26 +1,30 @@
 """CoCoOp: Conditional Prompt Learning for Vision-Language Models (Zhou et al., CVPR 2022, arXiv 2203.05557).
 
-A small network shifts CoOp's context by each image's feature (section 3.2), so every image has its own text features.
+A small network shifts CoOp's context by each image's feature (section 3.2), so each image has text features of its own.
 """
 
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from clip.model import CLIP
-from clip.text import Layout
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import Method, PromptTrainer, normalized
-from trainers.common.prompts import ClassPrompts, coop_context
+from trainers.base import ClassPrompts, Method, Options, Output, PromptTrainer, normalized, start_coop_context
 
-#: Prompts (images times classes) encoded at once in evaluation, which bounds its memory.
-_PROMPTS_AT_ONCE = 2000
+
+@dataclass(frozen=True)
+class CoCoOpOptions(Options):
+    """Config node TRAINER.COCOOP."""
+
+    N_CTX: int = 16  # number of context tokens
+    CTX_INIT: str = ""  # words that the context starts from; their number overrides N_CTX
 
 
 class ConditionalPromptLearner(nn.Module):
-    """The context v (n, width) and the meta net h: image feature x -> shift of every context vector."""
+    """The context v (n_ctx, width) and the meta net h: image feature x -> shift of every context vector."""
 
     def __init__(self, context: torch.Tensor, embed_dim: int):
         super().__init__()
@@ -35,53 +39,47 @@ class ConditionalPromptLearner(nn.Module):
         )
 
     def forward(self, image_features: torch.Tensor) -> torch.Tensor:
-        """Normalised features (batch, embed_dim) -> contexts v_m + h(x) (batch, n, width)."""
+        """Normalised features (batch, embed_dim) -> contexts v_m + h(x) (batch, n_ctx, width)."""
         return self.ctx + self.meta_net(image_features.float())[:, None]
 
 
 class CoCoOpCLIP(Method):
-    """CLIP whose context depends on the image: as many prefixes as images, each with every class behind it."""
+    """CLIP whose context depends on the image: a prefix for each image, which all classes follow."""
 
-    def __init__(self, model: CLIP, classes: ClassPrompts, prompt_learner: ConditionalPromptLearner):
-        super().__init__(model)
-        self.classes = classes
-        self.prompt_learner = prompt_learner
-        self._layouts: dict[int, Layout] = {}
+    image_tower_is_frozen = True
+    text_depends_on_image = True
+    prompts_at_once = 2000  # images times classes encoded at once in evaluation, which bounds the memory
 
-    def logits(self, image_features: torch.Tensor) -> torch.Tensor:
-        image_features = normalized(image_features)
+    def __init__(self, options: CoCoOpOptions, clip: CLIP, classnames: Sequence[str], template: str):
+        super().__init__(options, clip, classnames, template)
+        context, prompt_template = start_coop_context(clip, options.N_CTX, options.CTX_INIT)
+        self.prompts = ClassPrompts(clip, prompt_template, classnames, len(context))
+        self.prompt_learner = ConditionalPromptLearner(context, clip.sizes.embed_dim)
+        self._prompts_by_batch: dict[int, ClassPrompts] = {}
+
+    def classify(self, image_features: torch.Tensor) -> Output:
+        images = normalized(image_features)
         if torch.is_grad_enabled():
-            return self._logits(image_features)
-        at_once = max(1, _PROMPTS_AT_ONCE // self.classes.layout.count)
-        return torch.cat([self._logits(part) for part in image_features.split(at_once)])
+            text = self._text_features(images)
+            return Output(self.similarity(images, text), images, text)
+        at_once = max(1, self.prompts_at_once // len(self.classnames))
+        parts = images.split(at_once)
+        return Output(torch.cat([self.similarity(part, self._text_features(part)) for part in parts]), images)
 
-    def _logits(self, image_features: torch.Tensor) -> torch.Tensor:
-        """Of normalised features."""
-        batch, names = len(image_features), self.classes.layout.count
-        prefix = self.classes.with_context(self.prompt_learner(image_features))  # (batch, P, width)
-        own = self.classes.class_tokens.repeat(batch, 1)
-        text = self.clip.encode_prompts(prefix, own, self._layout(batch)).unflatten(0, (batch, names))
-        return self.similarity(image_features, normalized(text))
-
-    def _layout(self, batch: int) -> Layout:
-        """All classes behind the first image's prefix, then behind the second's ..."""
-        if batch not in self._layouts:
-            lengths = self.classes.layout.lengths
-            images = torch.arange(batch, device=lengths.device)
-            self._layouts[batch] = Layout(lengths.repeat(batch), images.repeat_interleave(len(lengths)))
-        return self._layouts[batch]
+    def _text_features(self, image_features: torch.Tensor) -> torch.Tensor:
+        """Normalised image features (batch, embed_dim) -> (batch, n_classes, embed_dim), normalised."""
+        batch = len(image_features)
+        if batch not in self._prompts_by_batch:
+            self._prompts_by_batch[batch] = self.prompts.for_each_context(batch)
+        text = self._prompts_by_batch[batch].encode(self.prompt_learner(image_features))
+        return normalized(text.unflatten(0, (batch, -1)))  # from (batch * n_classes, embed_dim)
 
 
 @TRAINER_REGISTRY.register()
 class CoCoOp(PromptTrainer):
-    """Config node TRAINER.COCOOP. Any batch size."""
+    """Takes any batch size; the original code takes 1."""
 
+    method = CoCoOpCLIP
+    options = CoCoOpOptions
     checkpoints = {"prompt_learner": "prompt_learner"}
     default_config = "vit_b16_c4_ep10_batch1_ctxv1"
-
-    @classmethod
-    def make_model(cls, cfg: Any, model: CLIP, dataset: Any) -> CoCoOpCLIP:
-        opts = cls.options(cfg)
-        context, template = coop_context(model, opts.N_CTX, opts.CTX_INIT)
-        classes = ClassPrompts.of(model, template, dataset.classnames)
-        return CoCoOpCLIP(model, classes, ConditionalPromptLearner(context, model.text_projection.shape[1]))

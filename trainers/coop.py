@@ -1,50 +1,51 @@
 """CoOp: Learning to Prompt for Vision-Language Models (Zhou et al., IJCV 2022, arXiv 2109.01134).
 
-The words before the class name are learned vectors, for all classes or for each (equation 2); CLIP stays as it is.
+The words before the class name are learned vectors, for all classes or for each class (equation 2). CLIP is unchanged.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import Method, PromptTrainer
-from trainers.common.prompts import ClassPrompts, PlacedContext, PromptLearner, coop_context
+from trainers.base import ClassPrompts, Method, Options, PromptLearner, PromptTrainer, start_coop_context
+
+
+@dataclass(frozen=True)
+class CoOpOptions(Options):
+    """Config node TRAINER.COOP."""
+
+    N_CTX: int = 16  # number of context tokens
+    CSC: bool = False  # one context for each class; ignored if CTX_INIT is given
+    CTX_INIT: str = ""  # words that the context starts from; their number overrides N_CTX
+    CLASS_TOKEN_POSITION: str = "end"  # the class name stands at the end, in the middle or in front
 
 
 class CoOpCLIP(Method):
     """CLIP with a learned context in the text prompts."""
 
-    def __init__(self, model: CLIP, prompt_learner: PromptLearner, prompts: ClassPrompts | PlacedContext):
-        super().__init__(model)
-        self.prompt_learner = prompt_learner
-        self.prompts = prompts
+    image_tower_is_frozen = True
+
+    def __init__(self, options: CoOpOptions, clip: CLIP, classnames: Sequence[str], template: str):
+        super().__init__(options, clip, classnames, template)
+        copies = len(classnames) if options.CSC else 0
+        context, prompt_template = start_coop_context(clip, options.N_CTX, options.CTX_INIT, copies)
+        group = torch.arange(len(classnames)) if context.ndim == 3 else None
+        position = options.CLASS_TOKEN_POSITION
+        self.prompts = ClassPrompts(clip, prompt_template, classnames, context.shape[-2], position, group)
+        self.prompt_learner = PromptLearner(context)
 
     def encode_text(self) -> torch.Tensor:
-        context = self.prompt_learner.ctx
-        if isinstance(self.prompts, ClassPrompts):
-            return self.clip.encode_prompts(
-                self.prompts.with_context(context), self.prompts.class_tokens, self.prompts.layout
-            )
-        return self.clip.encode_prompts(self.prompts.prefix, self.prompts.class_tokens(context), self.prompts.layout)
+        return self.prompts.encode(self.prompt_learner.ctx)
 
 
 @TRAINER_REGISTRY.register()
 class CoOp(PromptTrainer):
-    """Config node TRAINER.COOP."""
+    """Default config: the one that CoCoOp's paper compares with, 4 words and 50 epochs."""
 
+    method = CoOpCLIP
+    options = CoOpOptions
     checkpoints = {"prompt_learner": "prompt_learner"}
-    default_config = "vit_b16_ep50_ctxv1"  # what CoCoOp's paper compares with: 4 words, 50 epochs
-
-    @classmethod
-    def make_model(cls, cfg: Any, model: CLIP, dataset: Any) -> CoOpCLIP:
-        opts, names = cls.options(cfg), dataset.classnames
-        context, template = coop_context(model, opts.N_CTX, opts.CTX_INIT, len(names) if opts.CSC else 0)
-        prompts: ClassPrompts | PlacedContext
-        if context.ndim == 2 and opts.CLASS_TOKEN_POSITION == "end":
-            prompts = ClassPrompts.of(model, template, names)
-        else:
-            n, position, per_class = context.shape[-2], opts.CLASS_TOKEN_POSITION, context.ndim == 3
-            prompts = PlacedContext(model, template, names, n, position, per_class)
-        return CoOpCLIP(model, PromptLearner(context), prompts)
+    default_config = "vit_b16_ep50_ctxv1"

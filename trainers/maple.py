@@ -1,10 +1,11 @@
 """MaPLe: Multi-modal Prompt Learning (Khattak et al., CVPR 2023, arXiv 2210.03117).
 
-Deep prompts in the text tower are learned; those of the image tower are linear functions of them, layer by layer
-(section 3.2), so that both modalities are prompted together.
+Deep prompts of the text tower are learned. Those of the image tower are linear functions of them, layer by layer
+(section 3.2), so both modalities are prompted together.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -12,8 +13,17 @@ from torch import nn
 from clip.inputs import TowerInputs
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import Method, PromptTrainer
-from trainers.common.prompts import ClassPrompts, check_depth, start_context, words_unless_long
+from trainers.base import ClassPrompts, Method, Options, PromptTrainer, check_depth, start_context, words_unless_long
+
+
+@dataclass(frozen=True)
+class MaPLeOptions(Options):
+    """Config node TRAINER.MAPLE."""
+
+    N_CTX: int = 2  # number of context tokens
+    CTX_INIT: str = "a photo of a"  # words that the context starts from; ignored if N_CTX > 4
+    PROMPT_DEPTH: int = 9  # number of layers with learned prompts, from 1 to all
+    SHARED_PROJECTION: bool = False  # MaPLe-dagger: one projection for all layers
 
 
 class MultiModalPromptLearner(nn.Module):
@@ -23,7 +33,7 @@ class MultiModalPromptLearner(nn.Module):
         context: P_0, to start from.
         depth: J.
         vision_width: width of the image tower.
-        shared: MaPLe-dagger: one F for all layers.
+        shared: one F for all layers (MaPLe-dagger).
     """
 
     def __init__(self, context: torch.Tensor, depth: int, vision_width: int, shared: bool):
@@ -36,48 +46,52 @@ class MultiModalPromptLearner(nn.Module):
         )
         self.compound_prompt_projections = nn.ModuleList()
         if not shared:
-            start = nn.Linear(width, vision_width).state_dict()  # all deep couplings start alike
+            start = nn.Linear(width, vision_width).state_dict()  # all deep couplings start from the same weights
             for _ in range(depth - 1):
                 self.compound_prompt_projections.append(nn.Linear(width, vision_width))
                 self.compound_prompt_projections[-1].load_state_dict(start)
 
-    def vision_prompts(self) -> list[torch.Tensor]:
-        """P~_0 ... P~_{J-1}, each (n, vision width)."""
+    def text_prompts(self) -> dict[int, torch.Tensor]:
+        """P_1 ... P_{J-1} by layer, each (n, text width). P_0 is the context."""
+        return dict(enumerate(self.compound_prompts_text, 1))
+
+    def vision_prompts(self) -> dict[int, torch.Tensor]:
+        """P~_0 ... P~_{J-1} by layer, each (n, vision width)."""
         deep = list(self.compound_prompts_text)
         projections = self.compound_prompt_projections or [self.proj] * len(deep)
-        return [self.proj(self.ctx), *(project(p) for project, p in zip(projections, deep, strict=True))]
+        coupled = [project(prompt) for project, prompt in zip(projections, deep, strict=True)]
+        return dict(enumerate([self.proj(self.ctx), *coupled]))
 
 
 class MaPLeCLIP(Method):
     """CLIP with coupled prompts in both towers."""
 
-    def __init__(self, model: CLIP, classes: ClassPrompts, prompt_learner: MultiModalPromptLearner):
-        super().__init__(model)
-        self.classes = classes
-        self.prompt_learner = prompt_learner
+    def __init__(self, options: MaPLeOptions, clip: CLIP, classnames: Sequence[str], template: str):
+        super().__init__(options, clip, classnames, template)
+        check_depth(clip, options.PROMPT_DEPTH, "TRAINER.MAPLE.PROMPT_DEPTH")
+        words = words_unless_long(options.CTX_INIT, options.N_CTX)
+        context, prompt_template = start_context(clip, options.N_CTX, words)
+        self.prompts = ClassPrompts(clip, prompt_template, classnames, options.N_CTX)
+        self.prompt_learner = MultiModalPromptLearner(
+            context, options.PROMPT_DEPTH, clip.sizes.vision_width, options.SHARED_PROJECTION
+        )
+
+    def text_inputs(self) -> TowerInputs:
+        return TowerInputs(self.prompt_learner.text_prompts())
+
+    def image_inputs(self) -> TowerInputs:
+        return TowerInputs(self.prompt_learner.vision_prompts())
 
     def encode_text(self) -> torch.Tensor:
-        prefix = self.classes.with_context(self.prompt_learner.ctx)
-        deep = dict(enumerate(self.prompt_learner.compound_prompts_text, 1))
-        return self.clip.encode_prompts(prefix, self.classes.class_tokens, self.classes.layout, TowerInputs(deep))
-
-    def image_prompts(self) -> dict[int, torch.Tensor]:
-        return dict(enumerate(self.prompt_learner.vision_prompts()))
+        return self.prompts.encode(self.prompt_learner.ctx, self.text_inputs())
 
 
 @TRAINER_REGISTRY.register()
 class MaPLe(PromptTrainer):
-    """Config node TRAINER.MAPLE. ViT-B/16, depth 9, length 2: 3,555,072 parameters."""
+    """ViT-B/16, depth 9, length 2: 3,555,072 parameters."""
 
+    method = MaPLeCLIP
+    options = MaPLeOptions
     checkpoints = {"MultiModalPromptLearner": ""}
     default_config = "vit_b16_c2_ep5_batch4_2ctx"
     cross_dataset_config = "vit_b16_c2_ep5_batch4_2ctx_cross_datasets"
-
-    @classmethod
-    def make_model(cls, cfg: Any, model: CLIP, dataset: Any) -> MaPLeCLIP:
-        opts = cls.options(cfg)
-        check_depth(model, opts.PROMPT_DEPTH, "TRAINER.MAPLE.PROMPT_DEPTH")
-        context, template = start_context(model, opts.N_CTX, words_unless_long(opts.CTX_INIT, opts.N_CTX))
-        classes = ClassPrompts.of(model, template, dataset.classnames)
-        learner = MultiModalPromptLearner(context, opts.PROMPT_DEPTH, model.sizes.vision_width, opts.SHARED_PROJECTION)
-        return MaPLeCLIP(model, classes, learner)

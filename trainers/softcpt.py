@@ -1,220 +1,197 @@
 """SoftCPT: Prompt Tuning with Soft Context Sharing (Ding et al., arXiv 2208.13474, Neurocomputing 603:128290).
 
-Several tasks are trained at once; a linear map shared by all makes each task's context from the task's name, and in
-the C variants each class's from the class's name too. Beside it its baselines: one context for all, a task, or a class.
+Several tasks are trained together. One linear map, shared by all tasks, generates each task's context from the
+feature of the task's name. In the C variants it generates each class's context from the class's name too.
 """
 
-import copy
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from clip.model import CLIP
-from clip.text import Layout
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, unknown
-from datasets.multitask import task_name
-from trainers.base import Method, PromptTrainer, normalized
-from trainers.common.prompts import ClassPrompts, PlacedContext, PromptLearner, coop_context
+from trainers.base import Batch, ClassPrompts, Options, Output, Task, normalized, start_coop_context
+from trainers.common.multitask import MultiTaskMethod, MultiTaskTrainer
 
 
-class Prompts:
-    """Prompts of names in groups, the context of each given at every call, wherever it stands.
+@dataclass(frozen=True)
+class SoftCPTOptions(Options):
+    """Config nodes TRAINER.SOFTCPT and TRAINER.MTCOOP."""
+
+    N_CTX: int = 16  # number of generated context tokens
+    CTX_INIT: str = ""  # words whose number overrides N_CTX
+    TOKEN_POSITION: str = "end"  # the class name stands at the end, in the middle or in front
+    CSC: bool = False  # generate a context for each class: the C variants
+    CLASS_N_CTX: int = 4  # learned context tokens before the class names; 0: none
+    CLASS_CTX_INIT: str = ""
+    CLASS_CSC: bool = False  # one learned context for each class name: CS variants
+    CLASS_TOKEN_POSITION: str = "end"
+    TASK_N_CTX: int = 4  # learned context tokens before the task names; 0: none
+    TASK_CTX_INIT: str = ""
+    TASK_CSC: bool = False  # one learned context for each task name: TS variants
+    TASK_TOKEN_POSITION: str = "end"
+    PG_TYPE: str = "lin"  # meta network: lin, linmean or lincls
+    PG_RATIO: int = 1  # unused; published configs set it
+    CLS_SAMPLE_RATE: float = 0.0  # C variants: share of the other classes in a training step; 0: all classes
+    FREEZE_CLS_PROMPT: bool = False  # don't learn the context of the class names
+    LEGACY_STEPS: bool = False  # one optimiser step for each registered module, as the published code did
+
+
+class NameEncoder(nn.Module):
+    """Features of task or class names: after a learned context, or as they are if n_ctx is 0 and no words are given.
 
     Args:
-        group: which context each name stands behind, (N,).
+        by_name: one context for each name instead of one for all.
     """
 
-    def __init__(
-        self, model: CLIP, template: str, names: Sequence[str], n_ctx: int, position: str, group: torch.Tensor
-    ):
-        self.model, self.group = model, group.to(model.logit_scale.device)
-        self.used: torch.Tensor | None = None  # which contexts stand before these names, where that isn't all
-        self.placed: PlacedContext | None = None
-        if position == "end":
-            self.classes = ClassPrompts.of(model, template, names)
-            self.layout = Layout(self.classes.layout.lengths, self.group)
-        else:
-            self.placed = PlacedContext(model, template, names, n_ctx, position, per_class=True)
-
-    def encode(self, context: torch.Tensor) -> torch.Tensor:
-        """Contexts (G, n, width) -> features of all names (N, embed_dim), not normalised."""
-        if self.placed is not None:
-            own = self.placed.class_tokens(context[self.group])
-            return self.model.encode_prompts(self.placed.prefix, own, self.placed.layout)
-        prefix = self.classes.with_context(context if self.used is None else context[self.used])
-        return self.model.encode_prompts(prefix, self.classes.class_tokens, self.layout)
-
-    def subset(self, chosen: torch.Tensor) -> "Prompts":
-        """The prompts of some names only, by number (k,); `encode` still takes all contexts, and uses theirs."""
-        other = copy.copy(self)
-        if self.placed is not None:
-            other.placed = self.placed.subset(chosen)
-        else:
-            other.classes = self.classes.subset(chosen)
-            other.used, group = self.group[chosen].unique(return_inverse=True)
-            other.layout = Layout(other.classes.layout.lengths, group)
-        return other
-
-
-class FixedOrLearned(nn.Module):
-    """Features of names behind a learned context, one for all or one for each; of the bare names where n_ctx is 0."""
-
-    def __init__(self, model: CLIP, names: Sequence[str], n_ctx: int, words: str, own: bool, position: str):
+    def __init__(self, clip: CLIP, names: Sequence[str], n_ctx: int, words: str, by_name: bool, position: str):
         super().__init__()
-        copies = len(names) if own else 0
+        self.ctx: nn.Parameter | None = None
         if n_ctx or words:
-            context, template = coop_context(model, n_ctx, words, copies)
+            context, template = start_coop_context(clip, n_ctx, words, len(names) if by_name else 0)
             self.ctx = nn.Parameter(context)
             group = torch.arange(len(names)) if context.ndim == 3 else torch.zeros(len(names), dtype=torch.long)
-            self.prompts = Prompts(model, template, names, context.shape[-2], position, group)
+            self.prompts = ClassPrompts(clip, template, names, context.shape[-2], position, group)
         else:
-            bare = ClassPrompts.of(model, "{}.", names)
+            plain = ClassPrompts(clip, "{}.", names, 0)
             with torch.no_grad():
-                self.features = model.encode_prompts(bare.prefix[None], bare.class_tokens, bare.layout)
+                self.features = clip.encode_prompts(plain.prefix[None], plain.class_tokens, plain.layout)
 
     def forward(self, chosen: torch.Tensor | None = None) -> torch.Tensor:
-        """(names, embed_dim), not normalised; of the `chosen` ones only (k, embed_dim)"""
-        if not hasattr(self, "ctx"):
+        """Features (n_names, embed_dim), not normalised; with `chosen` (k,) only of these names (k, embed_dim)."""
+        if self.ctx is None:
             return self.features if chosen is None else self.features[chosen]
         prompts = self.prompts if chosen is None else self.prompts.subset(chosen)
-        return prompts.encode(self.ctx.reshape(-1, *self.ctx.shape[-2:]))
+        return prompts.encode(self.ctx)
 
 
 class PromptGenerator(nn.Module):
     """The meta network: one matrix (d_in, n_ctx * width) from features to contexts."""
 
-    def __init__(self, d_in: int, n_ctx: int, width: int, kind: str):
+    def __init__(self, d_in: int, n_ctx: int, width: int, variant: str):
         super().__init__()
         self.proj = nn.Parameter(nn.init.normal_(torch.empty(d_in, n_ctx * width), std=0.02))
-        self.n_ctx, self.kind = n_ctx, kind
+        self.n_ctx, self.variant = n_ctx, variant
 
-    def forward(self, task: torch.Tensor, of_class: torch.Tensor | None = None) -> torch.Tensor:
-        """Task features (G, embed_dim), and in the C variants class features too -> contexts (G, n_ctx, width)."""
-        features = task
-        if of_class is not None:
-            pairs = {"lin": lambda: torch.cat([of_class, task], -1), "linmean": lambda: (of_class + task) / 2}
-            features = pairs.get(self.kind, lambda: of_class)()
-        return (features.float() @ self.proj).unflatten(-1, (self.n_ctx, -1))
+    def forward(self, tasks: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+        """Features of tasks, and in the C variants of classes, each (n, embed_dim) -> contexts (n, n_ctx, width)."""
+        features = tasks
+        if classes is not None:
+            if self.variant == "lin":
+                features = torch.cat([classes, tasks], -1)  # (n, 2 * embed_dim)
+            else:
+                features = (classes + tasks) / 2 if self.variant == "linmean" else classes
+        return (features.float() @ self.proj).unflatten(-1, (self.n_ctx, -1))  # from (n, n_ctx * width)
 
 
-class SoftCPTCLIP(Method):
-    """CLIP with generated contexts; logits are over all tasks' classes, in order."""
+class SoftCPTCLIP(MultiTaskMethod):
+    """CLIP with generated contexts."""
 
-    def __init__(self, model: CLIP, tasknames: Sequence[str], classnames: Sequence[Sequence[str]], opts: Any):
-        super().__init__(model)
-        names = [name for task in classnames for name in task]
-        device = model.logit_scale.device
-        tasks = [task for task, group in enumerate(classnames) for _ in group]
-        self.task_of_class = torch.tensor(tasks, device=device)
-        self.prompt_learner = nn.Module()  # empty: official loaders ask for its folder
-        self.task_prompt_learner = FixedOrLearned(
-            model, tasknames, opts.TASK_N_CTX, opts.TASK_CTX_INIT, opts.TASK_CSC, opts.TASK_TOKEN_POSITION
+    image_tower_is_frozen = True
+
+    def __init__(self, options: SoftCPTOptions, clip: CLIP, tasks: Sequence[Task], template: str):
+        super().__init__(options, clip, tasks, template)
+        _check(options)
+        self.prompt_learner = nn.Module()  # empty, but official loaders expect its folder
+        self.task_prompt_learner = NameEncoder(
+            clip,
+            [task.name for task in tasks],
+            options.TASK_N_CTX,
+            options.TASK_CTX_INIT,
+            options.TASK_CSC,
+            options.TASK_TOKEN_POSITION,
         )
-        if opts.CSC:
-            self.class_prompt_learner = FixedOrLearned(
-                model, names, opts.CLASS_N_CTX, opts.CLASS_CTX_INIT, opts.CLASS_CSC, opts.CLASS_TOKEN_POSITION
+        if options.CSC:
+            self.class_prompt_learner = NameEncoder(
+                clip,
+                self.names,
+                options.CLASS_N_CTX,
+                options.CLASS_CTX_INIT,
+                options.CLASS_CSC,
+                options.CLASS_TOKEN_POSITION,
             )
-            self.class_prompt_learner.requires_grad_(not opts.FREEZE_CLS_PROMPT)
-        context, template = coop_context(model, opts.N_CTX, opts.CTX_INIT)
+            self.class_prompt_learner.requires_grad_(not options.FREEZE_CLS_PROMPT)
+        context, prompt_template = start_coop_context(clip, options.N_CTX, options.CTX_INIT)
         n_ctx, width = context.shape
-        d_in = model.text_projection.shape[1] * (2 if opts.CSC and opts.PG_TYPE == "lin" else 1)
-        self.prompt_gen = PromptGenerator(d_in, n_ctx, width, opts.PG_TYPE)
-        group = torch.arange(len(names)) if opts.CSC else self.task_of_class
-        self.prompts = Prompts(model, template, names, n_ctx, opts.TOKEN_POSITION, group)
-        self.rate, self.by_class = opts.CLS_SAMPLE_RATE, opts.CSC
+        d_in = clip.sizes.embed_dim * (2 if options.CSC and options.PG_TYPE == "lin" else 1)
+        self.prompt_gen = PromptGenerator(d_in, n_ctx, width, options.PG_TYPE)
+        group = torch.arange(len(self.names)) if options.CSC else self.task_of_class
+        self.prompts = ClassPrompts(clip, prompt_template, self.names, n_ctx, options.TOKEN_POSITION, group)
+        self.sample_rate, self.by_class = options.CLS_SAMPLE_RATE, options.CSC
 
     def contexts(self, chosen: torch.Tensor | None = None) -> torch.Tensor:
-        """One for each task, or in the C variants for each class: (G, n_ctx, width); zeros for classes not chosen."""
-        task = self.task_prompt_learner()
+        """Generated contexts: (n_tasks, n_ctx, width), or (n_classes, n_ctx, width) in the C variants.
+
+        With `chosen` (k,) only the contexts of these classes are computed; the others are zero.
+        """
+        tasks = self.task_prompt_learner()  # (n_tasks, embed_dim)
         if not self.by_class:
-            return self.prompt_gen(task)
+            return self.prompt_gen(tasks)
         if chosen is None:
-            return self.prompt_gen(task[self.task_of_class], self.class_prompt_learner())
-        contexts = self.prompt_gen(task[self.task_of_class[chosen]], self.class_prompt_learner(chosen))
-        everywhere = contexts.new_zeros(len(self.task_of_class), *contexts.shape[1:])
-        return everywhere.index_copy(0, chosen, contexts)
+            return self.prompt_gen(tasks[self.task_of_class], self.class_prompt_learner())
+        contexts = self.prompt_gen(tasks[self.task_of_class[chosen]], self.class_prompt_learner(chosen))
+        of_all = contexts.new_zeros(len(self.task_of_class), *contexts.shape[1:])  # (n_classes, n_ctx, width)
+        return of_all.index_copy(0, chosen, contexts)
 
     def encode_text(self) -> torch.Tensor:
         return self.prompts.encode(self.contexts())
 
-    def sampled_logits(self, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """Logits in training: of the batch's own classes and a share CLS_SAMPLE_RATE of the others; -inf elsewhere."""
-        if not (self.rate and self.by_class):
-            return self(image)
-        everywhere = image.new_full((len(image), len(self.task_of_class)), -torch.inf, dtype=torch.float32)
-        positive = torch.zeros(everywhere.shape[1], dtype=torch.bool, device=image.device)
-        positive[label.argmax(1) if label.ndim == 2 else label] = True
-        others = (~positive).nonzero()[:, 0]
-        drawn = others[torch.randperm(len(others), device=others.device)[: round(self.rate * len(others))]]
-        chosen = torch.cat([positive.nonzero()[:, 0], drawn]).sort().values
-        text = normalized(self.prompts.subset(chosen).encode(self.contexts(chosen)))
-        return everywhere.index_copy(1, chosen, self.similarity(normalized(self.encode_image(image)), text))
+    def outputs(self, batch: Batch) -> Output:
+        """In training with CLS_SAMPLE_RATE, logits of the batch's classes and a share of the others; -inf elsewhere."""
+        if not (self.sample_rate and self.by_class):
+            return super().outputs(batch)
+        labels = batch.labels.argmax(1) if batch.labels.ndim == 2 else batch.labels  # (batch,)
+        n_classes, device = len(self.task_of_class), batch.images.device
+        logits = batch.images.new_full((len(batch.images), n_classes), -torch.inf, dtype=torch.float32)
+        in_batch = torch.zeros(n_classes, dtype=torch.bool, device=device)
+        in_batch[labels] = True
+        others = (~in_batch).nonzero()[:, 0]
+        drawn = others[torch.randperm(len(others), device=device)[: round(self.sample_rate * len(others))]]
+        chosen = torch.cat([in_batch.nonzero()[:, 0], drawn]).sort().values  # (k,)
+        text = normalized(self.prompts.subset(chosen).encode(self.contexts(chosen)))  # (k, embed_dim)
+        images = normalized(self.encode_image(batch.images))
+        return Output(logits.index_copy(1, chosen, self.similarity(images, text)), images, text)
 
 
-def tasks_of(dataset: Any) -> tuple[list[str], list[list[str]]]:
-    """Names of the tasks and of their classes; a data set that knows no tasks is one."""
-    if getattr(dataset, "tasknames", None):
-        return dataset.tasknames, dataset.classnames
-    return [task_name(dataset) if hasattr(dataset, "dataset_dir") else "image recognition"], [list(dataset.classnames)]
-
-
-def own_task(logits: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (batch, all classes), -inf outside each sample's own task, and its class's column (batch,).
-
-    Labels are rows as `MultiTaskDatum` has them, or columns already where there is one task.
-    """
-    if label.ndim == 1:
-        return logits, label
-    return logits.masked_fill(label < 0, -torch.inf), label.argmax(1)
-
-
-class MultiTaskTrainer(PromptTrainer):
-    """Labels are rows over all tasks' classes; a sample's loss is over the columns of its own task."""
-
-    @staticmethod
-    def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(*own_task(logits, label))
-
-    def accuracy(self, logits: torch.Tensor, label: torch.Tensor) -> float:
-        return super().accuracy(*own_task(logits, label))
+def _check(options: SoftCPTOptions) -> None:
+    """Raise InputError for a wrong meta network or share of classes."""
+    variants = ("lin", "linmean", "lincls")
+    if options.PG_TYPE not in variants:
+        raise unknown("meta network (PG_TYPE)", options.PG_TYPE, variants)
+    if not 0 <= options.CLS_SAMPLE_RATE <= 1:
+        raise InputError(f"CLS_SAMPLE_RATE is a share from 0 to 1, not {options.CLS_SAMPLE_RATE}")
 
 
 @TRAINER_REGISTRY.register()
 class SoftCPT(MultiTaskTrainer):
-    """Config node TRAINER.SOFTCPT. TRAINER.SOFTCPT.LEGACY_STEPS steps as often as the published code did."""
+    """TRAINER.SOFTCPT.LEGACY_STEPS steps as often as the published code did."""
 
+    method = SoftCPTCLIP
+    options = SoftCPTOptions
     checkpoints = {
-        name: name for name in ("prompt_learner", "task_prompt_learner", "class_prompt_learner", "prompt_gen")
+        "prompt_learner": "prompt_learner",
+        "task_prompt_learner": "task_prompt_learner",
+        "class_prompt_learner": "class_prompt_learner",
+        "prompt_gen": "prompt_gen",
     }
     default_config = "rn50"
-
-    @classmethod
-    def make_model(cls, cfg: Any, model: CLIP, dataset: Any) -> SoftCPTCLIP:
-        opts = cls.options(cfg)
-        if opts.PG_TYPE not in ("lin", "linmean", "lincls"):
-            raise unknown("meta network (PG_TYPE)", opts.PG_TYPE, ("lin", "linmean", "lincls"))
-        if not 0 <= opts.CLS_SAMPLE_RATE <= 1:
-            raise InputError(f"CLS_SAMPLE_RATE is a share from 0 to 1, not {opts.CLS_SAMPLE_RATE}")
-        return SoftCPTCLIP(model, *tasks_of(dataset), opts)
-
-    def training_logits(self, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        return self.model.sampled_logits(image, label)
 
     @property
     def extra_steps(self) -> int:
         """The published code registered each module with the same optimiser, which then stepped once for each."""
-        return len(self.get_model_names()) - 1 if self.options(self.cfg).LEGACY_STEPS else 0
+        options = self.model.options
+        legacy = isinstance(options, SoftCPTOptions) and options.LEGACY_STEPS
+        return len(self.get_model_names()) - 1 if legacy else 0
 
     def step(self) -> None:
         super().step()
         for _ in range(self.extra_steps):
             self.optim.step()
 
-    def update_lr(self, names: Any = None) -> None:
+    def update_lr(self, names: str | Sequence[str] | None = None) -> None:
         super().update_lr(names)
         for _ in range(self.extra_steps):
             self.sched.step()
@@ -222,36 +199,4 @@ class SoftCPT(MultiTaskTrainer):
 
 @TRAINER_REGISTRY.register()
 class MTCoOp(SoftCPT):
-    """SoftCPT under the name that its published code has. Config node TRAINER.MTCOOP."""
-
-
-class SharedContextCLIP(Method):
-    """CLIP with learned contexts: one for all tasks and classes, one a task, or one a class."""
-
-    def __init__(self, model: CLIP, classnames: Sequence[Sequence[str]], opts: Any):
-        super().__init__(model)
-        names = [name for task in classnames for name in task]
-        copies = len(names) if opts.CSC else len(classnames) if opts.TSC else 0
-        context, template = coop_context(model, opts.N_CTX, opts.CTX_INIT, copies)
-        task_of_class = torch.tensor([task for task, group in enumerate(classnames) for _ in group])
-        group = torch.arange(len(names)) if opts.CSC else task_of_class
-        group = group if context.ndim == 3 else torch.zeros_like(task_of_class)
-        self.prompt_learner = PromptLearner(context)
-        self.prompts = Prompts(model, template, names, context.shape[-2], opts.TOKEN_POSITION, group)
-
-    def encode_text(self) -> torch.Tensor:
-        context = self.prompt_learner.ctx
-        return self.prompts.encode(context.reshape(-1, *context.shape[-2:]))
-
-
-@TRAINER_REGISTRY.register()
-class MTCoOpHard(MultiTaskTrainer):
-    """Hard sharing: one context for all; or one a task (TSC), or one a class (CSC). Config node TRAINER.MTCOOPH."""
-
-    node = "MTCOOPH"
-    checkpoints = {"prompt_learner": "prompt_learner"}
-    default_config = "rn50"
-
-    @classmethod
-    def make_model(cls, cfg: Any, model: CLIP, dataset: Any) -> SharedContextCLIP:
-        return SharedContextCLIP(model, tasks_of(dataset)[1], cls.options(cfg))
+    """SoftCPT under the name that its published code uses."""

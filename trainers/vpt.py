@@ -3,44 +3,52 @@
 MaPLe's ablation: prompts in the image tower alone, with fixed words before the class names.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
+from clip.inputs import TowerInputs
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import Method, PromptTrainer
-from trainers.common.prompts import TowerPrompts, check_depth, tokenize_classes
+from trainers.base import Method, Options, PromptTrainer, TowerPrompts, check_depth, tokenize_classes
+
+
+@dataclass(frozen=True)
+class VPTOptions(Options):
+    """Config node TRAINER.VPT."""
+
+    N_CTX_VISION: int = 2  # prompts in each layer
+    CTX_INIT: str = "a photo of a"  # the fixed words before each class name
+    PROMPT_DEPTH_VISION: int = 1  # layers with prompts; 1 is VPT-shallow
 
 
 class VisionPromptedCLIP(Method):
-    """CLIP with prompts in the image tower; its text features never change."""
+    """CLIP with prompts in the image tower. Its text features are fixed."""
 
-    learns_text = False
+    text_is_learned = False
 
-    def __init__(self, model: CLIP, ids: torch.Tensor, n: int, depth: int):
-        super().__init__(model)
-        self.ids = ids.to(model.logit_scale.device)  # (classes, context length)
-        self.image_encoder = TowerPrompts(range(depth), n, model.sizes.vision_width)
+    def __init__(self, options: VPTOptions, clip: CLIP, classnames: Sequence[str], template: str):
+        super().__init__(options, clip, classnames, template)
+        depth = options.PROMPT_DEPTH_VISION
+        check_depth(clip, depth, "TRAINER.VPT.PROMPT_DEPTH_VISION", ["vision"])
+        words = options.CTX_INIT.replace("_", " ")
+        ids = tokenize_classes(clip, f"{words} {{}}.", classnames)
+        self.ids = ids.to(clip.logit_scale.device)  # (n_classes, context length)
+        self.image_encoder = TowerPrompts(range(depth), options.N_CTX_VISION, clip.sizes.vision_width)
+
+    def image_inputs(self) -> TowerInputs:
+        return TowerInputs(self.image_encoder.prompts())
 
     def encode_text(self) -> torch.Tensor:
         return self.clip.encode_text(self.ids)
 
-    def image_prompts(self) -> dict[int, torch.Tensor]:
-        return self.image_encoder.prompts()
-
 
 @TRAINER_REGISTRY.register()
 class VPT(PromptTrainer):
-    """Config node TRAINER.VPT. PROMPT_DEPTH_VISION 1 is VPT-shallow."""
+    """Visual prompt tuning."""
 
+    method = VisionPromptedCLIP
+    options = VPTOptions
     checkpoints = {"prompt_learner": ""}
     default_config = "vit_b16_c2_ep5_batch4_4"
-
-    @classmethod
-    def make_model(cls, cfg: Any, model: CLIP, dataset: Any) -> VisionPromptedCLIP:
-        opts = cls.options(cfg)
-        check_depth(model, opts.PROMPT_DEPTH_VISION, "TRAINER.VPT.PROMPT_DEPTH_VISION", ["vision"])
-        words = opts.CTX_INIT.replace("_", " ")
-        ids = tokenize_classes(model, f"{words} {{}}.", dataset.classnames)
-        return VisionPromptedCLIP(model, ids, opts.N_CTX_VISION, opts.PROMPT_DEPTH_VISION)

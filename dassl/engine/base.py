@@ -77,6 +77,12 @@ class TrainerBase:
             } | self.extra_state()
             save_checkpoint(state, Path(directory) / name, is_best=is_best, model_name=model_name)
 
+    def end_epoch(self) -> None:
+        """Hook."""
+
+    def result_fields(self) -> dict[str, Any]:
+        return {}
+
     def extra_state(self) -> dict[str, Any]:
         """Hook: what else a trainer needs to go on from a checkpoint."""
         return {}
@@ -161,6 +167,7 @@ class TrainerBase:
             self.seed_epoch()
             self.before_epoch()
             self.run_epoch()
+            self.end_epoch()
             self.after_epoch()
         self.after_train()
 

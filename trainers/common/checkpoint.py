@@ -1,5 +1,6 @@
-"""Prompts out of a checkpoint: ours hold nothing else, the official ones the whole model."""
+"""The learned tensors in a checkpoint. Our checkpoints hold nothing else; official ones hold the whole model."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,56 +9,74 @@ from torch import nn
 
 from clip.model import CLIP
 from dassl.utils import InputError
+from trainers.common.method import ClassNames, Method, Task
 
-#: Embeddings of the training classes' names, which official checkpoints carry along; ours come from the names at hand.
+#: Embeddings of the training classes' names in official checkpoints. We compute them from the names at hand.
 _CLASS_TOKENS = ("token_prefix", "token_suffix")
 
 
-def prompts_of(checkpoint: dict[str, Any], part: nn.Module, model: CLIP, path: Path) -> dict[str, torch.Tensor]:
-    """The entries of a checkpoint that are learnable parameters of `part`, all of them and no others.
+def learned_tensors(
+    checkpoint: Mapping[str, Any], part: nn.Module, method: Method, path: Path
+) -> dict[str, torch.Tensor]:
+    """The entries of a checkpoint that are learned by `part`, all of them and no others.
 
-    `model` is the frozen CLIP, whose weights official checkpoints carry along.
+    Args:
+        part: the method, or the submodule that the checkpoint's folder holds.
+        method: names the keys to ignore and to rename; official checkpoints also hold its frozen CLIP's weights.
+        path: the checkpoint's file, for errors.
 
     Raises:
-        InputError: no state dict; a prompt that is missing, that the model doesn't have, or that has another shape; or
-            frozen weights of another backbone.
+        InputError: no state dict; a tensor that is missing, unknown or of another shape; or frozen weights of another
+            backbone.
     """
-    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
-    if not isinstance(state, dict):
+    state = checkpoint.get("state_dict") if isinstance(checkpoint, Mapping) else None
+    if not isinstance(state, Mapping):
         raise InputError(f"{path} holds no state_dict")
-    wanted, frozen = part.state_dict(), _frozen(model)
-    found = {}
-    for name, tensor in state.items():
-        name = name.removeprefix("module.")
-        if name.split(".")[-1] in _CLASS_TOKENS:
+    wanted, frozen = part.state_dict(), _frozen_shapes(method.clip)
+    found: dict[str, torch.Tensor] = {}
+    for key, tensor in state.items():
+        name = key.removeprefix("module.")
+        name = method.renamed_keys.get(name, name)
+        if name.split(".")[-1] in _CLASS_TOKENS or name.startswith(method.ignored_keys or ("\0",)):
             continue
         if not isinstance(tensor, torch.Tensor):
             raise InputError(f"{path}: {name} is no tensor")
         if name in wanted:
             found[name] = tensor
         elif name not in frozen:
-            raise InputError(f"{path} has {name}, which this model has no place for; its prompts: {', '.join(wanted)}")
+            raise InputError(f"{path} has {name}, which this model doesn't have; its prompts: {', '.join(wanted)}")
         elif tensor.shape != frozen[name]:
             raise InputError(
                 f"{path} was trained with another backbone: {name} is {tuple(tensor.shape)}, not {tuple(frozen[name])}"
             )
-    for name, own in wanted.items():
+    for name, ours in wanted.items():
         if name not in found:
             raise InputError(f"{path} has no {name}; it has: {', '.join(found) or 'no prompt of this model'}")
-        if found[name].shape != own.shape:
-            raise InputError(f"{path}: {name} is {tuple(found[name].shape)}, but here {tuple(own.shape)}")
+        if found[name].shape != ours.shape and name not in method.sized_by_data:
+            raise InputError(f"{path}: {name} is {tuple(found[name].shape)}, but here {tuple(ours.shape)}")
     return found
 
 
-def _frozen(clip_model: CLIP) -> dict[str, torch.Size]:
-    """Shapes of the frozen weights under the names that they have in official checkpoints."""
-    return {
-        (
-            name.replace("visual.", "image_encoder.", 1)
-            if name.startswith("visual.")
-            else name
-            if name == "logit_scale"
-            else f"text_encoder.{name}"
-        ): tensor.shape
-        for name, tensor in clip_model.state_dict().items()
-    }
+def plain_names(classes: ClassNames) -> list[str | list[str | list[str]]]:
+    """Classes or tasks as strings and lists, which a checkpoint can hold without code."""
+    return [item if isinstance(item, str) else [item.name, list(item.classnames)] for item in classes]
+
+
+def trained_classes(checkpoint: Mapping[str, Any]) -> list[str] | list[Task] | None:
+    """The classes or tasks (saved by `plain_names`) that a checkpoint was trained on; None in official and in older checkpoints."""
+    names = checkpoint.get("classnames")
+    if names is None:
+        return None
+    return [name if isinstance(name, str) else Task(name[0], list(name[1])) for name in names]
+
+
+def _frozen_shapes(clip: CLIP) -> dict[str, torch.Size]:
+    """Shapes of the frozen weights under the names that official checkpoints give them."""
+    shapes = {}
+    for name, tensor in clip.state_dict().items():
+        if name.startswith("visual."):
+            name = name.replace("visual.", "image_encoder.", 1)
+        elif name != "logit_scale":
+            name = f"text_encoder.{name}"
+        shapes[name] = tensor.shape
+    return shapes

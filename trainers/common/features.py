@@ -1,67 +1,136 @@
-"""Features of test images, kept on disk: methods that leave the image tower as it is need them once, not once for every
-seed, number of shots, epoch and trainer."""
+"""Image features of the frozen CLIP: cached on disk for tests, and computed on demand for training without a loop.
+
+`PromptTrainer` evaluates from them when a method leaves the image tower as it is. One encoding then serves all seeds,
+numbers of shots, epochs and trainers. `Method.fit` and `Method.search` get `TrainingFeatures`.
+"""
 
 import hashlib
+from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SequentialSampler
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 from clip import blocks, vision
 from clip.blocks import is_untouched
 from clip.model import CLIP
 from clip.vision import ModifiedResNet, VisionTransformer
 from dassl.data import cache
+from dassl.data.data_manager import DatasetWrapper, build_data_loader
+from dassl.data.datasets import DatasetBase, Datum
+from dassl.data.transforms import build_transform
 from dassl.utils import tools, versions
 
 
-def is_plain(tower: nn.Module) -> bool:
-    """Whether an image tower is frozen, and as CLIP has it: nobody has put anything in."""
+class LabelledFeatures(NamedTuple):
+    """Image features and labels of some images."""
+
+    features: torch.Tensor  # (n_images, embed_dim), float32, not normalised, on the CPU
+    labels: torch.Tensor  # (n_images,)
+
+
+class TrainingFeatures:
+    """Features of a run's training and validation images, each computed when it is first asked for.
+
+    Args:
+        precision: of the towers: fp32, fp16, amp or bf16.
+    """
+
+    def __init__(self, clip: CLIP, dataset: DatasetBase, cfg: CfgNode, device: torch.device, precision: str):
+        self.clip, self.dataset, self.cfg, self.device, self.precision = clip, dataset, cfg, device, precision
+
+    def train(self, passes: int = 0) -> LabelledFeatures:
+        """Features of the training images.
+
+        Args:
+            passes: 0: images are transformed as in tests. Otherwise the mean over so many passes of augmented images.
+        """
+        items = self.dataset.train_x or []
+        if not passes:
+            return labelled_features(self.clip, items, self.cfg, self.device, self.precision)
+        wrapper = DatasetWrapper(self.cfg, items, build_transform(self.cfg, is_train=True), is_train=True)
+        loader = DataLoader(wrapper, batch_size=self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)  # in order, with the last batch
+        mean = torch.zeros(())
+        for number in range(passes):
+            wrapper.epoch = number  # decides the augmentation
+            mean = mean + image_features(self.clip, loader, self.device, self.precision, use_cache=False) / passes
+        return LabelledFeatures(mean, torch.tensor([item.label for item in items]))
+
+    def val(self) -> LabelledFeatures | None:
+        """Features of the validation images; None if the data set has none."""
+        if not self.dataset.val:
+            return None
+        return labelled_features(self.clip, self.dataset.val, self.cfg, self.device, self.precision)
+
+
+def labelled_features(
+    clip: CLIP, items: Sequence[Datum], cfg: CfgNode, device: torch.device, precision: str = "fp32"
+) -> LabelledFeatures:
+    """Features and labels of images, transformed as in tests. Raises InputError if there are none."""
+    transform = build_transform(cfg, is_train=False)
+    size = cfg.DATALOADER.TEST.BATCH_SIZE
+    loader = build_data_loader(cfg, data_source=list(items), batch_size=size, tfm=transform, is_train=False)
+    features = image_features(clip, loader, device, precision, use_cache=cfg.TEST.CACHE_FEATURES)
+    return LabelledFeatures(features, torch.tensor([item.label for item in items]))
+
+
+def is_frozen_and_original(tower: nn.Module) -> bool:
+    """Whether an image tower is frozen and unchanged: no submodule was replaced, wrapped or hooked."""
     known = type(tower) in (VisionTransformer, ModifiedResNet)
     return known and is_untouched(tower) and not any(p.requires_grad for p in tower.parameters())
 
 
+def yields_in_order(loader: DataLoader) -> bool:
+    """Whether a loader yields its `DatasetWrapper`'s images one by one, in order."""
+    return isinstance(loader.dataset, DatasetWrapper) and isinstance(loader.sampler, SequentialSampler)
+
+
 @torch.no_grad()
-def image_features(model: CLIP, loader: DataLoader, device: torch.device, precision: str, keep: bool) -> torch.Tensor:
-    """Features of a loader's images in their order, (n, embed_dim), float32, not normalised, on the CPU.
+def image_features(
+    clip: CLIP, loader: DataLoader, device: torch.device, precision: str, use_cache: bool
+) -> torch.Tensor:
+    """Features of a loader's images in their order, (n_images, embed_dim), float32, not normalised, on the CPU.
 
     Args:
-        precision: what the trainer calls it; with "amp" the tower runs under autocast.
-        keep: read them from the cache (`cache_folder()`/features) or write them there, if the tower is plain and the
-            transform known. Weights and sizes, the transform, batch size, every image's path, size and time of
-            change, this code, the device and the versions decide the file.
+        precision: as in `TrainingFeatures`; under "amp" the tower runs with autocast.
+        use_cache: read the features from `cache_folder()`/features, or write them there. Only done for an original
+            tower and a known transform. The file name depends on weights and sizes, the transform, the batch size,
+            each image's path, size and time of change, this code, the device and the versions.
 
     Raises:
         InputError: an image is missing or can't be read.
     """
 
-    def make() -> torch.Tensor:
+    def encode_all() -> torch.Tensor:
         features = []
         for batch in tqdm(loader, desc="features", leave=False):
             with torch.autocast(device.type, enabled=precision == "amp"):
-                features.append(model.encode_image(batch["img"].to(device, non_blocking=True)).float().cpu())
+                features.append(clip.encode_image(batch["img"].to(device, non_blocking=True)).float().cpu())
         return torch.cat(features)
 
-    if not (keep and is_plain(model.visual) and cache.can_keep(loader.dataset.transform)):  # type: ignore[attr-defined]
-        return make()
-    name = f"features/{_digest(model, loader, device, precision)}.pt"
-    return cache.cached("image features", name, make, partial(torch.load, weights_only=True), torch.save)
+    cacheable = cache.can_keep(loader.dataset.transform)  # type: ignore[attr-defined]
+    if not (use_cache and is_frozen_and_original(clip.visual) and cacheable):
+        return encode_all()
+    name = f"features/{_digest(clip, loader, device, precision)}.pt"
+    return cache.cached("image features", name, encode_all, partial(torch.load, weights_only=True), torch.save)
 
 
-def _digest(model: CLIP, loader: DataLoader, device: torch.device, precision: str) -> str:
-    """A name for all that the features depend on, to the bit."""
+def _digest(clip: CLIP, loader: DataLoader, device: torch.device, precision: str) -> str:
+    """A hash of all that decides the features' bits."""
     digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in model.visual.state_dict().items():
+    for name, tensor in clip.visual.state_dict().items():
         digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
     dataset = loader.dataset
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.get_num_threads()
-    compiled = any("finish" in vars(part) for part in model.visual.modules())
+    compiled = any("finish" in vars(part) for part in clip.visual.modules())
     how = (dataset.transform, loader.batch_size, precision, where, compiled)  # type: ignore[attr-defined]
     code = cache.code(blocks, vision, tools, cache)
-    digest.update(repr((model.sizes, *how, code, versions())).encode())
+    digest.update(repr((clip.sizes, *how, code, versions())).encode())
     for item in dataset.data_source:  # type: ignore[attr-defined]
         digest.update(repr(cache.identity(item.impath)).encode())
     return digest.hexdigest()

@@ -1,29 +1,99 @@
-"""Config nodes and config files of the published methods.
+"""The options of a method: a frozen dataclass in the method's file, from which its config node is generated.
 
-The nodes stand here and not in the methods' files, so that they are there when somebody's own file of the same name
-takes the place of ours. A plugin declares its own node in its own file, in a function `extend_cfg(cfg)`.
+Trainers and `experiments/` call `default_config` for the tree of all nodes. A trainer calls `Options.read` to get its
+options from a resolved config. YAML files and KEY VALUE pairs therefore keep working, and a method sees typed fields.
 """
 
+import dataclasses
 from pathlib import Path
+from typing import Self
 
-from yacs.config import CfgNode as CN
+from yacs.config import CfgNode
 
 from dassl.config import get_cfg_default, merge_file
+from dassl.engine.build import TRAINER_REGISTRY
 from dassl.utils.plugins import extend_config, load_plugins
 
 _FILES = Path(__file__).resolve().parents[2] / "configs" / "trainers"
+PRECISIONS = ("fp32", "fp16", "amp", "bf16")
 
 
-def default_config() -> CN:
-    """The defaults, with the nodes of all trainers and plugins."""
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Options that every method has. A method's options inherit from this class.
+
+    Field names are the config's keys, so they are in capitals. Every field needs a default.
+    """
+
+    PREC: str = "fp16"  # fp32, fp16, amp or bf16; a CPU computes fp16 and amp in fp32
+
+    @classmethod
+    def node(cls) -> CfgNode:
+        """The config node with all fields at their defaults."""
+        return CfgNode({field.name: field.default for field in dataclasses.fields(cls)})
+
+    @classmethod
+    def read(cls, node: CfgNode) -> Self:
+        """The options that a resolved config node holds. Keys that aren't fields are ignored."""
+        return cls(**{field.name: node[field.name] for field in dataclasses.fields(cls)})
+
+
+#: The nodes that third-party trainers read although they are other methods' options: see `_add_original_nodes`.
+ORIGINAL_NODES: dict[str, dict[str, object]] = {
+    "COOP": {"N_CTX": 16, "CSC": False, "CTX_INIT": "", "PREC": "fp16", "CLASS_TOKEN_POSITION": "end"},
+    "COCOOP": {"N_CTX": 16, "CTX_INIT": "", "PREC": "fp16"},
+    "MAPLE": {"N_CTX": 2, "CTX_INIT": "a photo of a", "PREC": "fp16", "PROMPT_DEPTH": 9},
+    "IVLP": {
+        "N_CTX_VISION": 2,
+        "N_CTX_TEXT": 2,
+        "CTX_INIT": "a photo of a",
+        "PREC": "fp16",
+        "PROMPT_DEPTH_VISION": 9,
+        "PROMPT_DEPTH_TEXT": 9,
+    },
+    "VPT": {"N_CTX_VISION": 2, "CTX_INIT": "a photo of a", "PREC": "fp16", "PROMPT_DEPTH_VISION": 1},
+}
+
+
+def node_of(trainer: type) -> str:
+    """Name of a trainer's config node below TRAINER: its `node`, or else the class's name in capitals.
+
+    The trainer may be a third party's, which has no `node`.
+    """
+    return getattr(trainer, "node", "") or trainer.__name__.upper()
+
+
+def default_config() -> CfgNode:
+    """The default config with the nodes of all registered trainers and plugins.
+
+    Later sources override earlier ones: the original nodes, each trainer's options, each plugin's `extend_cfg`.
+    """
     cfg = get_cfg_default()
-    add_nodes(cfg)
-    extend_config(cfg, [*load_plugins("trainers"), *load_plugins("datasets")])
+    plugins = [*load_plugins("trainers"), *load_plugins("datasets")]
+    cfg.TRAINER.TEXT_CHUNK = 0  # class tokens that the text tower encodes at once; 0: as many as memory allows
+    cfg.TRAINER.COMPILE = False  # fuse parts of the towers' blocks by torch.compile: see docs/speed.md
+    _add_original_nodes(cfg)
+    for name in TRAINER_REGISTRY.registered_names():
+        trainer = TRAINER_REGISTRY.get(name)
+        options = getattr(trainer, "options", None)  # a third party's trainer has none, or one of another type
+        if isinstance(options, type) and issubclass(options, Options):
+            cfg.TRAINER[node_of(trainer)] = options.node()
+    extend_config(cfg, plugins)
     return cfg
 
 
-def run_config(folder: str | Path) -> CN:
-    """The config that a run left in its folder. Raises InputError where there is none, or it isn't one."""
+def _add_original_nodes(cfg: CfgNode) -> None:
+    """Add the original CoOp and MaPLe nodes.
+
+    A user may replace our coop.py by their own file, or drop in a trainer that reads TRAINER.COOP. The original
+    train.py declares these nodes whatever the trainer, so they must exist without our method's file.
+    """
+    for name, keys in ORIGINAL_NODES.items():
+        cfg.TRAINER[name] = CfgNode(dict(keys))
+
+
+def run_config(folder: str | Path) -> CfgNode:
+    """The config that a run saved in its folder. Raises InputError if it is missing or invalid."""
     cfg = default_config()
     merge_file(cfg, Path(folder) / "config.yaml")
     return cfg
@@ -57,92 +127,3 @@ def _backbone_of(dataset_file: str | Path) -> str:
     cfg.MODEL.BACKBONE.NAME = ""
     merge_file(cfg, dataset_file, only=("MODEL",))
     return cfg.MODEL.BACKBONE.NAME
-
-
-def add_nodes(cfg: CN) -> None:
-    """Add the nodes under TRAINER, with the original's names and defaults."""
-    cfg.TRAINER.TEXT_CHUNK = 0  # tokens of class names that the text tower takes at once; 0: as many as memory allows
-    cfg.TRAINER.COMPILE = False  # torch.compile: see docs/speed.md
-
-    cfg.TRAINER.MAPLE = CN()
-    cfg.TRAINER.MAPLE.N_CTX = 2  # context tokens
-    cfg.TRAINER.MAPLE.CTX_INIT = "a photo of a"  # words that the context starts as; not used where N_CTX > 4
-    cfg.TRAINER.MAPLE.PREC = "fp16"  # fp32, fp16, amp or bf16; fp16 and amp are fp32 on a CPU
-    cfg.TRAINER.MAPLE.PROMPT_DEPTH = 9  # layers with prompts of their own, 1 to all
-    cfg.TRAINER.MAPLE.SHARED_PROJECTION = False  # MaPLe-dagger: one projection for all layers
-
-    cfg.TRAINER.COOP = CN()
-    cfg.TRAINER.COOP.N_CTX = 16
-    cfg.TRAINER.COOP.CSC = False  # a context of its own for each class; not with CTX_INIT
-    cfg.TRAINER.COOP.CTX_INIT = ""  # words to start from; their number goes before N_CTX
-    cfg.TRAINER.COOP.PREC = "fp16"
-    cfg.TRAINER.COOP.CLASS_TOKEN_POSITION = "end"  # or middle, or front
-
-    cfg.TRAINER.COCOOP = CN()
-    cfg.TRAINER.COCOOP.N_CTX = 16
-    cfg.TRAINER.COCOOP.CTX_INIT = ""
-    cfg.TRAINER.COCOOP.PREC = "fp16"
-
-    cfg.TRAINER.IVLP = CN()
-    cfg.TRAINER.IVLP.N_CTX_VISION = 2
-    cfg.TRAINER.IVLP.N_CTX_TEXT = 2
-    cfg.TRAINER.IVLP.CTX_INIT = "a photo of a"
-    cfg.TRAINER.IVLP.PREC = "fp16"
-    cfg.TRAINER.IVLP.PROMPT_DEPTH_VISION = 9  # 0: none in the image tower
-    cfg.TRAINER.IVLP.PROMPT_DEPTH_TEXT = 9
-
-    cfg.TRAINER.LANGUAGEPROMPTING = CN()  # IVLP without the image tower's prompts
-    cfg.TRAINER.LANGUAGEPROMPTING.N_CTX_TEXT = 4
-    cfg.TRAINER.LANGUAGEPROMPTING.CTX_INIT = "a photo of a"
-    cfg.TRAINER.LANGUAGEPROMPTING.PREC = "fp16"
-    cfg.TRAINER.LANGUAGEPROMPTING.PROMPT_DEPTH_TEXT = 12
-
-    cfg.TRAINER.VPT = CN()
-    cfg.TRAINER.VPT.N_CTX_VISION = 2
-    cfg.TRAINER.VPT.CTX_INIT = "a photo of a"  # the fixed words before every class name
-    cfg.TRAINER.VPT.PREC = "fp16"
-    cfg.TRAINER.VPT.PROMPT_DEPTH_VISION = 1
-
-    for name in ("SOFTCPT", "MTCOOP"):  # the same method by two names
-        cfg.TRAINER[name] = _softcpt()
-
-    cfg.TRAINER.MTCOOPH = CN()
-    cfg.TRAINER.MTCOOPH.N_CTX = 16
-    cfg.TRAINER.MTCOOPH.CSC = False  # a context a class
-    cfg.TRAINER.MTCOOPH.TSC = False  # a context a task
-    cfg.TRAINER.MTCOOPH.CTX_INIT = ""
-    cfg.TRAINER.MTCOOPH.TOKEN_POSITION = "end"
-    cfg.TRAINER.MTCOOPH.PREC = "fp16"
-
-    cfg.TRAINER.LINEARPROBE = CN()
-    cfg.TRAINER.LINEARPROBE.NUM_STEP = 8  # halvings in the search for the penalty
-    cfg.TRAINER.LINEARPROBE.PREC = "fp16"
-
-    cfg.TRAINER.ZEROSHOTCLIP = CN()
-    cfg.TRAINER.ZEROSHOTCLIP.PREC = "fp16"
-
-    cfg.TRAINER.ZEROSHOTCLIP2 = CN()
-    cfg.TRAINER.ZEROSHOTCLIP2.PREC = "fp16"
-
-
-def _softcpt() -> CN:
-    node = CN()
-    node.N_CTX = 16  # generated context
-    node.CTX_INIT = ""
-    node.TOKEN_POSITION = "end"
-    node.CSC = False  # a context of its own for each class: the C variants
-    node.CLASS_N_CTX = 4  # learned context of the class prompts; 0: none
-    node.CLASS_CTX_INIT = ""
-    node.CLASS_CSC = False  # CS variants: one a class
-    node.CLASS_TOKEN_POSITION = "end"
-    node.TASK_N_CTX = 4  # learned context of the task prompts
-    node.TASK_CTX_INIT = ""
-    node.TASK_CSC = False  # TS variants: one a task
-    node.TASK_TOKEN_POSITION = "end"
-    node.PG_TYPE = "lin"  # lin, linmean or lincls
-    node.PG_RATIO = 1  # not used; published configs set it
-    node.CLS_SAMPLE_RATE = 0.0  # C variants: share of the other classes that a training step encodes; 0: all
-    node.FREEZE_CLS_PROMPT = False
-    node.LEGACY_STEPS = False  # step once for each registered module, as the published code did
-    node.PREC = "fp16"
-    return node

@@ -1,6 +1,8 @@
-"""What all prompt trainers share: the frozen backbone, precision, optimiser, loss, checkpoints, cached evaluation.
+"""`PromptTrainer`: runs the training loop around a `Method`.
 
-A method states its learnable parts and its features (a `Method`), and how to build that (a `PromptTrainer`).
+`train.py` builds the trainer that the config names. The trainer loads the frozen CLIP, builds the method, optimises
+the method's parameters, saves prompts-only checkpoints, and evaluates with cached features. A method's file subclasses
+it to name the method, its options, its checkpoint folders and its config files.
 """
 
 import os
@@ -8,22 +10,19 @@ import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import SequentialSampler, default_collate
+from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 from clip.blocks import compile_blocks
-from clip.inputs import NO_INPUTS, TowerInputs
-from clip.loading import WeightsError, load_clip
-from clip.model import CLIP, convert_weights
+from clip.model import CLIP
 from clip.text import fitting_chunk
-from dassl.data.data_manager import DatasetWrapper
+from dassl.data.datasets import DatasetBase
 from dassl.engine import TrainerX
-from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import (
     InputError,
@@ -34,251 +33,203 @@ from dassl.utils import (
     set_random_seed,
     unknown,
 )
-from trainers.common.checkpoint import prompts_of
-from trainers.common.features import image_features, is_plain
-
-
-def normalized(features: torch.Tensor) -> torch.Tensor:
-    """Features (..., embed_dim) at length 1, float32 whatever the towers compute in: bf16 logits would tie."""
-    return F.normalize(features.float(), dim=-1)
-
-
-class Method(nn.Module):
-    """A frozen CLIP and what is learned around it.
-
-    Parameters and state dict are those of the learnable parts alone: the CLIP is not a submodule.
-    """
-
-    clip: CLIP
-    learns_text = True  # whether the text features depend on a learnable parameter
-
-    def __init__(self, model: CLIP):
-        super().__init__()
-        self.__dict__["clip"] = model
-        self._cache: tuple[list, torch.Tensor] | None = None
-
-    def forget(self) -> None:
-        """Drop the text features that evaluation has kept."""
-        self._cache = None
-
-    def encode_text(self) -> torch.Tensor:
-        """Features of all classes (classes, embed_dim), not normalised."""
-        raise TypeError(f"{type(self).__name__} must define encode_text")
-
-    def encode_image(self, image: torch.Tensor) -> torch.Tensor:
-        """Features of images (batch, embed_dim), not normalised."""
-        prompts = self.image_prompts()
-        return self.clip.encode_image(image, TowerInputs(prompts) if prompts else NO_INPUTS)
-
-    def image_prompts(self) -> Mapping[int, torch.Tensor]:
-        """Prompts of the image tower's layers, each (n, width); none unless a method has some."""
-        return {}
-
-    def text_features(self) -> torch.Tensor:
-        """Normalised features of all classes (classes, embed_dim).
-
-        Without gradients they are computed once for as long as no parameter changes: once a test, not once a batch.
-        Where nothing in the text tower is learned, they are computed once.
-        """
-        if torch.is_grad_enabled() and self.learns_text:
-            return normalized(self.encode_text())
-        state = [(p.data_ptr(), p._version) for p in self.parameters()] if self.learns_text else []
-        if self._cache is None or self._cache[0] != state:
-            with torch.no_grad():
-                self._cache = state, normalized(self.encode_text())
-        return self._cache[1]
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Images (batch, 3, resolution, resolution) -> logits (batch, classes), float32."""
-        return self.logits(self.encode_image(image))
-
-    def logits(self, image_features: torch.Tensor) -> torch.Tensor:
-        """Image features (batch, embed_dim), not normalised -> logits (batch, classes), float32."""
-        return self.similarity(normalized(image_features), self.text_features())
-
-    def image_tower_is_frozen(self) -> bool:
-        """Whether image features are those of the frozen CLIP: no prompt, no adapter, nothing that is learned."""
-        own = type(self)
-        untouched = (own.forward, own.encode_image) == (Method.forward, Method.encode_image)
-        return untouched and not self.image_prompts() and is_plain(self.clip.visual)
-
-    def similarity(self, image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
-        """Scaled cosines (batch, classes), float32, of normalised features (batch, embed_dim) and (classes, embed_dim),
-        or (batch, classes, embed_dim) where every image has its own."""
-        with torch.autocast(image_features.device.type, enabled=False):  # amp would multiply in half precision
-            pairs = "be,ce->bc" if text_features.ndim == 2 else "be,bce->bc"
-            cosines = torch.einsum(pairs, image_features, text_features)
-            return self.clip.logit_scale.float().exp() * cosines
-
-
-def load_backbone(cfg: Any) -> CLIP:
-    """The CLIP that MODEL.BACKBONE names, float32, frozen.
-
-    Raises:
-        InputError: it can't be had, or INPUT.SIZE, PIXEL_MEAN or PIXEL_STD are not what it was trained with.
-    """
-    opts = cfg.MODEL.BACKBONE
-    print(f"Loading CLIP (backbone: {opts.PATH or opts.NAME})")
-    try:
-        model = load_clip(opts.NAME, opts.PATH)
-    except (ValueError, WeightsError) as error:
-        raise InputError(str(error)) from error
-    sizes = model.sizes
-    wanted = {
-        "SIZE": (sizes.image_resolution,) * 2,
-        "PIXEL_MEAN": sizes.mean,
-        "PIXEL_STD": sizes.std,
-    }
-    for key, value in wanted.items():
-        if tuple(cfg.INPUT[key]) != tuple(value):
-            words = str(tuple(value)).replace(" ", "")
-            raise InputError(
-                f"INPUT.{key} is {tuple(cfg.INPUT[key])}, but {opts.PATH or opts.NAME} takes another: "
-                f'add INPUT.{key} "{words}"'
-            )
-    return model
+from trainers.common.backbone import cast_weights, load_backbone
+from trainers.common.checkpoint import learned_tensors, plain_names, trained_classes
+from trainers.common.features import TrainingFeatures, image_features, is_frozen_and_original, yields_in_order
+from trainers.common.method import Batch, ClassNames, Method, total
+from trainers.common.options import PRECISIONS, Options, node_of
 
 
 class PromptTrainer(TrainerX):
-    """Trains the learnable parts of a `Method` with cross-entropy.
+    """Trains the learnable parts of a `Method` with its losses.
 
-    A subclass names the folder of its checkpoints and its config files, and builds its model.
+    A subclass sets the class attributes. Those that choose config files must be literals: `experiments/` reads them
+    without importing the file.
     """
 
+    method: type[Method]
+    options: type[Options] = Options
     node = ""  # config node below TRAINER; empty: the class's name in capitals
-    checkpoints: Mapping[str, str] = {}  # folder of a checkpoint -> the part of the model that is in it ("": all of it)
-    default_config = ""  # file below configs/trainers/<trainer>/ where --config-file is left out
-    cross_dataset_config = ""  # the same for training on ImageNet and testing elsewhere, where it is another
+    checkpoints: Mapping[str, str] = {}  # checkpoint folder -> name of the method's submodule in it; "": the method
+    default_config = ""  # file below configs/trainers/<trainer>/, used without --config-file
+    cross_dataset_config = ""  # the same for training on ImageNet and testing elsewhere, if it differs
+
+    model: Method
+
+    # ---- what a subclass may override ----
 
     @classmethod
-    def make_model(cls, cfg: Any, model: CLIP, dataset: Any) -> Method:
-        """The method around `model`, for `dataset.classnames` (and `dataset.template`, for zero-shot prompts)."""
-        raise TypeError("a trainer must define make_model")
+    def values(cls, dataset: str, protocol: str) -> Mapping[str, object]:
+        """Config keys and values for a data set's class name and a protocol (base2new, few_shot, cross_dataset).
 
-    def check_cfg(self, cfg: Any) -> None:
-        choices = ("fp32", "fp16", "amp", "bf16")
-        prec = self.options(cfg).PREC
-        if prec not in choices:
-            raise unknown(f"precision (TRAINER.{cfg.TRAINER.NAME.upper()}.PREC)", prec, choices)
+        They override the config files; the command line overrides them. The log shows them.
+        """
+        return {}
+
+    @classmethod
+    def class_names(cls, dataset: DatasetBase) -> ClassNames:
+        """The classes that the method is built for."""
+        return dataset.classnames
+
+    @classmethod
+    def template(cls, cfg: CfgNode, dataset: DatasetBase) -> str:
+        """The zero-shot prompt that the method is built with."""
+        return cfg.DATASET.TEMPLATE or dataset.template
+
+    # ---- building ----
+
+    @classmethod
+    def read_options(cls, cfg: CfgNode) -> Options:
+        """The method's options in a resolved config."""
+        return cls.options.read(cfg.TRAINER[node_of(cls)])
+
+    @classmethod
+    def build_method(cls, cfg: CfgNode, clip: CLIP, classnames: ClassNames, template: str) -> Method:
+        """The method around `clip`. Needs no data set, so a prediction can rebuild it from a run's folder."""
+        return cls.method(cls.read_options(cfg), clip, classnames, template)
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        precision = self.read_options(cfg).PREC
+        if precision not in PRECISIONS:
+            raise unknown(f"precision (TRAINER.{node_of(type(self))}.PREC)", precision, PRECISIONS)
         compilers = (shlex.split(os.environ.get("CXX") or "g++")[0], "clang++")
         if cfg.TRAINER.COMPILE and not any(map(shutil.which, compilers)):
             raise InputError(f"TRAINER.COMPILE needs a C++ compiler, but there is none: {' or '.join(compilers)}")
 
-    @classmethod
-    def options(cls, cfg: Any) -> Any:
-        """The trainer's config node."""
-        return cfg.TRAINER[cls.node or cls.__name__.upper()]
-
     def build_model(self) -> None:
         cfg = self.cfg
-        model = load_backbone(cfg).to(self.device)
-        self.precision = self._set_precision(model)
+        clip = load_backbone(cfg).to(self.device)
+        self.precision = cast_weights(clip, self.read_options(cfg).PREC, self.device)
         free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else free_memory()
-        model.text_chunk = cfg.TRAINER.TEXT_CHUNK or fitting_chunk(model, free)
+        clip.text_chunk = cfg.TRAINER.TEXT_CHUNK or fitting_chunk(clip, free)
         if cfg.TRAINER.COMPILE:
-            compile_blocks(model)
+            compile_blocks(clip)
         if cfg.SEED >= 0:
-            set_random_seed(cfg.SEED)  # prompts start the same whatever was drawn before
-        self.model = self.make_model(cfg, model, self.dm.dataset).to(self.device).eval()
+            set_random_seed(cfg.SEED)  # prompts start from the same values whatever was drawn before
+        dataset = self.dm.dataset
+        method = self.build_method(cfg, clip, self.class_names(dataset), self.template(cfg, dataset))
+        self.model = method.to(self.device).eval()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "amp")
         learnable = [name for name, _ in self.model.named_parameters()]
         print(f"Parameters to be updated: {count_num_param(self.model):,} in {', '.join(learnable) or 'nothing'}")
-        if learnable:
+        if self.checkpoints:
+            self._register_parts(has_parameters=bool(learnable))
+
+    def _register_parts(self, has_parameters: bool) -> None:
+        """Register the method's parts, each with a checkpoint folder. One optimiser serves all of them."""
+        cfg = self.cfg
+        optimizer: tuple[Any, Any] = (None, None)
+        if has_parameters:
             self.optim = build_optimizer(self.model, cfg.OPTIM)
             self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
-            parts = dict(self.model.named_modules())
-            steps: tuple[Any, Any] = self.optim, self.sched
-            for folder, part in self.checkpoints.items():
-                if part in parts:
-                    if cfg.MODEL.INIT_WEIGHTS:
-                        load_pretrained_weights(parts[part], cfg.MODEL.INIT_WEIGHTS)
-                    self.register_model(folder, parts[part], *steps)
-                    steps = None, None  # they go with the first alone: both step once, however many parts there are
+            optimizer = self.optim, self.sched
+        parts = dict(self.model.named_modules())
+        for folder, part in self.checkpoints.items():
+            if part in parts:
+                if cfg.MODEL.INIT_WEIGHTS:
+                    load_pretrained_weights(parts[part], cfg.MODEL.INIT_WEIGHTS)
+                self.register_model(folder, parts[part], *optimizer)
+                optimizer = None, None  # registered with the first part only: it must step once a batch
 
-    def _set_precision(self, model: CLIP) -> str:
-        """Cast the frozen weights as PREC says; returns what it came to. Learnable parts stay in float32."""
-        prec = self.options(self.cfg).PREC
-        if self.device.type == "cpu" and prec in ("fp16", "amp"):
-            print(f"PREC {prec} is for GPUs: computing in fp32 on the CPU")
-            prec = "fp32"
-        if prec in ("fp16", "bf16"):
-            convert_weights(model, torch.float16 if prec == "fp16" else torch.bfloat16)
-        return prec
+    # ---- training ----
 
     def train(self) -> None:  # type: ignore[override]
         if not self.get_model_names():
             print(f"{self.cfg.TRAINER.NAME} has nothing to learn: testing at once")
             self.max_epoch = 0
+        elif not self.model.has_loop:
+            self.max_epoch = 1  # `run_epoch` does nothing; the one checkpoint holds what `fit` learned
         super().train()
-
-    def extra_state(self) -> dict[str, Any]:
-        """With amp the scale of the loss, without which a resumed run would skip other steps."""
-        return {"scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else {}
 
     def before_train(self) -> None:
         super().before_train()
-        if self.start_epoch and self.scaler.is_enabled():
+        if self.start_epoch:
             directory = self.cfg.RESUME or self.output_dir
-            path = self.find_checkpoint(directory, self.get_model_names()[0], self.start_epoch)
-            self.scaler.load_state_dict(load_checkpoint(path)["scaler"])
+            name = self.get_model_names()[0]
+            self.load_extra_state(load_checkpoint(self.find_checkpoint(directory, name, self.start_epoch)))
+        elif self.max_epoch:
+            self.model.fit(self._training_features())
 
-    def _autocast(self) -> AbstractContextManager:
-        return torch.autocast(self.device.type, enabled=self.precision == "amp")
+    def _training_features(self) -> TrainingFeatures:
+        return TrainingFeatures(self.model.clip, self.dm.dataset, self.cfg, self.device, self.precision)
 
-    def forward_backward(self, batch: dict) -> dict[str, float]:
-        image, label = self.parse_batch_train(batch)
+    def run_epoch(self) -> None:
+        if self.model.has_loop:
+            super().run_epoch()
+
+    def end_epoch(self) -> None:
+        is_last = self.epoch + 1 == self.max_epoch
+        self.model.end_epoch(self.epoch, is_last)
+        if is_last:
+            self.model.search(self._training_features())
+
+    def extra_state(self) -> dict[str, Any]:
+        """Beside parameters: the classes and the template, the method's state, and under amp the loss scale."""
+        state: dict[str, Any] = {"classnames": plain_names(self.model.classnames), "template": self.model.template}
+        if method_state := self.model.state():
+            state["method"] = method_state
+        if self.scaler.is_enabled():
+            state["scaler"] = self.scaler.state_dict()
+        return state
+
+    def load_extra_state(self, checkpoint: dict[str, Any]) -> None:
+        """Restore what `extra_state` saved, on a resume."""
+        if "method" in checkpoint:
+            self.model.load_state(checkpoint["method"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(checkpoint["scaler"])
+
+    def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
+        inputs = self.parse_batch_train(batch)
         with self._autocast():
-            logits = self.training_logits(image, label)
-            loss = self.loss(logits, label)
+            output = self.model.outputs(inputs)
+            losses = self.model.losses(output, inputs)
+        loss = total(losses)
         self.detect_anomaly(loss)
         self.model_zero_grad()
-        self.scaler.scale(loss).backward()
+        self.model.backward(losses, self.scaler)
         self.step()
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return {"loss": loss.item(), "acc": self.accuracy(logits, label)}
-
-    def training_logits(self, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """Logits of images in training; a method may use the labels to leave out work."""
-        return self.model(image)
-
-    def accuracy(self, logits: torch.Tensor, label: torch.Tensor) -> float:
-        """Accuracy of a batch, in percent."""
-        return compute_accuracy(logits, label)[0].item()
-
-    @staticmethod
-    def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of logits (batch, classes) with labels (batch,)."""
-        return F.cross_entropy(logits, label)
+        terms = {name: value.item() for name, (_, value) in losses.items()} if len(losses) > 1 else {}
+        return {"loss": loss.item(), **terms, "acc": self.model.accuracy(output, inputs)}
 
     def step(self) -> None:
         """A step of the optimiser."""
         self.scaler.step(self.optim)
         self.scaler.update()
 
-    def parse_batch_train(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images and labels, on the device."""
-        return self.parse_batch_test(batch)
+    def parse_batch_train(self, batch: dict[str, Any]) -> Batch:
+        """A loader's batch, on the device."""
+        views = batch["img"] if isinstance(batch["img"], list) else [batch["img"]]  # a list if K_TRANSFORMS > 1
+        on_device = tuple(view.to(self.device, non_blocking=True) for view in views)
+        return Batch(on_device[0], batch["label"].to(self.device, non_blocking=True), on_device)
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        return torch.autocast(self.device.type, enabled=self.precision == "amp")
+
+    # ---- evaluation ----
 
     def model_inference(self, input: torch.Tensor) -> torch.Tensor:
         with self._autocast():
             return self.model(input)
 
-    def predictions(self, loader: Any, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[str]]]:
-        """From kept image features where the method sees as CLIP does (TEST.CACHE_FEATURES)."""
-        inherited = (type(self).model_inference, type(self).parse_batch_test)
-        usual = inherited == (PromptTrainer.model_inference, PromptTrainer.parse_batch_test)
-        in_order = (type(loader.dataset), type(loader.sampler)) == (DatasetWrapper, SequentialSampler)
-        plain = in_order and self.model.image_tower_is_frozen()
-        if not (self.cfg.TEST.CACHE_FEATURES and usual and plain):
+    def predictions(self, loader: DataLoader, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[str]]]:
+        """Logits, labels and paths of every batch, from cached image features where the method allows it.
+
+        A method that overrides `forward` or `encode_image` must leave `image_tower_is_frozen` False.
+        """
+        clip = self.model.clip
+        frozen = self.model.image_tower_is_frozen and is_frozen_and_original(clip.visual)
+        if not (self.cfg.TEST.CACHE_FEATURES and frozen and yields_in_order(loader)):
             yield from super().predictions(loader, split)
             return
-        features = image_features(self.model.clip, loader, self.device, self.precision, keep=True)
-        items, size = loader.dataset.data_source, loader.batch_size
+        features = image_features(clip, loader, self.device, self.precision, use_cache=True)
+        items, size = loader.dataset.data_source, cast(int, loader.batch_size)  # type: ignore[attr-defined]
         for start in tqdm(range(0, len(items), size), desc=split, leave=False):
             batch = items[start : start + size]
             with self._autocast():
-                logits = self.model.logits(features[start : start + size].to(self.device))
+                logits = self.model.classify(features[start : start + size].to(self.device)).logits
             labels = default_collate([item.label for item in batch]).to(self.device)
             yield logits, labels, [item.impath for item in batch]
 
@@ -287,7 +238,7 @@ class PromptTrainer(TrainerX):
 
         Raises:
             FileNotFoundError: there is no such checkpoint.
-            InputError: it can't be read, or a prompt is missing, left over or of another shape; names it.
+            InputError: it can't be read, or a prompt is missing, unknown or of another shape; names it.
         """
         if not directory or not self.get_model_names():
             super().load_model(directory, epoch)
@@ -295,7 +246,16 @@ class PromptTrainer(TrainerX):
         for folder in self.get_model_names():
             path = self.find_checkpoint(directory, folder, epoch)
             checkpoint = load_checkpoint(path)
-            part = self._models[folder]
-            part.load_state_dict(prompts_of(checkpoint, part, self.model.clip, path))
+            part: nn.Module = self._models[folder]
+            part.load_state_dict(learned_tensors(checkpoint, part, self.model, path))
             self.loaded_epoch = checkpoint.get("epoch")
             print(f"Load {path} to {folder} (epoch={self.loaded_epoch})")
+            trained = trained_classes(checkpoint)
+            if trained is None:  # an official or older checkpoint
+                self.model.has_new_classes = self.cfg.DATASET.SUBSAMPLE_CLASSES == "new"
+            else:
+                self.model.has_new_classes = trained != list(self.model.classnames)
+
+    def result_fields(self) -> dict[str, Any]:
+        """What `result.json` says of the method beside the engine's keys."""
+        return {"options": dict(self.cfg.TRAINER[node_of(type(self))]), "text_chunk": self.model.clip.text_chunk}
