@@ -12,9 +12,8 @@ from clip.model import convert_weights, from_state_dict
 from dassl.config import merge_file, merge_words
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, count_num_param, load_plugins
-from trainers.base import Batch, PromptTrainer, Task, total
+from trainers.base import Batch, PromptTrainer, total
 from trainers.common.checkpoint import learned_tensors
-from trainers.common.multitask import MultiTaskTrainer
 from trainers.common.options import default_config, default_config_file
 
 load_plugins("trainers")
@@ -43,10 +42,9 @@ def make(trainer, clip_model, *words, names=NAMES):
 
 
 def build(trainer, cfg, clip_model, names=NAMES):
-    """The method; a multi-task one gets the names as those of one task."""
-    multitask = issubclass(TRAINERS[trainer], MultiTaskTrainer)
-    classes = [Task("image recognition", names)] if multitask else names
-    return TRAINERS[trainer].build_method(cfg, clip_model, classes, "a photo of a {}.")
+    """The method; one for several tasks gets the names as a single task."""
+    cls = TRAINERS[trainer]
+    return cls.build_method(cfg, clip_model, cls.from_names(names), "a photo of a {}.")
 
 
 def loss(model, images, labels):

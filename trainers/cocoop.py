@@ -48,7 +48,6 @@ class CoCoOpCLIP(Method):
 
     image_tower_is_frozen = True
     text_depends_on_image = True
-    prompts_at_once = 2000  # images times classes encoded at once in evaluation, which bounds the memory
 
     def __init__(self, options: CoCoOpOptions, clip: CLIP, classnames: Sequence[str], template: str):
         super().__init__(options, clip, classnames, template)

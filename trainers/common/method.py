@@ -76,6 +76,7 @@ class Method(nn.Module):
     text_is_learned = True  # the text features depend on a learnable parameter
     text_depends_on_image = False  # each image has text features of its own (CoCoOp)
     image_tower_is_frozen = False  # image features are CLIP's, so evaluation may use cached ones
+    prompts_at_once = 2000  # prompts encoded at once in evaluation if the text depends on the image: bounds memory
     has_loop = True  # trained in epochs over batches; otherwise `fit` does all the training
     ignored_keys: tuple[str, ...] = ()  # beginnings of checkpoint keys that aren't learned (official files)
     renamed_keys: Mapping[str, str] = {}  # key in official checkpoints -> our name

@@ -60,3 +60,7 @@ class MultiTaskTrainer(PromptTrainer):
     @classmethod
     def class_names(cls, dataset: DatasetBase) -> ClassNames:
         return tasks_of(dataset)
+
+    @classmethod
+    def from_names(cls, names: Sequence[str]) -> ClassNames:
+        return [Task("image recognition", names)]

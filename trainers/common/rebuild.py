@@ -1,5 +1,6 @@
 """Rebuilds a trained method from a run's folder alone: no training images, no data set on disk."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -8,12 +9,14 @@ from dassl.engine.build import get_trainer
 from dassl.utils import InputError, load_checkpoint
 from trainers.common.backbone import cast_weights, load_backbone
 from trainers.common.checkpoint import learned_tensors, trained_classes
-from trainers.common.method import ClassNames, Method
+from trainers.common.method import Method
 from trainers.common.options import run_config
 from trainers.common.trainer import PromptTrainer
 
 
-def load_method(folder: str | Path, classnames: ClassNames | None = None, device: str | torch.device = "cpu") -> Method:
+def load_method(
+    folder: str | Path, classnames: Sequence[str] | None = None, device: str | torch.device = "cpu"
+) -> Method:
     """The method that the run in `folder` trained, in evaluation mode. Its `forward` maps images to logits.
 
     Args:
@@ -36,7 +39,7 @@ def load_method(folder: str | Path, classnames: ClassNames | None = None, device
         raise InputError(f"{folder} holds no checkpoint of {cfg.TRAINER.NAME}")
     checkpoint = next(iter(found.values()))[1]
     trained = trained_classes(checkpoint)
-    names = trained if classnames is None else classnames
+    names = trained if classnames is None else trainer.from_names(classnames)
     if names is None:
         raise InputError(f"{folder} names no classes: its checkpoints are older. Give classnames")
     clip = load_backbone(cfg).to(device)

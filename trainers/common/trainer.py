@@ -8,7 +8,7 @@ it to name the method, its options, its checkpoint folders and its config files.
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, cast
 
@@ -68,8 +68,13 @@ class PromptTrainer(TrainerX):
 
     @classmethod
     def class_names(cls, dataset: DatasetBase) -> ClassNames:
-        """The classes that the method is built for."""
-        return dataset.classnames
+        """The classes of a data set, as the method takes them."""
+        return cls.from_names(dataset.classnames)
+
+    @classmethod
+    def from_names(cls, names: Sequence[str]) -> ClassNames:
+        """A plain list of class names, as the method takes it."""
+        return names
 
     @classmethod
     def template(cls, cfg: CfgNode, dataset: DatasetBase) -> str:

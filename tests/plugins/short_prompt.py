@@ -1,0 +1,41 @@
+"""ShortPrompt, the example of CONTRIBUTING: two learned words in the text prompt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from clip.model import CLIP
+from dassl.engine import TRAINER_REGISTRY
+from trainers.base import ClassPrompts, Method, Options, PromptLearner, PromptTrainer, start_context
+
+
+@dataclass(frozen=True)
+class ShortPromptOptions(Options):
+    """Config node TRAINER.SHORTPROMPT."""
+
+    CTX_INIT: str = "a photo"  # words that the context starts from
+
+
+class ShortPromptCLIP(Method):
+    """CLIP with a learned context of two tokens."""
+
+    image_tower_is_frozen = True  # evaluation may use cached image features
+
+    def __init__(self, options: ShortPromptOptions, clip: CLIP, classnames: Sequence[str], template: str):
+        super().__init__(options, clip, classnames, template)
+        context, prompt_template = start_context(clip, 2, options.CTX_INIT)
+        self.prompts = ClassPrompts(clip, prompt_template, classnames, n_ctx=2)
+        self.prompt_learner = PromptLearner(context)
+
+    def encode_text(self) -> torch.Tensor:
+        return self.prompts.encode(self.prompt_learner.ctx)
+
+
+@TRAINER_REGISTRY.register()
+class ShortPrompt(PromptTrainer):
+    """Learns two words."""
+
+    method = ShortPromptCLIP
+    options = ShortPromptOptions
+    checkpoints = {"prompt_learner": "prompt_learner"}  # folder -> part of the method
