@@ -61,6 +61,8 @@ def labelled_features(
 class ProbedCLIP(Method):
     """CLIP's image tower and a linear classifier of its features."""
 
+    classes: torch.Tensor
+
     def __init__(self, model: CLIP, classnames: Sequence[str]):
         super().__init__(model)
         self.classifier = nn.Linear(model.text_projection.shape[1], len(classnames))
@@ -75,6 +77,7 @@ class ProbedCLIP(Method):
 class LinearProbe(PromptTrainer):
     """Config node TRAINER.LINEARPROBE. Features are made once; there are no epochs. It can't test other classes."""
 
+    model: ProbedCLIP
     checkpoints = {"linear_probe": ""}
     default_config = "rn50"
 
@@ -93,7 +96,7 @@ class LinearProbe(PromptTrainer):
     def fit(self) -> None:
         """Search the penalty on the validation images (on the training images where there are none), then fit."""
         data, model = self.dm.dataset, self.model.clip
-        train = labelled_features(model, data.train_x, self.cfg, self.device, self.precision)
+        train = labelled_features(model, data.train_x or [], self.cfg, self.device, self.precision)
         val = labelled_features(model, data.val, self.cfg, self.device, self.precision) if data.val else train
         strength = search(train, val, self.options(self.cfg).NUM_STEP)
         print(f"C = {strength:.4g}, found on {len(val[1])} {'validation' if data.val else 'training'} images")

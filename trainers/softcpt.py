@@ -187,6 +187,7 @@ class MultiTaskTrainer(PromptTrainer):
 class SoftCPT(MultiTaskTrainer):
     """Config node TRAINER.SOFTCPT. TRAINER.SOFTCPT.LEGACY_STEPS steps as often as the published code did."""
 
+    model: SoftCPTCLIP
     checkpoints = {
         name: name for name in ("prompt_learner", "task_prompt_learner", "class_prompt_learner", "prompt_gen")
     }

@@ -44,7 +44,7 @@ def image_features(model: CLIP, loader: DataLoader, device: torch.device, precis
                 features.append(model.encode_image(batch["img"].to(device, non_blocking=True)).float().cpu())
         return torch.cat(features)
 
-    if not (keep and is_plain(model.visual) and cache.can_keep(loader.dataset.transform)):  # type: ignore[attr-defined]
+    if not (keep and is_plain(model.visual) and cache.is_cacheable(loader.dataset.transform)):  # type: ignore[attr-defined]
         return make()
     name = f"features/{_digest(model, loader, device, precision)}.pt"
     return cache.cached("image features", name, make, partial(torch.load, weights_only=True), torch.save)
@@ -60,8 +60,8 @@ def _digest(model: CLIP, loader: DataLoader, device: torch.device, precision: st
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.get_num_threads()
     compiled = any("finish" in vars(part) for part in model.visual.modules())
     how = (dataset.transform, loader.batch_size, precision, where, compiled)  # type: ignore[attr-defined]
-    code = cache.code(blocks, vision, tools, cache)
+    code = cache.source_hash(blocks, vision, tools, cache)
     digest.update(repr((model.sizes, *how, code, versions())).encode())
     for item in dataset.data_source:  # type: ignore[attr-defined]
-        digest.update(repr(cache.identity(item.impath)).encode())
+        digest.update(repr(cache.file_identity(item.impath)).encode())
     return digest.hexdigest()

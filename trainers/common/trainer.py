@@ -145,6 +145,7 @@ class PromptTrainer(TrainerX):
     A subclass names the folder of its checkpoints and its config files, and builds its model.
     """
 
+    model: Method
     node = ""  # config node below TRAINER; empty: the class's name in capitals
     checkpoints: Mapping[str, str] = {}  # folder of a checkpoint -> the part of the model that is in it ("": all of it)
     default_config = ""  # file below configs/trainers/<trainer>/ where --config-file is left out
@@ -168,6 +169,9 @@ class PromptTrainer(TrainerX):
     def options(cls, cfg: Any) -> Any:
         """The trainer's config node."""
         return cfg.TRAINER[cls.node or cls.__name__.upper()]
+
+    def result_fields(self) -> dict[str, Any]:
+        return {"options": dict(self.options(self.cfg)), "text_chunk": self.model.clip.text_chunk}
 
     def build_model(self) -> None:
         cfg = self.cfg
