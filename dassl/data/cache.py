@@ -30,6 +30,8 @@ from dassl.utils.tools import cache_folder, read_image, versions, write_atomical
 
 Content = TypeVar("Content")
 
+_READER = sys.modules[read_image.__module__]  # the module whose code decodes images
+
 
 class DecodedImageCache:
     """In-memory cache of decoded images, indexed by position in `paths`. Loader workers share the memory.
@@ -168,7 +170,7 @@ def transform_with_cache(path: str, transform: T.Compose) -> torch.Tensor:
     """
     cut = [type(stage) for stage in transform.transforms].index(T.ToTensor)
     resize, to_tensor = T.Compose(transform.transforms[:cut]), T.Compose(transform.transforms[cut:])
-    code = source_hash(sys.modules[read_image.__module__], sys.modules[__name__])
+    code = source_hash(_READER, sys.modules[__name__])
     key = repr((file_identity(path), repr(resize), code, versions()))
     name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
 
