@@ -1,32 +1,84 @@
-"""Backbones and heads for `SimpleNet`."""
+"""`SimpleNet`, the image classifier of `SimpleTrainer.build_model`, and its parts: a backbone and a head.
 
-from typing import Any
+Prompt trainers build a CLIP instead and don't use this module.
+"""
 
-import torchvision
-from torch import nn
+from torch import Tensor, nn
+from yacs.config import CfgNode
 
 from dassl.utils.errors import unknown
 
 _ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 
 
+class SimpleNet(nn.Module):
+    """A backbone, an optional head, and a linear classifier.
+
+    Args:
+        cfg: the config; not used, a part of Dassl's signature.
+        model_cfg: the MODEL node.
+        num_classes: number of classes; 0 for no classifier.
+    """
+
+    def __init__(self, cfg: CfgNode, model_cfg: CfgNode, num_classes: int):
+        super().__init__()
+        self.backbone, features = build_backbone(model_cfg.BACKBONE.NAME, model_cfg.BACKBONE.PRETRAINED)
+        self.head = None
+        if model_cfg.HEAD.NAME and model_cfg.HEAD.HIDDEN_LAYERS:
+            self.head, features = build_head(model_cfg.HEAD, features)
+        self.classifier = nn.Linear(features, num_classes) if num_classes > 0 else None
+        self._fdim = features
+
+    @property
+    def fdim(self) -> int:
+        """Number of features that the classifier takes."""
+        return self._fdim
+
+    def forward(self, x: Tensor, return_feature: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the logits (batch, classes) of images (batch, 3, height, width).
+
+        With `return_feature`, return (logits, features). Without a classifier, return the features (batch, fdim).
+        """
+        features = self.backbone(x)
+        if self.head is not None:
+            features = self.head(features)
+        if self.classifier is None:
+            return features
+        logits = self.classifier(features)
+        return (logits, features) if return_feature else logits
+
+
 def build_backbone(name: str, pretrained: bool = True) -> tuple[nn.Module, int]:
-    """A torchvision ResNet without its classifier, and the number of its features.
+    """Return a torchvision ResNet without its classifier, and its number of features.
+
+    Args:
+        name: torchvision's name of the model.
+        pretrained: load torchvision's default weights, downloading them if needed.
 
     Raises:
         InputError: torchvision has no ResNet of that name.
     """
-    known = [model for model in torchvision.models.list_models() if "resne" in model and "quant" not in model]
+    from torchvision import models  # slow to import, and prompt trainers don't need it
+
+    known = [model for model in models.list_models() if "resne" in model and "quant" not in model]
     if name not in known:
         raise unknown("backbone (MODEL.BACKBONE.NAME)", name, known)
-    backbone = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None)
+    backbone = models.get_model(name, weights="DEFAULT" if pretrained else None)
     features = backbone.fc.in_features
     backbone.fc = nn.Identity()
     return backbone, features
 
 
-def build_head(head_cfg: Any, in_features: int) -> tuple[nn.Module, int]:
-    """A stack of linear layers (HIDDEN_LAYERS wide) with BN, ACTIVATION and DROPOUT, and its width."""
+def build_head(head_cfg: CfgNode, in_features: int) -> tuple[nn.Module, int]:
+    """Return a stack of linear layers and its number of output features.
+
+    Args:
+        head_cfg: the MODEL.HEAD node. HIDDEN_LAYERS lists the widths. BN, ACTIVATION and DROPOUT follow each layer.
+        in_features: number of input features.
+
+    Raises:
+        InputError: ACTIVATION is unknown.
+    """
     layers: list[nn.Module] = []
     for width in head_cfg.HIDDEN_LAYERS:
         layers.append(nn.Linear(in_features, width))

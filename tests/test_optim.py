@@ -1,4 +1,4 @@
-"""Schedules and optimisers: the original's rates, and the same after a resume."""
+"""Optimisers and schedules: Dassl's learning rates, also after a resume."""
 
 import math
 import pickle
@@ -7,13 +7,12 @@ import pytest
 import torch
 from conftest import config
 
-from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import (
-    InputError,
-)
+from dassl.optim import RAdam, build_lr_scheduler, build_optimizer
+from dassl.utils import InputError
 
 
 def rates(*words, epochs=5):
+    """The learning rate of each epoch."""
     optim = config("OPTIM.NAME", "sgd", "OPTIM.LR", 0.0035, "OPTIM.MAX_EPOCH", epochs, *words).OPTIM
     model = torch.nn.Linear(1, 1)
     optimizer = build_optimizer(model, optim)
@@ -41,7 +40,7 @@ def test_schedules():
         rates("OPTIM.LR_SCHEDULER", "cosin")
 
 
-def test_a_schedule_goes_on_after_a_resume():
+def test_a_resumed_schedule_has_the_same_rates():
     optim = config("OPTIM.NAME", "sgd", *COSINE, "OPTIM.WARMUP_EPOCH", 1, "OPTIM.WARMUP_TYPE", "constant").OPTIM
     for stop in range(1, 6):
         traces = []
@@ -77,11 +76,29 @@ def test_optimizers(name):
     assert optimizer.param_groups[0]["weight_decay"] == 5e-4
 
 
+@pytest.mark.parametrize("name", ["adam", "amsgrad", "radam", "adamw"])
+def test_adam_eps(name):
+    model = torch.nn.Linear(2, 1)
+    assert build_optimizer(model, config("OPTIM.NAME", name).OPTIM).param_groups[0]["eps"] == 1e-8
+    optim = config("OPTIM.NAME", name, "OPTIM.ADAM_EPS", 1e-3).OPTIM
+    assert build_optimizer(model, optim).param_groups[0]["eps"] == 1e-3
+
+
+def test_radam_has_no_variant_without_sgd_steps():
+    with pytest.raises(ValueError, match="degenerated_to_sgd"):
+        RAdam([torch.zeros(1, requires_grad=True)], degenerated_to_sgd=False)
+
+
 def test_staged_learning_rates():
     net = torch.nn.Sequential()
     net.add_module("old", torch.nn.Linear(1, 1))
     net.add_module("new", torch.nn.Linear(1, 1))
     optim = config("OPTIM.STAGED_LR", True, "OPTIM.NEW_LAYERS", ("new",), "OPTIM.LR", 1).OPTIM
     assert [g["lr"] for g in build_optimizer(net, optim).param_groups] == [0.1, 1.0]
+    with pytest.raises(InputError, match="STAGED_LR needs a module"):
+        build_optimizer(net.parameters(), optim)
+
+
+def test_an_unknown_optimizer_is_an_error():
     with pytest.raises(InputError, match="adamw"):
-        build_optimizer(net, config("OPTIM.NAME", "adamx").OPTIM)
+        build_optimizer(torch.nn.Linear(1, 1), config("OPTIM.NAME", "adamx").OPTIM)

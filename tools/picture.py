@@ -43,9 +43,10 @@ def draw(parts: list[tuple[str, list]], file: Path) -> None:
     figure.subplots_adjust(0.01, (gap - 0.3) / height / len(parts), 0.99, 0.95, hspace=gap / (height - gap))
     for row, (part, runs) in zip(grid, parts, strict=True):
         dataset = build_dataset(runs[0][1])
-        chosen = np.linspace(0, len(dataset.test) - 1, COLUMNS).astype(int)
+        images = dataset.test or []
+        chosen = np.linspace(0, len(images) - 1, COLUMNS).astype(int)
         for axes, number in zip(row, chosen, strict=True):
-            item = dataset.test[number]
+            item = images[number]
             with Image.open(item.impath) as image:
                 axes.imshow(image.convert("RGB"))
             axes.set_axis_off()

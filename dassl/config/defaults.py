@@ -4,6 +4,7 @@ from yacs.config import CfgNode as CN
 
 _C = CN()
 _C.VERSION = 1
+_C.PROTOCOL = ""  # base2new, few_shot or cross_dataset; the experiments set it
 _C.OUTPUT_DIR = "./output"
 _C.RESUME = ""  # folder to resume from; empty: OUTPUT_DIR
 _C.SEED = -1  # the one source of randomness; negative: not seeded
@@ -87,6 +88,7 @@ _C.OPTIM.SGD_NESTEROV = False
 _C.OPTIM.RMSPROP_ALPHA = 0.99
 _C.OPTIM.ADAM_BETA1 = 0.9
 _C.OPTIM.ADAM_BETA2 = 0.999
+_C.OPTIM.ADAM_EPS = 1e-8
 _C.OPTIM.STAGED_LR = False  # other layers than NEW_LAYERS learn at LR * BASE_LR_MULT
 _C.OPTIM.NEW_LAYERS = ()
 _C.OPTIM.BASE_LR_MULT = 0.1

@@ -1,5 +1,20 @@
-"""Data sets, transforms, samplers, loaders."""
+"""Data sets, transforms, samplers and loaders.
 
-from dassl.data.data_manager import DataManager, DatasetWrapper, build_data_loader
+Trainers and scripts import from here. The three names below are loaded on first use, since they import torch, and
+`dassl.data.datasets` must be importable without it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dassl.data.data_manager import DataManager, DatasetWrapper, build_data_loader
 
 __all__ = ["DataManager", "DatasetWrapper", "build_data_loader"]
+
+
+def __getattr__(name: str) -> object:
+    """Load the names in `__all__` from `data_manager` when they are first used (PEP 562)."""
+    if name in __all__:
+        return getattr(importlib.import_module("dassl.data.data_manager"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,9 @@
-"""Images that are not decoded twice: training images in memory, resized test images on disk."""
+"""Caches that avoid decoding an image twice: training images in memory, resized test images on disk.
+
+`DatasetWrapper` uses both caches. `trainers/common/features.py` uses the helpers to cache image features on disk.
+A cache never changes a result: the name of a cache file is a hash of everything that its content depends on. If the
+cache can't be read or written, a warning is logged and the content is computed.
+"""
 
 import contextlib
 import functools
@@ -12,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TypeGuard, TypeVar
 
 import numpy as np
 import torch
@@ -20,39 +25,45 @@ from PIL import Image
 from torchvision import transforms as T
 
 from dassl.data.transforms.transforms import InstanceNormalization
-from dassl.utils import tools
 from dassl.utils.errors import InputError
 from dassl.utils.tools import cache_folder, read_image, versions, write_atomically
 
-Kept = TypeVar("Kept")
+Content = TypeVar("Content")
+
+_READER = sys.modules[read_image.__module__]  # the module whose code decodes images
 
 
-class DecodedImages:
-    """Decoded images by number, in memory that a loader's workers share, as many as fit.
+class DecodedImageCache:
+    """In-memory cache of decoded images, indexed by position in `paths`. Loader workers share the memory.
 
-    The workers fill it while they read the first epoch; memory is taken as it is filled. Workers share it if they are
-    forks of this process; a copy, or what a worker of another kind gets, keeps nothing.
+    Workers fill the cache during the first epoch. Images that no longer fit are decoded in every epoch. Workers share
+    the memory only if they are forks of this process. A pickled or deep-copied cache is empty and stays empty.
 
     Args:
-        paths: the images.
-        budget: bytes that their pixels may take.
+        paths: the image files.
+        budget: maximum number of bytes for the pixels.
     """
 
     def __init__(self, paths: Sequence[str], budget: int):
         self._paths = list(paths)
+        # Anonymous memory maps: the operating system allocates a page when it is first written.
         self._pixels = mmap.mmap(-1, max(budget, 1))
-        # Of every image: where its pixels start, height, width (0: not here).
+        # (n_images, 3): offset of the pixels, height, width. Width 0 means that the image isn't cached.
         self._places = np.frombuffer(mmap.mmap(-1, 24 * max(len(paths), 1)), np.int64).reshape(-1, 3)
         self._used = multiprocessing.Value("q", 0)
 
-    def __reduce__(self):
-        return DecodedImages, (self._paths, 0)
+    def __reduce__(self) -> tuple[type, tuple[list[str], int]]:
+        return DecodedImageCache, (self._paths, 0)
 
-    def read(self, number: int, path: str) -> Image.Image:
-        """The image `path`, decoded where it isn't here. Raises InputError as `read_image` does."""
-        if self._paths[number : number + 1] != [path]:  # somebody has put in other images
+    def read(self, index: int, path: str) -> Image.Image:
+        """Return the decoded image `path`, which is item `index`; decode it if it isn't cached.
+
+        Raises:
+            InputError: `path` is missing or isn't a readable image.
+        """
+        if self._paths[index : index + 1] != [path]:  # the data set's items were replaced after the cache was made
             return read_image(path)
-        start, height, width = self._places[number].tolist()
+        start, height, width = self._places[index].tolist()
         if width:
             pixels = memoryview(self._pixels)[start : start + 3 * height * width]
             return Image.frombytes("RGB", (width, height), pixels)
@@ -64,81 +75,112 @@ class DecodedImages:
                 return image
             self._used.value += size
         self._pixels[start : start + size] = image.tobytes()
-        self._places[number] = start, image.height, image.width
+        # Written last: another worker must not see an entry whose pixels aren't complete.
+        self._places[index] = start, image.height, image.width
         return image
 
 
-def can_keep(transform: Any) -> bool:
-    """Whether a transform is such as `build_transform` makes for tests: without chance, and all that it does is in its
-    `repr`."""
-    known = (T.Resize, T.CenterCrop, T.ToTensor, T.Normalize, InstanceNormalization)
-    stages = [type(stage) for stage in transform.transforms] if type(transform) is T.Compose else []
-    return T.ToTensor in stages and set(stages) <= set(known)
+def is_cacheable(transform: object) -> TypeGuard[T.Compose]:
+    """Return whether the output of `transform` may be cached under the hash of its `repr`.
+
+    This holds for the test transforms that `build_transform` makes. They are deterministic, and their `repr` contains
+    all their parameters. Nothing is known about other transforms, so the answer is False for them.
+    """
+    if not isinstance(transform, T.Compose) or type(transform) is not T.Compose:  # a subclass may do anything
+        return False
+    stages = {type(stage) for stage in transform.transforms}
+    return T.ToTensor in stages and stages <= {T.Resize, T.CenterCrop, T.ToTensor, T.Normalize, InstanceNormalization}
 
 
-def identity(path: str) -> tuple[str, int, int]:
-    """What tells an image, and a changed one, from others: path, size and time of change. Raises InputError where there
-    is no such file."""
+def file_identity(path: str) -> tuple[str, int, int]:
+    """Return (absolute path, size in bytes, modification time in ns) of a file, which change if the file changes.
+
+    Raises:
+        InputError: the file doesn't exist or can't be accessed.
+    """
     try:
-        about = os.stat(path)
+        status = os.stat(path)
     except OSError as error:
         raise InputError(f"can't read the image {path}: {error}") from error
-    return os.path.abspath(path), about.st_size, about.st_mtime_ns
+    return os.path.abspath(path), status.st_size, status.st_mtime_ns
 
 
 @functools.cache
-def code(*modules: ModuleType) -> str:
-    """A hash of modules' source code: what was made by another version is not used."""
+def source_hash(*modules: ModuleType) -> str:
+    """Return a hash of the modules' source code, so that a cache file of another code version isn't used."""
     return hashlib.blake2b(b"".join(Path(str(module.__file__)).read_bytes() for module in modules)).hexdigest()
 
 
 def cached(
-    what: str, name: str, make: Callable[[], Kept], load: Callable[[Path], Kept], save: Callable[[Kept, Path], None]
-) -> Kept:
-    """What the file `name` of the cache holds, or what `make` gives, which is then kept there.
+    what: str,
+    name: str,
+    make: Callable[[], Content],
+    load: Callable[[Path], Content],
+    save: Callable[[Content, Path], None],
+) -> Content:
+    """Return the content of a cache file. If there is none, call `make` and save what it returns.
 
-    A cache that can't be read or written costs time, never a result: it is told, and things go on without.
+    If the file can't be read or written, log a warning and continue without it.
+
+    Args:
+        what: name of the content in warnings, such as "image features".
+        name: path of the file below `cache_folder()`.
+        make: computes the content.
+        load: reads the content from a file.
+        save: writes the content to a file.
     """
     file = None
-    with _told(f"read {what}"):
+    with _warn_and_continue(f"read {what} from"):
         file = cache_folder() / name
         if file.is_file():
             return load(file)
-    made = make()
-    with _told(f"keep {what}"):
+    content = make()
+    with _warn_and_continue(f"write {what} to"):
         if file:
             with write_atomically(file) as unfinished:
-                save(made, unfinished)
-    return made
+                save(content, unfinished)
+    return content
 
 
 @contextlib.contextmanager
-def _told(what: str) -> Iterator[None]:
+def _warn_and_continue(action: str) -> Iterator[None]:
+    """Turn an error of a cache file into a warning."""
     try:
         yield
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__  # no path: told once
-        warnings.warn(f"can't {what} in the cache (XDG_CACHE_HOME names another folder): {reason}", stacklevel=4)
+        # Without the path, so that Python shows one warning, not one for each image.
+        reason = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
+        warnings.warn(f"can't {action} the cache (set XDG_CACHE_HOME to another folder): {reason}", stacklevel=4)
 
 
-def resized(path: str, transform: T.Compose) -> torch.Tensor:
-    """`transform` of the image `path`, which `can_keep`, whose resized pixels are kept in `cache_folder()`/images.
+def transform_with_cache(path: str, transform: T.Compose) -> torch.Tensor:
+    """Return `transform` of the image `path`, and cache its resized pixels in `cache_folder()`/images.
 
-    The file's name is a hash of the image's identity, of what is done to it, of this code and of the versions.
-    Raises InputError as `read_image` does.
+    The file name is a hash of the image file's identity, the resizing steps, this code and the library versions.
+
+    Args:
+        path: the image file.
+        transform: a transform for which `is_cacheable` returns True.
+
+    Returns:
+        Tensor (3, height, width).
+
+    Raises:
+        InputError: the image is missing or can't be read.
     """
     cut = [type(stage) for stage in transform.transforms].index(T.ToTensor)
-    before, after = T.Compose(transform.transforms[:cut]), T.Compose(transform.transforms[cut:])
-    key = repr((identity(path), repr(before), code(tools, sys.modules[__name__]), versions()))
+    resize, to_tensor = T.Compose(transform.transforms[:cut]), T.Compose(transform.transforms[cut:])
+    code = source_hash(_READER, sys.modules[__name__])
+    key = repr((file_identity(path), repr(resize), code, versions()))
     name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
 
     def make() -> np.ndarray:
-        return np.asarray(before(read_image(path)))
+        return np.asarray(resize(read_image(path)))  # (height, width, 3), uint8
 
-    pixels = cached("resized images", f"images/{name[:2]}/{name}.npy", make, np.load, _save)
-    return after(Image.fromarray(pixels))
+    pixels = cached("resized images", f"images/{name[:2]}/{name}.npy", make, np.load, _save_array)
+    return to_tensor(Image.fromarray(pixels))
 
 
-def _save(pixels: np.ndarray, file: Path) -> None:
-    with file.open("wb") as output:  # by its name np.save would give it another ending
+def _save_array(pixels: np.ndarray, file: Path) -> None:
+    with file.open("wb") as output:  # np.save would append .npy to a file name
         np.save(output, pixels)

@@ -1,42 +1,76 @@
-"""From a data set to batches."""
+"""From a data set to batches: `DatasetWrapper` (one item), `build_data_loader` (batches), `DataManager` (all loaders).
+
+`SimpleTrainer.build_data_loader` makes a `DataManager`. Trainers that need another loader call `build_data_loader`.
+The augmentation of a training image depends only on the seed, the epoch and the item. Therefore neither the number of
+workers nor a resume changes a result.
+"""
 
 import contextlib
-import hashlib
 import multiprocessing
 import random
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, SequentialSampler, default_collate
 from torchvision import transforms as T
+from yacs.config import CfgNode
 
-from dassl.data.cache import DecodedImages, can_keep, resized
-from dassl.data.datasets import build_dataset
+from dassl.data.cache import DecodedImageCache, is_cacheable, transform_with_cache
+from dassl.data.datasets import Datum, build_dataset
 from dassl.data.samplers import build_sampler
+from dassl.data.seeds import mix_seed as mix_seed
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.utils.errors import InputError
 from dassl.utils.tools import cpu_cores, free_memory, read_image
 
+#: From a PIL image to what the model takes: a tensor for Dassl's transforms, anything for a user's own.
+Transform = Callable[[Image.Image], object]
+
 
 class DatasetWrapper(Dataset):
-    """Images of a list of `Datum`, transformed.
+    """Reads and transforms the images of a list of `Datum`. An item is a dict with these keys:
 
-    An item is a dict: `img`, `label`, `domain`, `impath`, `index`; `img2`, `img3` ... where `transform` is a list;
-    `img0` (resized only) with DATALOADER.RETURN_IMG0. With DATALOADER.K_TRANSFORMS k > 1, in training, `img` is a
-    list of k versions. In training the augmentation depends on SEED, `epoch` and the item alone, so neither the
-    number of workers nor a resume changes it.
+    * `img`: the transformed image. In training with DATALOADER.K_TRANSFORMS k > 1, a list of k augmented versions.
+      Without a transform, the PIL image.
+    * `img2`, `img3` ...: the image under the further transforms, if `transform` is a list.
+    * `img0`: the resized image without augmentation, if DATALOADER.RETURN_IMG0 is set.
+    * `label`, `domain`, `impath`, `index`.
+
+    Args:
+        cfg: the config.
+        data_source: the items.
+        transform: one transform or a list of them. It is looked up for every item, so it may be replaced at any time.
+        is_train: whether to augment.
+
+    Raises:
+        ValueError: K_TRANSFORMS > 1 without a transform.
     """
 
-    def __init__(self, cfg: Any, data_source: list, transform: Any = None, is_train: bool = False):
+    #: Whether item `i` is the image, label and path of `data_source[i]`, so that the wrapper can be bypassed.
+    #: A subclass that overrides `__getitem__` or `__len__` gets False unless it sets the attribute itself.
+    follows_data_source = True
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        if {"__getitem__", "__len__"} & vars(cls).keys() and "follows_data_source" not in vars(cls):
+            cls.follows_data_source = False
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        data_source: Sequence[Datum],
+        transform: Transform | Sequence[Transform] | None = None,
+        is_train: bool = False,
+    ):
         self.cfg = cfg
         self.data_source = data_source
-        self.transform = transform  # looked up at every item: may be replaced at run time
+        self.transform = transform
         self.is_train = is_train
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
-        self.epoch = 0
+        self.epoch = 0  # the training loop sets it; it selects the augmentation
         self.decoded = _decoded_images(cfg, data_source) if is_train else None
         if self.k_tfm > 1 and transform is None:
             raise ValueError(f"can't make {self.k_tfm} versions of an image (K_TRANSFORMS) without a transform")
@@ -48,52 +82,51 @@ class DatasetWrapper(Dataset):
     def __len__(self) -> int:
         return len(self.data_source)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, object]:
         item = self.data_source[index]
-        output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": index}
-        if self._is_kept():
-            return output | {"img": resized(item.impath, self.transform)}
+        output: dict[str, object] = {
+            "label": item.label,
+            "domain": item.domain,
+            "impath": item.impath,
+            "index": index,
+        }
+        caches = self.cfg.TEST.CACHE_IMAGES and not self.is_train and not self.return_img0
+        if caches and is_cacheable(self.transform):
+            return output | {"img": transform_with_cache(item.impath, self.transform)}
         image = self.decoded.read(index, item.impath) if self.decoded else read_image(item.impath)
         if self.transform is None:
             return output | {"img": image}
         seeded = self.is_train and self.cfg.SEED >= 0
         with _seeded(self.cfg.SEED, self.epoch, index) if seeded else contextlib.nullcontext():
-            several = self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
-            for number, transform in enumerate(several, 1):
-                output["img" if number == 1 else f"img{number}"] = self._versions(transform, image)
+            transforms = self.transform if isinstance(self.transform, Sequence) else [self.transform]
+            for number, transform in enumerate(transforms, 1):
+                output["img" if number == 1 else f"img{number}"] = self._apply(transform, image)
         if self.return_img0:
             output["img0"] = self.to_tensor(image)
         return output
 
-    def _is_kept(self) -> bool:
-        """Whether this is a test image whose resized pixels are kept on disk."""
-        keeps = self.cfg.TEST.CACHE_IMAGES and not self.is_train and not self.return_img0
-        return keeps and can_keep(self.transform)
-
-    def _versions(self, transform: Callable, image: Any) -> Any:
+    def _apply(self, transform: Transform, image: Image.Image) -> object:
+        """The transformed image; with K_TRANSFORMS > 1 the list of its versions."""
         versions = [transform(image) for _ in range(self.k_tfm)]
         return versions[0] if self.k_tfm == 1 else versions
 
 
-def _decoded_images(cfg: Any, items: list) -> DecodedImages | None:
-    """Room for a training set's decoded images; None where they are read once or not kept, or by workers that don't
-    share memory with this process."""
-    apart = cfg.DATALOADER.NUM_WORKERS > 0 and multiprocessing.get_start_method() != "fork"
+def _decoded_images(cfg: CfgNode, items: Sequence[Datum]) -> DecodedImageCache | None:
+    """Return a cache for the decoded training images, or None if it wouldn't help.
+
+    It doesn't help if each image is read once only, if DATALOADER.DECODED_GB is 0, or if the workers aren't forks and
+    therefore don't share memory with this process.
+    """
+    separate_memory = cfg.DATALOADER.NUM_WORKERS > 0 and multiprocessing.get_start_method() != "fork"
     budget = int(min(cfg.DATALOADER.DECODED_GB * 2**30, free_memory() / 4))
-    if apart or not budget or cfg.OPTIM.MAX_EPOCH < 2:
+    if separate_memory or not budget or cfg.OPTIM.MAX_EPOCH < 2:
         return None
-    return DecodedImages([item.impath for item in items], budget)
-
-
-def mix_seed(*parts: int | str) -> int:
-    """A seed in [0, 2**32) out of several numbers or names; near ones give unrelated seeds."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "little")
+    return DecodedImageCache([item.impath for item in items], budget)
 
 
 @contextlib.contextmanager
 def _seeded(*parts: int) -> Iterator[None]:
-    """Python's, NumPy's and torch's generators seeded from `parts` inside, as they were outside."""
+    """Seed Python's, NumPy's and torch's CPU generators from `parts` in the block, then restore their states."""
     seed, before, numpy_before = mix_seed(*parts), random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         random.seed(seed)
@@ -107,20 +140,29 @@ def _seeded(*parts: int) -> Iterator[None]:
 
 
 def build_data_loader(
-    cfg: Any,
+    cfg: CfgNode,
     sampler_type: str = "SequentialSampler",
-    data_source: list | None = None,
+    data_source: Sequence[Datum] | None = None,
     batch_size: int = 64,
     n_domain: int = 0,
     n_ins: int = 2,
-    tfm: Any = None,
+    tfm: Transform | Sequence[Transform] | None = None,
     is_train: bool = True,
-    dataset_wrapper: Callable | None = None,
+    dataset_wrapper: Callable[..., Dataset] | None = None,
 ) -> DataLoader:
-    """A loader over `data_source`. In training a last batch that is too small is left out.
+    """Return a loader over `data_source`. In training, an incomplete last batch is dropped.
+
+    Args:
+        cfg: the config.
+        sampler_type, n_domain, n_ins: see `build_sampler`.
+        data_source: the items.
+        batch_size: items per batch.
+        tfm: one transform or a list of them.
+        is_train: whether to augment and to drop an incomplete last batch.
+        dataset_wrapper: used instead of `DatasetWrapper`, called as (cfg, data_source, transform=..., is_train=...).
 
     Raises:
-        InputError: no items.
+        InputError: `data_source` is empty.
     """
     source = data_source or []
     if not source:
@@ -129,28 +171,53 @@ def build_data_loader(
         (dataset_wrapper or DatasetWrapper)(cfg, source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
         sampler=build_sampler(sampler_type, cfg, source, batch_size, n_domain, n_ins),
-        num_workers=min(cfg.DATALOADER.NUM_WORKERS, cpu_cores()),  # no result depends on it
+        num_workers=min(cfg.DATALOADER.NUM_WORKERS, cpu_cores()),  # doesn't change results, see `_seeded`
         drop_last=is_train and len(source) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
     )
 
 
+def reads_in_order(loader: DataLoader) -> bool:
+    """Return whether `loader` reads `loader.dataset.data_source` in order, each item once, one image per item.
+
+    If it does, a trainer may compute or cache features item by item instead of iterating over the loader.
+    """
+    dataset = loader.dataset
+    return (
+        isinstance(dataset, DatasetWrapper)
+        and dataset.follows_data_source
+        and dataset.k_tfm == 1
+        and type(loader.sampler) is SequentialSampler
+        and loader.batch_size is not None  # None: a batch sampler of the user's decides
+        and not loader.drop_last
+        and loader.collate_fn is default_collate
+    )
+
+
 class DataManager:
-    """The data set that the config names and its loaders: `train_loader_x`, `train_loader_u`, `val_loader`,
-    `test_loader` (None where there is nothing to load)."""
+    """The data set that DATASET.NAME names, and its loaders.
+
+    `train_loader_x` reads labelled and `train_loader_u` unlabelled training images. `val_loader` and `test_loader` read
+    the other splits. A loader is None if its split has no images.
+
+    Args:
+        cfg: the config.
+        custom_tfm_train, custom_tfm_test: used instead of the transforms that INPUT.TRANSFORMS names.
+        dataset_wrapper: used instead of `DatasetWrapper`.
+    """
 
     def __init__(
         self,
-        cfg: Any,
-        custom_tfm_train: Any = None,
-        custom_tfm_test: Any = None,
-        dataset_wrapper: Callable | None = None,
+        cfg: CfgNode,
+        custom_tfm_train: Transform | Sequence[Transform] | None = None,
+        custom_tfm_test: Transform | Sequence[Transform] | None = None,
+        dataset_wrapper: Callable[..., Dataset] | None = None,
     ):
         self.dataset = dataset = build_dataset(cfg)
         tfm_train = custom_tfm_train or build_transform(cfg, is_train=True)
         tfm_test = custom_tfm_test or build_transform(cfg, is_train=False)
 
-        def loader(source: list | None, opts: Any, is_train: bool) -> DataLoader | None:
+        def loader(source: list[Datum] | None, opts: CfgNode, is_train: bool) -> DataLoader | None:
             if not source:
                 return None
             groups = {"n_domain": opts.N_DOMAIN, "n_ins": opts.N_INS} if is_train else {}
@@ -161,28 +228,28 @@ class DataManager:
             )  # fmt: skip
 
         opts = cfg.DATALOADER
-        self.train_loader_x: Any = loader(dataset.train_x, opts.TRAIN_X, True)
-        self.train_loader_u: Any = loader(
-            dataset.train_u, opts.TRAIN_X if opts.TRAIN_U.SAME_AS_X else opts.TRAIN_U, True
-        )
-        self.val_loader: Any = loader(dataset.val, opts.TEST, False)
-        self.test_loader: Any = loader(dataset.test, opts.TEST, False)
+        self.train_loader_x = loader(dataset.train_x, opts.TRAIN_X, True)
+        self.train_loader_u = loader(dataset.train_u, opts.TRAIN_X if opts.TRAIN_U.SAME_AS_X else opts.TRAIN_U, True)
+        self.val_loader = loader(dataset.val, opts.TEST, False)
+        self.test_loader = loader(dataset.test, opts.TEST, False)
         self.num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
         if cfg.VERBOSE:
             self.show_dataset_summary(cfg)
 
     @property
     def num_classes(self) -> int:
+        """Number of classes of the data set."""
         return self.dataset.num_classes
 
     @property
     def lab2cname(self) -> dict[int, str]:
+        """Mapping from label to class name."""
         return self.dataset.lab2cname
 
-    def show_dataset_summary(self, cfg: Any) -> None:
-        """Print the sizes."""
-        rows: list[tuple[str, Any]] = [("Dataset", cfg.DATASET.NAME), ("# classes", f"{self.num_classes:,}")]
-        for name in ("train_x", "train_u", "val", "test"):
-            if getattr(self.dataset, name):
-                rows.append((f"# {name}", f"{len(getattr(self.dataset, name)):,}"))
+    def show_dataset_summary(self, cfg: CfgNode) -> None:
+        """Print the number of classes and the number of images in each split."""
+        data = self.dataset
+        splits = {"train_x": data.train_x, "train_u": data.train_u, "val": data.val, "test": data.test}
+        rows = [("Dataset", cfg.DATASET.NAME), ("# classes", f"{self.num_classes:,}")]
+        rows += [(f"# {name}", f"{len(items):,}") for name, items in splits.items() if items]
         print("\n".join(["-" * 24, *(f"{name:<10} {value}" for name, value in rows), "-" * 24]))

@@ -1,26 +1,52 @@
-"""In which order a loader takes its items."""
+"""Samplers: the order in which a loader reads its items.
+
+`build_data_loader` calls `build_sampler` with the name from the config. The group samplers draw from Python's `random`
+module. Each makes one full pass when it is built, to learn its length, and this pass consumes random numbers too.
+"""
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
+from yacs.config import CfgNode
 
+from dassl.data.datasets.base_dataset import Datum
 from dassl.utils.errors import InputError, unknown
 
 
-class _GroupSampler(Sampler):
-    """Batches of `n_group` groups (domains or classes) with batch_size // n_group items of each, without repetition."""
+class _GroupSampler(Sampler[int]):
+    """Batches of `n_group` groups, with batch_size // n_group items of each group, without repetition.
 
-    def __init__(self, data_source: list, batch_size: int, n_group: int, key: str, shuffle_groups: bool):
-        self.groups = defaultdict(list)
+    Args:
+        data_source: the items.
+        batch_size: items per batch.
+        n_group: groups per batch; 0 for all groups.
+        group_of: returns the group of an item.
+        group_name: what a group is, for error messages: "domain" or "label".
+        shuffle_groups: draw the groups of each batch; otherwise take the first `n_group` groups.
+
+    Raises:
+        InputError: there are fewer than `n_group` groups, or `n_group` doesn't divide `batch_size`.
+    """
+
+    def __init__(
+        self,
+        data_source: Sequence[Datum],
+        batch_size: int,
+        n_group: int,
+        group_of: Callable[[Datum], int],
+        group_name: str,
+        shuffle_groups: bool,
+    ):
+        self.groups: defaultdict[int, list[int]] = defaultdict(list)
         for index, item in enumerate(data_source):
-            self.groups[getattr(item, key)].append(index)
+            self.groups[group_of(item)].append(index)
         self.n_group = n_group if n_group > 0 else len(self.groups)
         if batch_size % self.n_group or self.n_group > len(self.groups):
             raise InputError(
-                f"a batch of {batch_size} can't be made of equal parts of {self.n_group} of {len(self.groups)} {key}s"
+                f"can't fill a batch of {batch_size} with equally many items of {self.n_group} {group_name}s: "
+                f"{self.n_group} must divide {batch_size}, and the data has {len(self.groups)} {group_name}s"
             )
         self.share = batch_size // self.n_group
         self.shuffle_groups = shuffle_groups
@@ -42,37 +68,50 @@ class _GroupSampler(Sampler):
 
 
 class RandomDomainSampler(_GroupSampler):
-    """Every batch: `n_domain` domains drawn at random, equally many items of each."""
+    """Each batch has `n_domain` randomly drawn domains, with equally many items of each."""
 
-    def __init__(self, data_source: list, batch_size: int, n_domain: int):
-        super().__init__(data_source, batch_size, n_domain, "domain", shuffle_groups=True)
+    def __init__(self, data_source: Sequence[Datum], batch_size: int, n_domain: int):
+        super().__init__(data_source, batch_size, n_domain, lambda item: item.domain, "domain", shuffle_groups=True)
 
 
 class SeqDomainSampler(_GroupSampler):
-    """Every batch: equally many items of every domain, in order of the domains."""
+    """Each batch has equally many items of every domain, in the order of the domains."""
 
-    def __init__(self, data_source: list, batch_size: int):
-        super().__init__(data_source, batch_size, 0, "domain", shuffle_groups=False)
+    def __init__(self, data_source: Sequence[Datum], batch_size: int):
+        super().__init__(data_source, batch_size, 0, lambda item: item.domain, "domain", shuffle_groups=False)
 
 
 class RandomClassSampler(_GroupSampler):
-    """Every batch: classes drawn at random, `n_ins` items of each."""
+    """Each batch has randomly drawn classes, with `n_ins` items of each."""
 
-    def __init__(self, data_source: list, batch_size: int, n_ins: int):
-        super().__init__(data_source, batch_size, max(1, batch_size // n_ins), "label", shuffle_groups=True)
+    def __init__(self, data_source: Sequence[Datum], batch_size: int, n_ins: int):
+        n_classes = max(1, batch_size // n_ins)
+        super().__init__(data_source, batch_size, n_classes, lambda item: item.label, "label", shuffle_groups=True)
 
 
 def build_sampler(
     sampler_type: str,
-    cfg: Any = None,
-    data_source: list | None = None,
+    cfg: CfgNode | None = None,
+    data_source: Sequence[Datum] | None = None,
     batch_size: int = 32,
     n_domain: int = 0,
     n_ins: int = 16,
-) -> Sampler:
-    """The sampler of that name over `data_source`. Raises InputError (a ValueError) for an unknown name."""
+) -> Sampler[int]:
+    """Return the sampler called `sampler_type` over `data_source`.
+
+    Args:
+        sampler_type: name of a sampler, from DATALOADER.*.SAMPLER.
+        cfg: not used; a part of Dassl's signature.
+        data_source: the items.
+        batch_size: items per batch, for the group samplers.
+        n_domain: domains per batch, for RandomDomainSampler.
+        n_ins: items per class and batch, for RandomClassSampler.
+
+    Raises:
+        InputError: there is no sampler of that name.
+    """
     source = data_source or []
-    builders = {
+    builders: dict[str, Callable[[], Sampler[int]]] = {
         "RandomSampler": lambda: RandomSampler(source),
         "SequentialSampler": lambda: SequentialSampler(source),
         "RandomDomainSampler": lambda: RandomDomainSampler(source, batch_size, n_domain),

@@ -1,7 +1,15 @@
-"""The training loop and the trainers' registry."""
+"""The training loop and the registry of trainers.
 
-from dassl.engine.build import TRAINER_REGISTRY, build_trainer, get_trainer
-from dassl.engine.trainer import SimpleNet, SimpleTrainer, TrainerBase, TrainerX, TrainerXU
+Trainers import from here. The names below are loaded on first use: `dassl.engine.run_folder` and the registry must be
+importable without torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dassl.engine.build import TRAINER_REGISTRY, build_trainer, get_trainer
+    from dassl.engine.trainer import SimpleNet, SimpleTrainer, TrainerBase, TrainerX, TrainerXU
 
 __all__ = [
     "TRAINER_REGISTRY",
@@ -13,3 +21,11 @@ __all__ = [
     "build_trainer",
     "get_trainer",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load the names in `__all__` when they are first used (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = "build" if name in ("TRAINER_REGISTRY", "build_trainer", "get_trainer") else "trainer"
+    return getattr(importlib.import_module(f"dassl.engine.{module}"), name)

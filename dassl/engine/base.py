@@ -1,15 +1,21 @@
-"""`TrainerBase`: models by name, their checkpoints, and the loop over epochs."""
+"""`TrainerBase`: the loop over epochs, the registered models, and their checkpoints.
+
+`SimpleTrainer` and its subclasses derive from it. A trainer registers each model under a name, together with its
+optimiser and its schedule. Modes, optimiser steps and checkpoints then apply to all registered models.
+"""
 
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+from yacs.config import CfgNode
 
-from dassl.data.data_manager import mix_seed
+from dassl.data.seeds import mix_seed
 from dassl.utils.errors import InputError
 from dassl.utils.tools import set_random_seed, tolist_if_not, write_text
 from dassl.utils.torchtools import BEST, POINTER, load_checkpoint, resume_from_checkpoint, save_checkpoint
@@ -19,53 +25,188 @@ if TYPE_CHECKING:
 
 
 class TrainerBase:
-    """Registered models with their optimisers and schedules; train() is the loop, subclasses fill in the epochs."""
+    """The loop, its hooks, and the registered models. A subclass defines at least `run_epoch`."""
 
-    loaded_epoch: int | None = None  # epoch of the prompts that load_model loaded
+    cfg: CfgNode
+    epoch: int  # index of the current epoch, from 0
+    start_epoch: int
+    max_epoch: int
+    batch_idx: int  # index of the current batch in its epoch, from 0
+    num_batches: int  # batches in an epoch
+    loaded_epoch: int | None = None  # number of the epoch whose checkpoint `load_model` loaded, from 1
 
     def __init__(self) -> None:
         self._models: OrderedDict[str, nn.Module] = OrderedDict()
         self._optims: OrderedDict[str, torch.optim.Optimizer | None] = OrderedDict()
-        self._scheds: OrderedDict[str, Any] = OrderedDict()
+        self._scheds: OrderedDict[str, LRScheduler | None] = OrderedDict()
         self._writer: SummaryWriter | None = None
+
+    # ---- the loop ----
+
+    def train(self, start_epoch: int, max_epoch: int) -> None:
+        """Train from epoch `start_epoch` up to `max_epoch`, excluded."""
+        self.start_epoch = start_epoch
+        self.max_epoch = max_epoch
+        self.before_train()  # a resume changes start_epoch
+        for epoch in range(self.start_epoch, self.max_epoch):
+            self.epoch = epoch
+            self.seed_epoch()
+            self.before_epoch()
+            self.run_epoch()  # all batches
+            self.end_epoch()
+            self.after_epoch()  # validate and save
+        self.after_train()
+
+    def seed_epoch(self) -> None:
+        """Seed the random generators from SEED and the epoch, so that a resumed run draws the same numbers."""
+        if self.cfg.SEED >= 0:
+            set_random_seed(mix_seed(self.cfg.SEED, self.epoch))
+
+    # ---- hooks: a subclass overrides them ----
+
+    def before_train(self) -> None:
+        """Called before the first epoch."""
+
+    def before_epoch(self) -> None:
+        """Called before the batches of an epoch."""
+
+    def run_epoch(self) -> None:
+        """Train on all batches of an epoch."""
+        raise TypeError(f"{type(self).__name__} must define run_epoch")
+
+    def end_epoch(self) -> None:
+        """Called after the batches of an epoch, before validation and the checkpoint. Does nothing by default."""
+
+    def after_epoch(self) -> None:
+        """Called at the end of an epoch. `SimpleTrainer` validates and saves here."""
+
+    def after_train(self) -> None:
+        """Called after the last epoch."""
+
+    def extra_state(self) -> dict[str, object]:
+        """Return what checkpoints must contain beside models, optimisers and schedules, by name. Empty by default."""
+        return {}
+
+    def load_extra_state(self, checkpoint: dict) -> None:
+        """Restore what `extra_state` returned. Called on a resume with the first registered model's checkpoint."""
+
+    def result_fields(self) -> Mapping[str, object]:
+        """Return fields to add to `result.json`. They replace fields of the same name. Empty by default."""
+        return {}
+
+    def forward_backward(self, batch: dict) -> dict[str, float]:
+        """Train on a batch. Return the losses and other values by name; each of them is logged."""
+        raise TypeError(f"{type(self).__name__} must define forward_backward")
+
+    def model_inference(self, input: torch.Tensor) -> torch.Tensor:
+        """Return the logits (batch, classes) of images (batch, 3, height, width)."""
+        raise TypeError(f"{type(self).__name__} must define model_inference")
+
+    def parse_batch_train(self, batch: dict) -> tuple[torch.Tensor, ...]:
+        """Return the tensors of a training batch, on the device."""
+        raise TypeError(f"{type(self).__name__} must define parse_batch_train")
+
+    def parse_batch_test(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the images and labels of a test batch, on the device."""
+        raise TypeError(f"{type(self).__name__} must define parse_batch_test")
+
+    def test(self, split: str | None = None) -> float:
+        """Evaluate on a split and return the first result."""
+        raise TypeError(f"{type(self).__name__} must define test")
+
+    # ---- registered models ----
 
     def register_model(
         self,
         name: str = "model",
         model: nn.Module | None = None,
         optim: torch.optim.Optimizer | None = None,
-        sched: Any = None,
+        sched: LRScheduler | None = None,
     ) -> None:
-        """Put `model` under the engine's care: its mode, steps and checkpoints (in a folder of that name).
+        """Register a model, so that the loop sets its mode, steps its optimiser and saves it in the folder `name`.
 
         Raises:
             RuntimeError: called before `__init__`.
-            KeyError: the name is taken.
+            KeyError: another model has that name.
         """
         if self.__dict__.get("_models") is None:
             raise RuntimeError("call super().__init__() before registering a model")
         if name in self._models:
             raise KeyError(f"a model is registered as {name!r} already")
-        self._models[name] = model  # type: ignore[assignment]
+        self._models[name] = model  # type: ignore[assignment]  # Dassl allows None
         self._optims[name] = optim
         self._scheds[name] = sched
 
     def get_model_names(self, names: str | Sequence[str] | None = None) -> list[str]:
-        """All registered names, or `names` as a list. Raises InputError for one that isn't registered."""
+        """Return all registered names, or `names` as a list.
+
+        Raises:
+            InputError: one of `names` isn't registered.
+        """
         if names is None:
             return list(self._models)
         wanted = tolist_if_not(names)
         for name in wanted:
             if name not in self._models:
-                raise InputError(f"no model {name!r} is registered; there is: {', '.join(self._models)}")
+                raise InputError(f"no model {name!r} is registered; registered models: {', '.join(self._models)}")
         return wanted
+
+    def set_model_mode(self, mode: str = "train", names: str | Sequence[str] | None = None) -> None:
+        """Set the models to "train" mode, or to "test" or "eval" mode. Raises KeyError for another mode."""
+        if mode not in ("train", "test", "eval"):
+            raise KeyError(mode)
+        for name in self.get_model_names(names):
+            self._models[name].train(mode == "train")
+
+    def model_backward_and_update(self, loss: torch.Tensor, names: str | Sequence[str] | None = None) -> None:
+        """Zero the gradients, compute them from `loss`, and step the optimisers."""
+        self.model_zero_grad(names)
+        self.model_backward(loss)
+        self.model_update(names)
+
+    def model_zero_grad(self, names: str | Sequence[str] | None = None) -> None:
+        """Zero the gradients."""
+        for name in self.get_model_names(names):
+            optim = self._optims[name]
+            if optim is not None:
+                optim.zero_grad()
+
+    def detect_anomaly(self, loss: torch.Tensor) -> None:
+        """Raise FloatingPointError if the loss is infinite or NaN."""
+        if not torch.isfinite(loss).all():
+            raise FloatingPointError("Loss is infinite or NaN!")
+
+    def model_backward(self, loss: torch.Tensor) -> None:
+        """Compute the gradients of `loss`. Raises FloatingPointError if it is infinite or NaN."""
+        self.detect_anomaly(loss)
+        loss.backward()
+
+    def model_update(self, names: str | Sequence[str] | None = None) -> None:
+        """Step the optimisers."""
+        for name in self.get_model_names(names):
+            optim = self._optims[name]
+            if optim is not None:
+                optim.step()
+
+    def update_lr(self, names: str | Sequence[str] | None = None) -> None:
+        """Step the schedules. Trainers call it after the last batch of an epoch."""
+        for name in self.get_model_names(names):
+            sched = self._scheds[name]
+            if sched is not None:
+                sched.step()
+
+    def get_current_lr(self, names: str | Sequence[str] | None = None) -> float:
+        """Return the learning rate of the first parameter group of the first model."""
+        optim = self._optims[self.get_model_names(names)[0]]
+        assert optim is not None
+        return optim.param_groups[0]["lr"]
 
     # ---- checkpoints ----
 
     def save_model(
         self, epoch: int, directory: str, is_best: bool = False, val_result: float | None = None, model_name: str = ""
     ) -> None:
-        """Save every registered model after `epoch` (0-based) as `<directory>/<name>/model.pth.tar-<epoch + 1>`."""
+        """Save each registered model as `<directory>/<name>/model.pth.tar-<epoch + 1>`, where `epoch` starts at 0."""
         for name in self.get_model_names():
             optim, sched = self._optims[name], self._scheds[name]
             state = {
@@ -77,55 +218,49 @@ class TrainerBase:
             } | self.extra_state()
             save_checkpoint(state, Path(directory) / name, is_best=is_best, model_name=model_name)
 
-    def end_epoch(self) -> None:
-        """Hook."""
-
-    def result_fields(self) -> dict[str, Any]:
-        return {}
-
-    def extra_state(self) -> dict[str, Any]:
-        """Hook: what else a trainer needs to go on from a checkpoint."""
-        return {}
-
     def resume_model_if_exist(self, directory: str) -> int:
-        """Go on from the last checkpoints in `directory` where every model has one; returns the next epoch."""
+        """Load the last checkpoints in `directory` if every model has one. Return the index of the next epoch."""
         folders = [Path(directory) / name for name in self.get_model_names()]
         if not folders or not all((folder / POINTER).is_file() for folder in folders):
             print("No checkpoint found, train from scratch")
             return 0
         print(f"Found checkpoint at {directory} (will resume training)")
         last = {folder: (folder / POINTER).read_text().strip() for folder in folders}
-        if len(set(last.values())) > 1:  # killed between two parts: go on from the last epoch that all have
+        if len(set(last.values())) > 1:  # killed while saving several models: use the last epoch that all have
             common = min(last.values(), key=lambda name: int(name.rpartition("-")[2]))
             for folder in folders:
                 write_text(common + "\n", folder / POINTER)
         start_epoch = 0
         for folder, name in zip(folders, self.get_model_names(), strict=True):
             start_epoch = resume_from_checkpoint(folder, self._models[name], self._optims[name], self._scheds[name])
+        self.load_extra_state(load_checkpoint(folders[0] / (folders[0] / POINTER).read_text().strip()))
         return start_epoch
 
     def find_checkpoint(self, directory: str, name: str, epoch: int | None = None) -> Path:
-        """The file of model `name`: of `epoch`; else the best where FINAL_MODEL is best_val; else the last saved.
+        """Return the path of a checkpoint of the model `name`.
+
+        It is the checkpoint of `epoch` (from 1) if that is given. Otherwise it is the best one if TEST.FINAL_MODEL is
+        best_val, and else the last one.
 
         Raises:
-            FileNotFoundError: there is none; names the folder and what lies in it.
+            FileNotFoundError: there is no such checkpoint; the message lists those in the folder.
         """
         folder = Path(directory) / name
-        there = {int(p.name.rpartition("-")[2]): p for p in folder.glob("model.pth.tar-*") if p.name[-1].isdigit()}
+        found = {int(p.name.rpartition("-")[2]): p for p in folder.glob("model.pth.tar-*") if p.name[-1].isdigit()}
         best = folder / BEST
         if epoch is not None:
-            if epoch in there:
-                return there[epoch]
-        elif best.is_file() and (not there or self.cfg.TEST.FINAL_MODEL == "best_val"):  # type: ignore[attr-defined]
+            if epoch in found:
+                return found[epoch]
+        elif best.is_file() and (not found or self.cfg.TEST.FINAL_MODEL == "best_val"):
             return best
-        elif there:
-            return there[max(there)]
-        held = ", ".join(sorted(p.name for p in folder.glob("*.tar*"))) if folder.is_dir() else "no such folder"
+        elif found:
+            return found[max(found)]
+        files = ", ".join(sorted(p.name for p in folder.glob("*.tar*"))) if folder.is_dir() else "no such folder"
         wanted = "no checkpoint" if epoch is None else f"no model.pth.tar-{epoch}"
-        raise FileNotFoundError(f"{wanted} in {folder} ({held or 'empty'})")
+        raise FileNotFoundError(f"{wanted} in {folder} ({files or 'empty'})")
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """Load the state of every registered model, strictly, from `directory` (see `find_checkpoint`)."""
+        """Load the state of each registered model from `directory`, strictly. See `find_checkpoint`."""
         if not directory:
             print("Note that load_model() is skipped as no pretrained model is given")
             return
@@ -139,118 +274,20 @@ class TrainerBase:
     # ---- TensorBoard ----
 
     def init_writer(self, log_dir: str) -> None:
-        """Open a TensorBoard writer, once."""
+        """Open the TensorBoard writer unless it is open."""
         if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import: only where it is used
+            from torch.utils.tensorboard import SummaryWriter  # slow to import
 
             os.makedirs(log_dir, exist_ok=True)
             self._writer = SummaryWriter(log_dir=log_dir)
 
     def close_writer(self) -> None:
+        """Close the TensorBoard writer if it is open."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
     def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
+        """Write a value to TensorBoard if the writer is open."""
         if self._writer is not None:
             self._writer.add_scalar(tag, scalar_value, global_step)
-
-    # ---- the loop ----
-
-    def train(self, start_epoch: int, max_epoch: int) -> None:
-        """before_train, then for every epoch before_epoch, run_epoch, after_epoch, then after_train."""
-        self.start_epoch = start_epoch
-        self.max_epoch = max_epoch
-        self.before_train()  # may move start_epoch: a resume
-        for epoch in range(self.start_epoch, self.max_epoch):
-            self.epoch = epoch
-            self.seed_epoch()
-            self.before_epoch()
-            self.run_epoch()
-            self.end_epoch()
-            self.after_epoch()
-        self.after_train()
-
-    def seed_epoch(self) -> None:
-        """Make all that follows in this epoch depend on the seed and the epoch alone, resumed or not."""
-        seed = self.cfg.SEED  # type: ignore[attr-defined]
-        if seed >= 0:
-            set_random_seed(mix_seed(seed, self.epoch))
-
-    def before_train(self) -> None:
-        """Hook."""
-
-    def after_train(self) -> None:
-        """Hook."""
-
-    def before_epoch(self) -> None:
-        """Hook."""
-
-    def after_epoch(self) -> None:
-        """Hook."""
-
-    def run_epoch(self) -> None:
-        raise TypeError(f"{type(self).__name__} must define run_epoch")
-
-    def test(self, split: str | None = None) -> float:
-        raise TypeError(f"{type(self).__name__} must define test")
-
-    def parse_batch_train(self, batch: dict) -> Any:
-        raise TypeError(f"{type(self).__name__} must define parse_batch_train")
-
-    def parse_batch_test(self, batch: dict) -> Any:
-        raise TypeError(f"{type(self).__name__} must define parse_batch_test")
-
-    def forward_backward(self, batch: dict) -> dict[str, float]:
-        raise TypeError(f"{type(self).__name__} must define forward_backward")
-
-    def model_inference(self, input: torch.Tensor) -> torch.Tensor:
-        raise TypeError(f"{type(self).__name__} must define model_inference")
-
-    # ---- modes and steps ----
-
-    def set_model_mode(self, mode: str = "train", names: str | Sequence[str] | None = None) -> None:
-        """Put registered models in "train" or "test"/"eval" mode. Raises KeyError for another."""
-        if mode not in ("train", "test", "eval"):
-            raise KeyError(mode)
-        for name in self.get_model_names(names):
-            self._models[name].train(mode == "train")
-
-    def update_lr(self, names: str | Sequence[str] | None = None) -> None:
-        """Step the schedules."""
-        for name in self.get_model_names(names):
-            if self._scheds[name] is not None:
-                self._scheds[name].step()
-
-    def get_current_lr(self, names: str | Sequence[str] | None = None) -> float:
-        """Learning rate of the first group of the first model."""
-        optim = self._optims[self.get_model_names(names)[0]]
-        assert optim is not None
-        return optim.param_groups[0]["lr"]
-
-    def detect_anomaly(self, loss: torch.Tensor) -> None:
-        """Raise FloatingPointError unless the loss is finite."""
-        if not torch.isfinite(loss).all():
-            raise FloatingPointError("Loss is infinite or NaN!")
-
-    def model_zero_grad(self, names: str | Sequence[str] | None = None) -> None:
-        for name in self.get_model_names(names):
-            optim = self._optims[name]
-            if optim is not None:
-                optim.zero_grad()
-
-    def model_backward(self, loss: torch.Tensor) -> None:
-        self.detect_anomaly(loss)
-        loss.backward()
-
-    def model_update(self, names: str | Sequence[str] | None = None) -> None:
-        for name in self.get_model_names(names):
-            optim = self._optims[name]
-            if optim is not None:
-                optim.step()
-
-    def model_backward_and_update(self, loss: torch.Tensor, names: str | Sequence[str] | None = None) -> None:
-        """Zero the gradients, backward, step: over all registered names, or `names`."""
-        self.model_zero_grad(names)
-        self.model_backward(loss)
-        self.model_update(names)

@@ -1,12 +1,17 @@
-"""What a run writes beside log and checkpoints: metrics, result, predictions, few-shot picks."""
+"""Writes a run's results: `metrics.jsonl`, `result.json`, `predictions.npz` and `fewshot.json`.
+
+`SimpleTrainer` and `train.py` call these functions. Reports read `result.json` alone, so it contains everything that
+identifies a run; folder names don't matter.
+"""
 
 import json
 import os
 import shlex
 import sys
 import time
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,29 +21,39 @@ from yacs.config import CfgNode
 from dassl.engine.run_folder import CONFIG, RESULT, dataset_label
 from dassl.utils.tools import versions, write_json
 
+if TYPE_CHECKING:
+    from dassl.engine.trainer import SimpleTrainer
+
 
 class MetricsLog:
-    """A line of JSON for every training batch in `metrics.jsonl`.
+    """Appends one line of JSON per training batch to `metrics.jsonl`.
 
-    A resumed run drops the lines of the epoch that it was cut off in, since it does that epoch again.
+    A resumed run repeats the epoch in which it was killed, so the lines of that epoch are deleted first.
+
+    Args:
+        folder: the output folder.
+        start_epoch: index of the first epoch of this process, from 0.
     """
 
     def __init__(self, folder: str | Path, start_epoch: int):
         self.path = Path(folder) / "metrics.jsonl"
         lines = self.path.read_text().splitlines() if self.path.is_file() else []
-        whole = [line for line in lines if line.endswith("}")]  # a kill may have cut the last one
-        kept = [line for line in whole if json.loads(line)["epoch"] <= start_epoch]
+        complete = [line for line in lines if line.endswith("}")]  # a kill may have cut the last line
+        earlier = [line for line in complete if json.loads(line)["epoch"] <= start_epoch]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("".join(line + "\n" for line in kept))
+        self.path.write_text("".join(line + "\n" for line in earlier))
 
     def write(self, **values: float) -> None:
+        """Append a line with the values of a batch."""
         with self.path.open("a") as file:
             file.write(json.dumps(values) + "\n")
 
 
-def trained_on(trainer: Any) -> str | None:
-    """The data set that the tested prompts have learned from; empty where nothing is learned, None where the prompts
-    came without their config."""
+def trained_on(trainer: "SimpleTrainer") -> str | None:
+    """Return the name of the data set that the tested prompts were trained on.
+
+    It is "" if the trainer learns nothing. It is None if the prompts come from a folder without a config.
+    """
     cfg = trainer.cfg
     if not trainer.get_model_names():
         return ""
@@ -48,55 +63,67 @@ def trained_on(trainer: Any) -> str | None:
     return dataset_label(CfgNode(yaml.safe_load(config.read_text()))) if config.is_file() else None
 
 
-def write_result(trainer: Any) -> None:
-    """Write `result.json` for the test that `trainer` did last, and `predictions.npz` where it is asked for."""
-    cfg = trainer.cfg
-    folder = Path(cfg.OUTPUT_DIR)
-    started = getattr(trainer, "time_start", None)
-    test_only = getattr(trainer.dm.dataset, "test_only", False)
+def write_result(trainer: "SimpleTrainer") -> None:
+    """Write `result.json` for the last test of `trainer`, and `predictions.npz` if TEST.SAVE_PREDICTIONS is set."""
+    cfg, dataset = trainer.cfg, trainer.dm.dataset
     result = {
         "dataset": dataset_label(cfg),
         "trained_on": trained_on(trainer),
-        "test_only": test_only,
+        "test_only": dataset.test_only,
         "split": trainer.tested_split or cfg.TEST.SPLIT,
-        "subsample_classes": "all" if test_only else cfg.DATASET.SUBSAMPLE_CLASSES,
+        "subsample_classes": "all" if dataset.test_only else cfg.DATASET.SUBSAMPLE_CLASSES,
         "trainer": cfg.TRAINER.NAME,
         "backbone": cfg.MODEL.BACKBONE.PATH or cfg.MODEL.BACKBONE.NAME,
         "config": cfg.TRAINER.CONFIG,
-        "options": {},
+        "protocol": cfg.PROTOCOL,
+        "options": {},  # the trainer's options; prompt trainers set them in `result_fields`
         "shots": cfg.DATASET.NUM_SHOTS,
         "seed": cfg.SEED,
         "epoch": trainer.tested_epoch,
         **trainer.evaluator.record(),
-        "seconds": round(time.time() - started if started else trainer.test_seconds, 3),
+        "seconds": round(time.time() - trainer.time_start if trainer.time_start else trainer.test_seconds, 3),
         "threads": torch.get_num_threads(),
-        "text_chunk": 0,
-        **trainer.result_fields(),
+        "text_chunk": 0,  # class tokens that the text tower takes at once; prompt trainers set it as well
         "versions": versions(),
         "command": shlex.join(["python", *sys.argv]),
+        **trainer.result_fields(),
     }
     if cfg.TEST.SAVE_PREDICTIONS:
-        np.savez_compressed(
-            folder / "predictions.npz",
-            impath=np.array([_relative(path, trainer) for path in trainer.tested_paths]),
-            label=torch.cat(trainer.evaluator.labels).numpy(),
-            logits=torch.cat(trainer.evaluator.logits).numpy(),
-        )
-    write_json(result, folder / RESULT)
+        write_predictions(trainer)
+    write_json(result, Path(cfg.OUTPUT_DIR) / RESULT)  # last: this file marks the run as finished
 
 
-def write_picks(trainer: Any) -> None:
-    """Write `fewshot.json`: the images that this run trains and validates on, as [path, label, class name]."""
+def write_predictions(trainer: "SimpleTrainer") -> None:
+    """Write `predictions.npz`: image paths, labels and logits (n, classes) of the last test."""
+    evaluator = trainer.evaluator
+    if not evaluator.logits:
+        name = type(evaluator).__name__
+        warnings.warn(f"predictions.npz isn't written: the evaluator {name} doesn't collect logits", stacklevel=2)
+        return
+    np.savez_compressed(
+        Path(trainer.cfg.OUTPUT_DIR) / "predictions.npz",
+        impath=np.array([_relative(path, trainer) for path in trainer.tested_paths]),
+        label=torch.cat(list(evaluator.labels)).numpy(),
+        logits=torch.cat(list(evaluator.logits)).numpy(),
+    )
+
+
+def write_picks(trainer: "SimpleTrainer") -> None:
+    """Write `fewshot.json`: the training and validation images of this run, as [path, label, class name]."""
     dataset = trainer.dm.dataset
     picks = {
+        # `_label`, since the `label` of an image of several tasks is a row over all classes
         split: [[_relative(item.impath, trainer), item._label, item.classname] for item in items or []]
         for split, items in (("train", dataset.train_x), ("val", dataset.val))
     }
     write_json(picks, Path(trainer.cfg.OUTPUT_DIR) / "fewshot.json")
 
 
-def _relative(impath: str, trainer: Any) -> str:
-    """A path relative to the data: to DATASET.PATH (or the folder that file is in) or to the data set's root."""
+def _relative(impath: str, trainer: "SimpleTrainer") -> str:
+    """A path relative to the user's own data (DATASET.PATH), or else to the root of the data sets.
+
+    If DATASET.PATH is a file that lists images, the path is relative to the folder of that file.
+    """
     cfg = trainer.cfg.DATASET
-    base = Path(cfg.PATH or getattr(trainer.dm.dataset, "root", cfg.ROOT)).expanduser()
+    base = Path(cfg.PATH or trainer.dm.dataset.root or cfg.ROOT).expanduser()
     return os.path.relpath(impath, base.parent if base.is_file() else base)

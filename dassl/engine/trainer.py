@@ -1,4 +1,8 @@
-"""`SimpleTrainer` (one model, one loop over labelled batches) and its kin, under Dassl's names."""
+"""`SimpleTrainer` (data, model, test, resume) and the loops over batches, `TrainerX` and `TrainerXU`.
+
+Prompt trainers and third-party trainers derive from `TrainerX`. They override `build_model` and `forward_backward`,
+and sometimes `test`, `load_model` or the hooks of `TrainerBase`. A training run calls `train()`, a test run `test()`.
+"""
 
 import datetime
 import itertools
@@ -6,28 +10,30 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 from dassl.data import DataManager
 from dassl.engine.base import TrainerBase
 from dassl.engine.results import MetricsLog, write_result
 from dassl.engine.run_folder import check_resume
 from dassl.evaluation import build_evaluator
-from dassl.modeling import build_backbone, build_head
+from dassl.modeling import SimpleNet
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, load_pretrained_weights
-from dassl.utils.errors import unknown
+from dassl.utils.errors import InputError, unknown
 from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.torchtools import BEST, load_checkpoint
 
 
-def __getattr__(name: str) -> Any:
-    """`SummaryWriter` by the name that trainers import from here; TensorBoard is slow to import."""
+def __getattr__(name: str) -> type:
+    """Import `SummaryWriter` when it is first used: third-party trainers import it from here, but it loads slowly."""
     if name == "SummaryWriter":
         from torch.utils.tensorboard import SummaryWriter
 
@@ -35,41 +41,24 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-class SimpleNet(nn.Module):
-    """Backbone, optional head, linear classifier."""
-
-    def __init__(self, cfg: Any, model_cfg: Any, num_classes: int, **kwargs: Any):
-        super().__init__()
-        self.backbone, features = build_backbone(model_cfg.BACKBONE.NAME, model_cfg.BACKBONE.PRETRAINED, **kwargs)
-        self.head = None
-        if model_cfg.HEAD.NAME and model_cfg.HEAD.HIDDEN_LAYERS:
-            self.head, features = build_head(model_cfg.HEAD, features)
-        self.classifier = nn.Linear(features, num_classes) if num_classes > 0 else None
-        self._fdim = features
-
-    @property
-    def fdim(self) -> int:
-        return self._fdim
-
-    def forward(self, x: torch.Tensor, return_feature: bool = False):
-        """Images (batch, 3, height, width) -> logits (batch, classes), with the features on demand."""
-        features = self.backbone(x)
-        if self.head is not None:
-            features = self.head(features)
-        if self.classifier is None:
-            return features
-        logits = self.classifier(features)
-        return (logits, features) if return_feature else logits
-
-
 class SimpleTrainer(TrainerBase):
-    """Builds data, model and evaluator from the config; trains, tests, resumes."""
+    """Builds the data, the model and the evaluator from the config; trains, tests and resumes."""
 
-    tested_split = ""  # what test() tested last, how long it took, and on which images
-    test_seconds = 0.0
-    tested_paths: Sequence[str] = ()
+    model: nn.Module
+    optim: torch.optim.Optimizer
+    sched: LRScheduler
+    train_loader_x: DataLoader | None
+    train_loader_u: DataLoader | None
+    val_loader: DataLoader | None
+    test_loader: DataLoader | None
 
-    def __init__(self, cfg: Any):
+    # Class attributes, since some third-party trainers don't call `__init__`.
+    time_start = 0.0  # when training started, in seconds since 1970; 0 in a test run
+    tested_split = ""  # split that `test` evaluated last
+    test_seconds = 0.0  # how long that took
+    tested_paths: Sequence[str] = ()  # paths of its images, in the order of the logits
+
+    def __init__(self, cfg: CfgNode):
         super().__init__()
         if cfg.TEST.FINAL_MODEL not in ("last_step", "best_val"):
             raise unknown("model to test (TEST.FINAL_MODEL)", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
@@ -84,11 +73,11 @@ class SimpleTrainer(TrainerBase):
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname, dataset=self.dm.dataset)
         self.best_result = -np.inf
 
-    def check_cfg(self, cfg: Any) -> None:
-        """Hook: refuse a config that the trainer can't work with, before anything is built."""
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Hook: raise InputError for a config that the trainer can't use. Called before anything is built."""
 
     def build_data_loader(self) -> None:
-        """Make the data manager and take over its loaders."""
+        """Make the data manager, and copy its loaders to this trainer's attributes."""
         dm = DataManager(self.cfg)
         self.train_loader_x = dm.train_loader_x
         self.train_loader_u = dm.train_loader_u
@@ -100,9 +89,9 @@ class SimpleTrainer(TrainerBase):
         self.dm = dm
 
     def build_model(self) -> None:
-        """Make, register and equip the model: a `SimpleNet` unless a subclass has another."""
+        """Build the model, its optimiser and its schedule, and register them. Most subclasses override it."""
         cfg = self.cfg
-        self.model: Any = SimpleNet(cfg, cfg.MODEL, self.num_classes)
+        self.model = SimpleNet(cfg, cfg.MODEL, self.num_classes)
         if cfg.MODEL.INIT_WEIGHTS:
             load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
         self.model.to(self.device)
@@ -111,13 +100,14 @@ class SimpleTrainer(TrainerBase):
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model("model", self.model, self.optim, self.sched)
 
-    # ---- the loop ----
+    # ---- training: the loop is TrainerBase.train ----
 
-    def train(self) -> None:  # type: ignore[override]
-        """Train from `start_epoch` (or where an earlier run stopped) to the end, then test."""
+    def train(self) -> None:  # type: ignore[override]  # Dassl's signature
+        """Train from epoch `start_epoch`, or from the last checkpoint, to the end. Then test and write the result."""
         super().train(self.start_epoch, self.max_epoch)
 
     def before_train(self) -> None:
+        """Resume if there are checkpoints in RESUME or OUTPUT_DIR, and open the logs."""
         directory = self.cfg.RESUME or self.cfg.OUTPUT_DIR
         check_resume(self.cfg)
         self.start_epoch = self.resume_model_if_exist(directory)
@@ -129,23 +119,25 @@ class SimpleTrainer(TrainerBase):
         self.time_start = time.time()
 
     def seed_epoch(self) -> None:
+        """Seed the random generators, and select the epoch's augmentation."""
         super().seed_epoch()
         for loader in (self.train_loader_x, self.train_loader_u):
             if loader is not None:
-                loader.dataset.epoch = self.epoch  # whose augmentation to make
+                loader.dataset.epoch = self.epoch  # type: ignore[attr-defined]  # read by DatasetWrapper
 
     def after_epoch(self) -> None:
+        """Save a checkpoint. With FINAL_MODEL best_val, evaluate on the validation split first."""
         cfg = self.cfg
         if cfg.TEST.FINAL_MODEL == "best_val" and not cfg.TEST.NO_TEST:
             result = self.test(split="val")
             if result > self.best_result:
                 self.best_result = result
                 self.save_model(self.epoch, self.output_dir, is_best=True, val_result=result)
-        self.save_model(self.epoch, self.output_dir)  # every epoch, so that a run that is cut off can go on
+        self.save_model(self.epoch, self.output_dir)  # every epoch, so that a killed run can resume
         self._drop_previous_checkpoint()
 
     def _drop_previous_checkpoint(self) -> None:
-        """Remove the last epoch's checkpoint unless TRAIN.CHECKPOINT_FREQ keeps it."""
+        """Delete the previous epoch's checkpoint, unless its number is a multiple of TRAIN.CHECKPOINT_FREQ."""
         freq = self.cfg.TRAIN.CHECKPOINT_FREQ
         if self.epoch == 0 or (freq > 0 and self.epoch % freq == 0):
             return
@@ -153,8 +145,9 @@ class SimpleTrainer(TrainerBase):
             (Path(self.output_dir) / name / f"model.pth.tar-{self.epoch}").unlink(missing_ok=True)
 
     def after_train(self) -> None:
+        """Test the last or the best model, write `result.json`, and close the logs."""
         print("Finish training")
-        print("Finished training")  # the line that other versions' log parsers wait for
+        print("Finished training")  # log parsers of other Dassl versions wait for this line
         if not self.cfg.TEST.NO_TEST:
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self.get_model_names():
                 print("Deploy the model with the best val performance")
@@ -168,9 +161,21 @@ class SimpleTrainer(TrainerBase):
         print(f"Elapsed: {datetime.timedelta(seconds=round(time.time() - self.time_start))}")
         self.close_writer()
 
+    # ---- testing ----
+
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
-        """Evaluate on TEST.SPLIT, or `split` ("val" where there is one, else test); returns the first result."""
+        """Evaluate the model and print the results.
+
+        Args:
+            split: "val" or "test"; TEST.SPLIT by default. Without validation images, "val" means "test".
+
+        Returns:
+            The evaluator's first result, which is the one to compare by.
+
+        Raises:
+            InputError: there is no split of that name, or it has no images.
+        """
         self.set_model_mode("eval")
         self.evaluator.reset()
         split = split or self.cfg.TEST.SPLIT
@@ -179,7 +184,7 @@ class SimpleTrainer(TrainerBase):
         if split == "val" and self.val_loader is None:
             split = "test"
         self.tested_split = split
-        loader = self.val_loader if split == "val" else self.test_loader
+        loader = self._present(self.val_loader if split == "val" else self.test_loader, split)
         print(f"Evaluate on the *{split}* set")
         started, paths = time.time(), []
         for output, label, impath in self.predictions(loader, split):
@@ -191,31 +196,38 @@ class SimpleTrainer(TrainerBase):
             self.write_scalar(f"{split}/{key}", value, self.epoch)
         return next(iter(results.values()))
 
-    def predictions(self, loader: Any, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[str]]]:
-        """Of every batch the logits, the labels and the images' paths."""
+    def predictions(self, loader: DataLoader, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[str]]]:
+        """Yield the logits (batch, classes), the labels and the image paths of each batch."""
         for batch in tqdm(loader, desc=split, leave=False):
             input, label = self.parse_batch_test(batch)
             yield self.model_inference(input), label, batch["impath"]
 
     @property
     def tested_epoch(self) -> int:
-        """After how many epochs the tested model is: that of the loaded file, else of this training."""
+        """Number of epochs that the tested model was trained for, as `result.json` stores it."""
         if self.loaded_epoch is not None:
             return self.loaded_epoch
         return max(self.cfg.TEST.LOAD_EPOCH, 0) if self.cfg.TEST.EVAL_ONLY else self.max_epoch
 
     def model_inference(self, input: torch.Tensor) -> torch.Tensor:
-        """Images (batch, 3, height, width) -> logits (batch, classes)."""
         return self.model(input)
 
     def parse_batch_test(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images and labels, on the device."""
         return batch["img"].to(self.device, non_blocking=True), batch["label"].to(self.device, non_blocking=True)
+
+    def _present(self, loader: DataLoader | None, split: str) -> DataLoader:
+        """Return `loader`. Raises InputError if it is None: the data set has no such images."""
+        if loader is None:
+            raise InputError(f"{self.cfg.DATASET.NAME} has no {split} images")
+        return loader
 
     # ---- batches ----
 
     def run_batches(self, batches: Iterable[tuple], num_batches: int) -> None:
-        """`forward_backward(*batch)` over `batches`, with meters; keeps `batch_idx` and `num_batches`."""
+        """Call `forward_backward(*batch)` for each batch, and log the values that it returns.
+
+        Sets `batch_idx` and `num_batches`, which trainers read to find the last batch of an epoch.
+        """
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
         self.num_batches = num_batches
@@ -228,7 +240,7 @@ class SimpleTrainer(TrainerBase):
             end = time.time()
 
     def _report(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> None:
-        """After a batch: the log line where it is due, a line of metrics.jsonl, TensorBoard."""
+        """Log a batch: every PRINT_FREQ batches in the log; every batch in metrics.jsonl and TensorBoard."""
         step, freq, lr = self.batch_idx + 1, self.cfg.TRAIN.PRINT_FREQ, self.get_current_lr()
         if step % freq == 0 or self.num_batches < freq:
             left = self.num_batches - step + (self.max_epoch - self.epoch - 1) * self.num_batches
@@ -247,25 +259,26 @@ class SimpleTrainer(TrainerBase):
 
 
 class TrainerX(SimpleTrainer):
-    """Trains on labelled batches alone: `forward_backward(batch)`."""
+    """Trains on labelled batches only. A subclass defines `forward_backward(batch)`."""
 
     def run_epoch(self) -> None:
-        loader = self.train_loader_x
+        loader = self._present(self.train_loader_x, "training")
         self.run_batches(((batch,) for batch in loader), len(loader))
 
-    def parse_batch_train(self, batch: dict) -> Any:
-        """Images, labels and domains, on the device."""
+    def parse_batch_train(self, batch: dict) -> tuple[torch.Tensor, ...]:
+        """Return the images, labels and domains of a batch, on the device."""
         return tuple(batch[key].to(self.device) for key in ("img", "label", "domain"))
 
 
 class TrainerXU(SimpleTrainer):
-    """Trains on labelled and unlabelled batches side by side: `forward_backward(batch_x, batch_u)`.
+    """Trains on pairs of a labelled and an unlabelled batch. A subclass defines `forward_backward(batch_x, batch_u)`.
 
-    TRAIN.COUNT_ITER says whose length an epoch has; the other loader starts over as often as it takes.
+    TRAIN.COUNT_ITER names the loader that sets the length of an epoch. The other loader restarts as often as needed.
     """
 
     def run_epoch(self) -> None:
-        x, u = self.train_loader_x, self.train_loader_u
+        x = self._present(self.train_loader_x, "labelled training")
+        u = self._present(self.train_loader_u, "unlabelled training")
         lengths = {"train_x": len(x), "train_u": len(u), "smaller_one": min(len(x), len(u))}
         if self.cfg.TRAIN.COUNT_ITER not in lengths:
             raise unknown("length of an epoch (TRAIN.COUNT_ITER)", self.cfg.TRAIN.COUNT_ITER, lengths)
@@ -273,11 +286,12 @@ class TrainerXU(SimpleTrainer):
         pairs = zip(_endless(x), _endless(u), strict=False)
         self.run_batches(itertools.islice(pairs, num_batches), num_batches)
 
-    def parse_batch_train(self, batch_x: dict, batch_u: dict) -> Any:  # type: ignore[override]
-        """Labelled images, their labels, unlabelled images, on the device."""
+    def parse_batch_train(self, batch_x: dict, batch_u: dict) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
+        """Return the labelled images, their labels and the unlabelled images, on the device."""
         return tuple(t.to(self.device) for t in (batch_x["img"], batch_x["label"], batch_u["img"]))
 
 
-def _endless(loader: Iterable) -> Iterator:
+def _endless(loader: DataLoader) -> Iterator[dict]:
+    """Yield batches, and restart the loader at its end."""
     while True:
         yield from loader

@@ -1,12 +1,17 @@
-"""Takes in logits batch by batch, gives accuracy and F1, and prints them in the lines that log parsers read."""
+"""`Classification` computes accuracy and F1 from logits, and prints them in the lines that log parsers read.
+
+`SimpleTrainer.test` calls `reset`, `process` for each batch, and `evaluate`. `write_result` calls `record` for the
+fields of `result.json`. TEST.EVALUATOR names the evaluator; a third-party one may leave `record` as it is.
+"""
 
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
-from sklearn.metrics import confusion_matrix, f1_score
+from yacs.config import CfgNode
 
 from dassl.utils.errors import InputError
 from dassl.utils.plugins import find
@@ -15,44 +20,73 @@ from dassl.utils.registry import Registry
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
 
-def build_evaluator(cfg: Any, **kwargs: Any) -> "EvaluatorBase":
-    """The evaluator that TEST.EVALUATOR names. Raises InputError for an unknown name."""
+def build_evaluator(cfg: CfgNode, **kwargs: object) -> "EvaluatorBase":
+    """Return the evaluator that TEST.EVALUATOR names. `kwargs` are passed to its class.
+
+    Raises:
+        InputError: there is no such evaluator.
+    """
     return find(EVALUATOR_REGISTRY, "evaluator (TEST.EVALUATOR)", cfg.TEST.EVALUATOR)(cfg, **kwargs)
 
 
 def macro_f1(y_true: np.ndarray, y_pred: np.ndarray) -> float:
-    """Mean F1 over the classes that occur in `y_true`, in percent."""
+    """Return the mean F1 in percent over the classes that occur in `y_true`. Both arrays are labels (n,)."""
+    from sklearn.metrics import f1_score  # imports in 2 s, so only where a score is computed
+
     return float(100 * f1_score(y_true, y_pred, average="macro", labels=np.unique(y_true), zero_division=0))
 
 
 class EvaluatorBase:
-    """reset, then process every batch, then evaluate."""
+    """Base class of evaluators. Call `reset`, then `process` for each batch, then `evaluate`."""
 
-    def __init__(self, cfg: Any):
+    #: Logits (batch, classes) and labels of each batch. Filled if TEST.SAVE_PREDICTIONS is set; otherwise empty.
+    logits: Sequence[torch.Tensor] = ()
+    labels: Sequence[torch.Tensor] = ()
+
+    def __init__(self, cfg: CfgNode):
         self.cfg = cfg
 
     def reset(self) -> None:
-        """Forget what was taken in."""
+        """Drop all batches."""
         raise TypeError(f"{type(self).__name__} must define reset")
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
-        """Take in model output (batch, classes) and labels (batch,)."""
+        """Add a batch: the model's output (batch, classes) and the labels (batch,)."""
         raise TypeError(f"{type(self).__name__} must define process")
 
     def evaluate(self) -> OrderedDict[str, float]:
-        """Name -> result, the one to compare by first."""
+        """Print and return the results by name. The first one is used to compare models."""
         raise TypeError(f"{type(self).__name__} must define evaluate")
 
-    def record(self) -> dict[str, Any]:
-        """What `result.json` keeps of the evaluation, beside the run's own facts: here, what `evaluate` gives."""
+    def record(self) -> Mapping[str, object]:
+        """Return the results for `result.json`. By default they are the results of `evaluate`."""
         return {name: float(value) for name, value in self.evaluate().items()}
+
+
+class ClassificationRecord(TypedDict):
+    """The fields of `result.json` that come from `Classification`. Scores are in percent."""
+
+    accuracy: float
+    macro_f1: float
+    n_total: int
+    n_correct: int
+    per_class: dict[str, float]  # class name -> accuracy
 
 
 @EVALUATOR_REGISTRY.register()
 class Classification(EvaluatorBase):
-    """Accuracy, error rate, macro F1 (over the classes that occur), in percent; accuracy by class on demand."""
+    """Accuracy, error rate and macro F1, in percent.
 
-    def __init__(self, cfg: Any, lab2cname: dict[int, str] | None = None, **kwargs: Any):
+    Macro F1 is the mean over the classes that occur in the labels. TEST.PER_CLASS_RESULT also prints the accuracy of
+    each class. TEST.COMPUTE_CMAT saves the confusion matrix, normalised by row, as `cmat.pt`.
+
+    Args:
+        cfg: the config.
+        lab2cname: mapping from label to class name.
+        kwargs: not used; other evaluators need more arguments.
+    """
+
+    def __init__(self, cfg: CfgNode, lab2cname: Mapping[int, str] | None = None, **kwargs: object):
         super().__init__(cfg)
         self._lab2cname = lab2cname or {}
         self.reset()
@@ -70,10 +104,15 @@ class Classification(EvaluatorBase):
             self.logits.append(mo.float().cpu())
             self.labels.append(gt.cpu())
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> ClassificationRecord:
+        """Return the scores for `result.json`.
+
+        Raises:
+            InputError: no batch was processed.
+        """
         y_true, y_pred = np.array(self._y_true), np.array(self._y_pred)
         if not len(y_true):
-            raise InputError("nothing was evaluated: the split holds no image")
+            raise InputError("nothing was evaluated: the split has no images")
         hits = y_true == y_pred
         labels = np.unique(y_true)
         return {
@@ -100,13 +139,18 @@ class Classification(EvaluatorBase):
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._print_per_class()
         if self.cfg.TEST.COMPUTE_CMAT:
-            path = Path(self.cfg.OUTPUT_DIR) / "cmat.pt"
-            torch.save(torch.tensor(confusion_matrix(self._y_true, self._y_pred, normalize="true")), path)
-            print(f"Confusion matrix is saved to {path}")
+            self._save_confusion_matrix()
         return results
 
+    def _save_confusion_matrix(self) -> None:
+        from sklearn.metrics import confusion_matrix  # imports in 2 s, so only where a matrix is computed
+
+        path = Path(self.cfg.OUTPUT_DIR) / "cmat.pt"
+        torch.save(torch.tensor(confusion_matrix(self._y_true, self._y_pred, normalize="true")), path)
+        print(f"Confusion matrix is saved to {path}")
+
     def _print_per_class(self) -> float:
-        """Print every class's line; returns their mean accuracy."""
+        """Print the accuracy of each class and return their mean."""
         y_true, y_pred = np.array(self._y_true), np.array(self._y_pred)
         accuracies = []
         print("=> per-class result")
@@ -122,6 +166,6 @@ class Classification(EvaluatorBase):
         return mean
 
     def _name(self, label: int) -> str:
-        """The class's name, with its label where several classes have that name."""
+        """The class name, followed by the label if several classes share the name."""
         name = self._lab2cname.get(int(label), str(label))
         return name if list(self._lab2cname.values()).count(name) < 2 else f"{name} ({label})"

@@ -1,45 +1,97 @@
-"""Scores of several tasks over one row of logits."""
+"""`ClassificationMT` scores several tasks whose classes share one row of logits.
+
+SoftCPT and its baselines use it (TEST.EVALUATOR ClassificationMT). A prediction counts only within the image's own
+task: logits of other tasks are ignored.
+"""
 
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import torch
+from yacs.config import CfgNode
 
 from dassl.evaluation.evaluator import EVALUATOR_REGISTRY, EvaluatorBase, macro_f1
+from dassl.utils.errors import InputError
+
+
+@runtime_checkable
+class TaskTable(Protocol):
+    """What the evaluator reads from a data set of several tasks, such as `datasets.multitask.MultiTask`."""
+
+    @property
+    def tasknames(self) -> Sequence[str]:
+        """Name of each task."""
+
+    @property
+    def metrics(self) -> Sequence[str]:
+        """Score of each task: "overall_acc", or "mean_acc" for the mean of the class accuracies."""
+
+    @property
+    def columns(self) -> Sequence[tuple[int, int]]:
+        """Columns of each task in the row of logits: the first one, and the one after the last."""
+
+
+class MultiTaskRecord(TypedDict):
+    """The fields of `result.json` that come from `ClassificationMT`. Scores are in percent."""
+
+    accuracy: float  # mean of the tasks' scores
+    macro_f1: float  # mean of the tasks' macro F1
+    n_total: int
+    n_correct: int
+    per_task: dict[str, float]  # task name -> score
+    per_class: dict[str, float]  # "task name/class name" -> accuracy
 
 
 @EVALUATOR_REGISTRY.register()
 class ClassificationMT(EvaluatorBase):
-    """The unweighted mean over tasks of each task's score, in percent.
+    """The unweighted mean of the tasks' scores, in percent. TEST.PER_TASK_RESULT prints each score.
 
-    A label is a row over all tasks' classes: 1 for the class, 0 for the others of the task, -1 elsewhere; the
-    prediction is among the task's own classes. A task's score is its overall accuracy or its mean class accuracy, as
-    `dataset.metrics` says ("overall_acc", "mean_acc"). TEST.PER_TASK_RESULT prints each.
+    A label is a row over all tasks' classes. It is 1 at the image's class, 0 at the other classes of its task, and -1
+    at the classes of other tasks.
+
+    Args:
+        cfg: the config.
+        dataset: a data set of several tasks.
+        lab2cname: mapping from column to class name.
+        kwargs: not used; other evaluators need more arguments.
+
+    Raises:
+        InputError: `dataset` has no tasks.
     """
 
-    def __init__(self, cfg: Any, dataset: Any = None, lab2cname: dict[int, str] | None = None, **kwargs: Any):
+    def __init__(
+        self, cfg: CfgNode, dataset: object = None, lab2cname: Mapping[int, str] | None = None, **kwargs: object
+    ):
         super().__init__(cfg)
+        if not isinstance(dataset, TaskTable):
+            raise InputError(
+                "ClassificationMT (TEST.EVALUATOR) needs a data set of several tasks (DATASET.NAME MultiTask), "
+                f"but {cfg.DATASET.NAME} has one"
+            )
         self.dataset, self._lab2cname = dataset, lab2cname or {}
         self._starts = [first for first, _ in dataset.columns]
         self.reset()
 
     def reset(self) -> None:
-        self._y_true: list[int] = []
+        self._y_true: list[int] = []  # columns
         self._y_pred: list[int] = []
         self._tasks: list[int] = []
         self.logits: list[torch.Tensor] = []
         self.labels: list[torch.Tensor] = []
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
+        """Add a batch: logits (batch, all classes) and label rows (batch, all classes)."""
         self._y_true.extend(gt.argmax(1).tolist())
         self._y_pred.extend(mo.masked_fill(gt < 0, -torch.inf).argmax(1).tolist())
+        # The first column that isn't -1 is the first one of the image's task.
         self._tasks.extend(self._starts.index(start) for start in (gt >= 0).int().argmax(1).tolist())
         if self.cfg.TEST.SAVE_PREDICTIONS:
             self.logits.append(mo.float().cpu())
             self.labels.append(gt.cpu())
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> MultiTaskRecord:
         y_true, y_pred, tasks = np.array(self._y_true), np.array(self._y_pred), np.array(self._tasks)
         hits = y_true == y_pred
         per_class = {label: float(100 * hits[y_true == label].mean()) for label in np.unique(y_true)}

@@ -1,4 +1,4 @@
-"""Metrics of a batch."""
+"""Metrics of a training batch."""
 
 from dassl.metrics.accuracy import compute_accuracy
 

@@ -1,4 +1,4 @@
-"""Accuracy of a batch."""
+"""`compute_accuracy`: the accuracy that trainers log for each training batch."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,14 @@ import torch
 def compute_accuracy(
     output: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor, topk: Sequence[int] = (1,)
 ) -> list[torch.Tensor]:
-    """Top-k accuracies in percent, one 1-element tensor for each k.
+    """Return the top-k accuracy in percent for each k in `topk`, as tensors (1,).
 
     Args:
-        output: logits (batch, classes); of a tuple or list the first.
+        output: logits (batch, classes), or a tuple or list whose first element they are.
         target: labels (batch,).
+        topk: for each k, a prediction is correct if the label is among the k highest logits.
     """
     logits = output if isinstance(output, torch.Tensor) else output[0]
-    ranked = logits.topk(min(max(topk), logits.shape[1])).indices  # (batch, k)
-    hits = ranked == target.view(-1, 1)
+    ranked = logits.topk(min(max(topk), logits.shape[1])).indices  # (batch, max k)
+    hits = ranked == target.view(-1, 1)  # (batch, max k)
     return [hits[:, :k].any(1).float().mean().mul(100).view(1) for k in topk]

@@ -1,4 +1,4 @@
-"""Optimisers and schedules."""
+"""Optimisers and learning rate schedules, built from the OPTIM node of the config."""
 
 from dassl.optim.lr_scheduler import ConstantWarmupScheduler, LinearWarmupScheduler, build_lr_scheduler
 from dassl.optim.optimizer import build_optimizer

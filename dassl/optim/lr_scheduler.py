@@ -1,19 +1,22 @@
-"""Learning rate schedules, by epoch, with Dassl's way of stepping through the warm-up."""
+"""Learning rate schedules that step once per epoch, with Dassl's warm-up. Trainers call `build_lr_scheduler`.
 
-from typing import Any
+The warm-up wraps a schedule, its successor. Unlike torch's `SequentialLR`, the successor is not stepped when the
+warm-up ends. The published numbers were trained with these rates, so this behaviour must stay.
+"""
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, StepLR
+from yacs.config import CfgNode
 
 from dassl.utils.errors import unknown
 
 
 class _WarmupScheduler(LRScheduler):
-    """Runs its own rates for `warmup_epoch` epochs, then the successor's.
+    """Returns the warm-up rates for `warmup_epoch` epochs, then the rates of the successor.
 
-    The successor doesn't move during the warm-up, nor when it is handed the lead: with one epoch of warm-up, cosine
-    and MAX_EPOCH = T, the rates are cons, lr(0), lr(1), ... lr(T - 2), so zero is never reached. The published
-    numbers were trained so.
+    The successor starts with its own epoch 0 after the warm-up. With one epoch of warm-up, the cosine schedule lr(e)
+    and MAX_EPOCH = T, the rates are cons_lr, lr(0), lr(1), ..., lr(T - 2). So the rate never reaches zero.
     """
 
     def __init__(self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int):
@@ -21,10 +24,11 @@ class _WarmupScheduler(LRScheduler):
         self.warmup_epoch = warmup_epoch
         super().__init__(optimizer)
 
-    def warmup_lrs(self) -> list[Any]:
-        raise TypeError("a warm-up says its rates")
+    def warmup_lrs(self) -> list[float | Tensor]:
+        """Return the learning rate of each parameter group in the current epoch of the warm-up."""
+        raise TypeError(f"{type(self).__name__} must define warmup_lrs")
 
-    def get_lr(self) -> list[Any]:
+    def get_lr(self) -> list[float | Tensor]:
         if self.last_epoch >= self.warmup_epoch:
             return self.successor.get_last_lr()
         return self.warmup_lrs()
@@ -36,47 +40,51 @@ class _WarmupScheduler(LRScheduler):
         else:
             super().step()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain values: the successor's state in the place of the successor."""
+    def state_dict(self) -> dict[str, object]:
+        """Return plain values only: the entry "successor" is the successor's state dict, not the successor."""
         state = {key: value for key, value in vars(self).items() if key not in ("optimizer", "successor")}
         plain = {key: value for key, value in state.items() if not callable(value)}
         return plain | {"successor": self.successor.state_dict()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict) -> None:
         state = dict(state_dict)
         self.successor.load_state_dict(state.pop("successor"))
         self.__dict__.update(state)
 
 
 class ConstantWarmupScheduler(_WarmupScheduler):
-    """Every group at `cons_lr` during the warm-up."""
+    """The learning rate of all parameter groups is `cons_lr` during the warm-up."""
 
     def __init__(self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, cons_lr: float):
         self.cons_lr = cons_lr
         super().__init__(optimizer, successor, warmup_epoch)
 
-    def warmup_lrs(self) -> list[Any]:
+    def warmup_lrs(self) -> list[float | Tensor]:
         return [self.cons_lr] * len(self.base_lrs)
 
 
 class LinearWarmupScheduler(_WarmupScheduler):
-    """`min_lr` in the first epoch, then up to the base rate in a straight line."""
+    """The learning rate is `min_lr` in the first epoch, then base rate * epoch / `warmup_epoch`."""
 
     def __init__(self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, min_lr: float):
         self.min_lr = min_lr
         super().__init__(optimizer, successor, warmup_epoch)
 
-    def warmup_lrs(self) -> list[Any]:
+    def warmup_lrs(self) -> list[float | Tensor]:
         if self.last_epoch == 0:
             return [self.min_lr] * len(self.base_lrs)
         return [lr * self.last_epoch / self.warmup_epoch for lr in self.base_lrs]
 
 
-def build_lr_scheduler(optimizer: Optimizer, optim_cfg: Any) -> LRScheduler:
-    """The schedule that `optim_cfg` (the OPTIM node) names: single_step, multi_step or cosine, behind its warm-up.
+def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> LRScheduler:
+    """Return the schedule LR_SCHEDULER: single_step, multi_step or cosine, after a warm-up if WARMUP_EPOCH > 0.
+
+    Args:
+        optimizer: the optimiser whose learning rates the schedule sets.
+        optim_cfg: the OPTIM node of the config.
 
     Raises:
-        InputError: an unknown LR_SCHEDULER or WARMUP_TYPE.
+        InputError: LR_SCHEDULER or WARMUP_TYPE is unknown.
     """
     epochs, steps = optim_cfg.MAX_EPOCH, optim_cfg.STEPSIZE
     builders = {

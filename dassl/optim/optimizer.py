@@ -1,35 +1,39 @@
-"""Optimisers by config."""
+"""`build_optimizer`: the optimiser that OPTIM.NAME names. Trainers call it in `build_model`.
+
+A module may be passed whole: parameters that are frozen get no gradient, so the optimiser skips them.
+"""
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import nn
+from yacs.config import CfgNode
 
 from dassl.optim.radam import RAdam
 from dassl.utils.errors import InputError, unknown
 
 
 def build_optimizer(
-    model: nn.Module | Iterable, optim_cfg: Any, param_groups: list[dict] | None = None
+    model: nn.Module | Iterable, optim_cfg: CfgNode, param_groups: list[dict] | None = None
 ) -> torch.optim.Optimizer:
-    """The optimiser that `optim_cfg` (the OPTIM node) names.
+    """Return the optimiser that `optim_cfg.NAME` names.
 
     Args:
-        model: a module, whose parameters are all handed over, or an iterable of parameters or groups.
-        param_groups: taken instead of the model's parameters where given.
+        model: a module, or an iterable of parameters or parameter groups.
+        optim_cfg: the OPTIM node of the config.
+        param_groups: used instead of the parameters of `model`.
 
     Raises:
-        InputError: an unknown name, or STAGED_LR with something that is no module.
+        InputError: the name is unknown, or OPTIM.STAGED_LR is set and `model` isn't a module.
     """
     params = param_groups if param_groups is not None else _parameters(model, optim_cfg)
     common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
-    betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
+    adam = {"betas": (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2), "eps": optim_cfg.ADAM_EPS}
     builders = {
-        "adam": lambda: torch.optim.Adam(params, betas=betas, **common),
-        "amsgrad": lambda: torch.optim.Adam(params, betas=betas, amsgrad=True, **common),
-        "adamw": lambda: torch.optim.AdamW(params, betas=betas, **common),
-        "radam": lambda: RAdam(params, betas=betas, **common),
+        "adam": lambda: torch.optim.Adam(params, **adam, **common),
+        "amsgrad": lambda: torch.optim.Adam(params, amsgrad=True, **adam, **common),
+        "adamw": lambda: torch.optim.AdamW(params, **adam, **common),
+        "radam": lambda: RAdam(params, **adam, **common),
         "rmsprop": lambda: torch.optim.RMSprop(
             params, momentum=optim_cfg.MOMENTUM, alpha=optim_cfg.RMSPROP_ALPHA, **common
         ),
@@ -46,12 +50,16 @@ def build_optimizer(
     return builders[optim_cfg.NAME]()
 
 
-def _parameters(model: nn.Module | Iterable, optim_cfg: Any) -> Iterable:
-    """The model's parameters; with STAGED_LR in two groups, of NEW_LAYERS and of all others."""
+def _parameters(model: nn.Module | Iterable, optim_cfg: CfgNode) -> Iterable:
+    """The model's parameters.
+
+    With STAGED_LR there are two groups: the top-level children in NEW_LAYERS train with LR, all others with
+    LR * BASE_LR_MULT.
+    """
     if not optim_cfg.STAGED_LR:
         return model.parameters() if isinstance(model, nn.Module) else model
     if not isinstance(model, nn.Module):
-        raise InputError("OPTIM.STAGED_LR needs a module, whose children's names are compared with OPTIM.NEW_LAYERS")
+        raise InputError("OPTIM.STAGED_LR needs a module: OPTIM.NEW_LAYERS names children of the module")
     whole = model.module if isinstance(model, nn.DataParallel) else model
     new: list = []
     base: list = []

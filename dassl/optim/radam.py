@@ -1,4 +1,4 @@
-"""Rectified Adam under Dassl's name and signature."""
+"""`RAdam`: rectified Adam under Dassl's name and signature. OPTIM.NAME radam selects it."""
 
 from collections.abc import Iterable
 
@@ -6,9 +6,16 @@ import torch
 
 
 class RAdam(torch.optim.RAdam):
-    """`torch.optim.RAdam` (Liu et al., ICLR 2020) with decoupled weight decay, as Dassl's has it.
+    """`torch.optim.RAdam` (Liu et al., ICLR 2020, arXiv 1908.03265) with decoupled weight decay, as in Dassl.
 
-    `degenerated_to_sgd` must stay True: it is the only way that torch's has, and Dassl's default.
+    Args:
+        params: parameters or parameter groups.
+        lr, betas, eps, weight_decay: as in torch.
+        degenerated_to_sgd: whether the first steps, whose variance can't be rectified, are steps of SGD. Must be True,
+            which is Dassl's default; torch has no other behaviour.
+
+    Raises:
+        ValueError: `degenerated_to_sgd` is False.
     """
 
     def __init__(
@@ -21,7 +28,7 @@ class RAdam(torch.optim.RAdam):
         degenerated_to_sgd: bool = True,
     ):
         if not degenerated_to_sgd:
-            raise ValueError("RAdam steps like SGD while its variance can't be rectified; there is no other way here")
+            raise ValueError("degenerated_to_sgd must be True: torch.optim.RAdam has no other behaviour")
         super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay=True)
 
 

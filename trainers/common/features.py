@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 from yacs.config import CfgNode
 
@@ -84,11 +84,6 @@ def is_frozen_and_original(tower: nn.Module) -> bool:
     return known and is_untouched(tower) and not any(p.requires_grad for p in tower.parameters())
 
 
-def yields_in_order(loader: DataLoader) -> bool:
-    """Whether a loader yields its `DatasetWrapper`'s images one by one, in order."""
-    return isinstance(loader.dataset, DatasetWrapper) and isinstance(loader.sampler, SequentialSampler)
-
-
 @torch.no_grad()
 def image_features(
     clip: CLIP, loader: DataLoader, device: torch.device, precision: str, use_cache: bool
@@ -112,7 +107,7 @@ def image_features(
                 features.append(clip.encode_image(batch["img"].to(device, non_blocking=True)).float().cpu())
         return torch.cat(features)
 
-    cacheable = cache.can_keep(loader.dataset.transform)  # type: ignore[attr-defined]
+    cacheable = cache.is_cacheable(loader.dataset.transform)  # type: ignore[attr-defined]
     if not (use_cache and is_frozen_and_original(clip.visual) and cacheable):
         return encode_all()
     name = f"features/{_digest(clip, loader, device, precision)}.pt"
@@ -129,8 +124,8 @@ def _digest(clip: CLIP, loader: DataLoader, device: torch.device, precision: str
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.get_num_threads()
     compiled = any("finish" in vars(part) for part in clip.visual.modules())
     how = (dataset.transform, loader.batch_size, precision, where, compiled)  # type: ignore[attr-defined]
-    code = cache.code(blocks, vision, tools, cache)
+    code = cache.source_hash(blocks, vision, tools, cache)
     digest.update(repr((clip.sizes, *how, code, versions())).encode())
     for item in dataset.data_source:  # type: ignore[attr-defined]
-        digest.update(repr(cache.identity(item.impath)).encode())
+        digest.update(repr(cache.file_identity(item.impath)).encode())
     return digest.hexdigest()

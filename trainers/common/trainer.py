@@ -21,6 +21,7 @@ from yacs.config import CfgNode
 from clip.blocks import compile_blocks
 from clip.model import CLIP
 from clip.text import fitting_chunk
+from dassl.data.data_manager import reads_in_order
 from dassl.data.datasets import DatasetBase
 from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -35,7 +36,7 @@ from dassl.utils import (
 )
 from trainers.common.backbone import cast_weights, load_backbone
 from trainers.common.checkpoint import learned_tensors, plain_names, trained_classes
-from trainers.common.features import TrainingFeatures, image_features, is_frozen_and_original, yields_in_order
+from trainers.common.features import TrainingFeatures, image_features, is_frozen_and_original
 from trainers.common.method import Batch, ClassNames, Method, total
 from trainers.common.options import PRECISIONS, Options, node_of
 
@@ -148,11 +149,7 @@ class PromptTrainer(TrainerX):
 
     def before_train(self) -> None:
         super().before_train()
-        if self.start_epoch:
-            directory = self.cfg.RESUME or self.output_dir
-            name = self.get_model_names()[0]
-            self.load_extra_state(load_checkpoint(self.find_checkpoint(directory, name, self.start_epoch)))
-        elif self.max_epoch:
+        if self.max_epoch and not self.start_epoch:
             self.model.fit(self._training_features())
 
     def _training_features(self) -> TrainingFeatures:
@@ -226,7 +223,7 @@ class PromptTrainer(TrainerX):
         """
         clip = self.model.clip
         frozen = self.model.image_tower_is_frozen and is_frozen_and_original(clip.visual)
-        if not (self.cfg.TEST.CACHE_FEATURES and frozen and yields_in_order(loader)):
+        if not (self.cfg.TEST.CACHE_FEATURES and frozen and reads_in_order(loader)):
             yield from super().predictions(loader, split)
             return
         features = image_features(clip, loader, self.device, self.precision, use_cache=True)

@@ -1,4 +1,4 @@
-"""Data sets: their base, their registry."""
+"""The base class of data sets and the registry of data sets. Imports no torch."""
 
 from dassl.data.datasets.base_dataset import DatasetBase, Datum
 from dassl.data.datasets.build import DATASET_REGISTRY, build_dataset

@@ -1,22 +1,27 @@
-"""What a data set is: lists of `Datum`. Module path and attribute names are those in the field's pickled caches."""
+"""`Datum` (one labelled image file) and `DatasetBase` (lists of `Datum` for training, validation and test).
+
+Every data set class derives from `DatasetBase`. Published few-shot caches are pickled lists of `Datum`. They name this
+module and the attributes with a leading underscore, so neither may be renamed.
+"""
 
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
-
-import gdown
+from typing import TypeVar, overload
 
 from dassl.utils.errors import unknown
 from dassl.utils.tools import check_isfile
+
+Item = TypeVar("Item", bound="Datum")
 
 
 class Datum:
     """An image file with its label (0-based), domain and class name.
 
     Raises:
-        AssertionError: `impath` is no text, or no file is there.
+        AssertionError: `impath` isn't a `str`, or the file doesn't exist.
     """
 
     def __init__(self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""):
@@ -47,13 +52,14 @@ class Datum:
 class DatasetBase:
     """Lists of `Datum` for training (labelled `train_x`, unlabelled `train_u`), validation and test.
 
-    Classes and their names are read off `train_x` alone.
+    The classes and their names come from `train_x` alone. A list is None if the data set has no such split.
     """
 
     dataset_dir = ""  # folder below DATASET.ROOT
-    domains: list[str] = []
-    test_only = False  # training images are the test images: not to be trained on
-    template = "a photo of a {}."  # zero-shot prompt, {} for the class name
+    root = ""  # result files store image paths relative to this folder; "" means DATASET.ROOT
+    domains: list[str] = []  # names of the domains, for domain adaptation and generalisation
+    test_only = False  # True: `train_x` contains the test images, so training on the data set is an error
+    template = "a photo of a {}."  # zero-shot prompt with {} for the class name
 
     def __init__(
         self,
@@ -87,62 +93,91 @@ class DatasetBase:
 
     @property
     def lab2cname(self) -> dict[int, str]:
-        """label -> class name"""
+        """Mapping from label to class name."""
         return self._lab2cname
 
     @property
     def classnames(self) -> list[str]:
-        """Class names in order of their labels."""
+        """Class names in the order of their labels."""
         return self._classnames
 
     @property
     def num_classes(self) -> int:
+        """Number of classes in `train_x`."""
         return self._num_classes
 
     @staticmethod
     def get_num_classes(data_source: Iterable[Datum]) -> int:
-        """Highest label plus one."""
+        """Return the highest label plus one, or 0 without items."""
         return max((item.label for item in data_source), default=-1) + 1
 
     @staticmethod
     def get_lab2cname(data_source: Iterable[Datum]) -> tuple[dict[int, str], list[str]]:
-        """label -> class name, and the names in order of labels."""
+        """Return the mapping from label to class name, and the list of names in the order of their labels."""
         mapping = {item.label: item.classname for item in data_source}
         return mapping, [mapping[label] for label in sorted(mapping)]
 
     def check_input_domains(self, source_domains: Sequence[str], target_domains: Sequence[str]) -> None:
-        """Raise InputError for a domain that the data set doesn't have."""
+        """Check the names of domains.
+
+        Raises:
+            InputError: the data set has no domain of that name.
+        """
         for domain in [*source_domains, *target_domains]:
             if domain not in self.domains:
                 raise unknown("domain", domain, self.domains)
 
     def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
-        """Fetch an archive to `dst` (through gdown, Google Drive or not) and unpack it beside that."""
+        """Download an archive to `dst` and extract it into the folder of `dst`. Resume a partial download.
+
+        `from_gdrive` isn't used: gdown downloads from Google Drive and from other servers.
+        """
+        import gdown  # slow to import, and only this method needs it
+
         gdown.download(url, dst, resume=True)
         gdown.extractall(dst, str(Path(dst).parent))
 
+    @overload
+    def generate_fewshot_dataset(
+        self, source: list[Item], /, *, num_shots: int = ..., repeat: bool = ..., rng: random.Random | ModuleType = ...
+    ) -> list[Item]: ...
+
+    @overload
     def generate_fewshot_dataset(
         self,
-        *data_sources: list,
+        first: list[Item],
+        second: list[Item],
+        /,
+        *more: list[Item],
+        num_shots: int = ...,
+        repeat: bool = ...,
+        rng: random.Random | ModuleType = ...,
+    ) -> Sequence[list[Item]]: ...
+
+    def generate_fewshot_dataset(
+        self,
+        *data_sources: list[Item],
         num_shots: int = -1,
         repeat: bool = False,
         rng: random.Random | ModuleType = random,
-    ):
-        """`num_shots` items a class of each source, drawn class by class in order of first appearance.
+    ) -> list[Item] | Sequence[list[Item]]:
+        """Draw `num_shots` items per class from each source. Classes are drawn in the order of first appearance.
 
         Args:
-            repeat: draw with replacement from classes with fewer items; else these are kept whole.
-            rng: where the draws come from; Python's global generator unless given.
+            data_sources: lists of items.
+            num_shots: items per class. If it is less than 1, the sources are returned unchanged.
+            repeat: what to do with a class of fewer items: draw with replacement, or (default) take all items once.
+            rng: the random generator; Python's global one by default, as in the original code.
 
         Returns:
-            One list for one source, a list of lists for several; the inputs themselves where `num_shots` < 1.
+            One list for one source, a sequence of lists for several sources.
         """
         if num_shots < 1:
             return data_sources[0] if len(data_sources) == 1 else data_sources
         print(f"Creating a {num_shots}-shot dataset")
         output = []
         for source in data_sources:
-            picks: list = []
+            picks: list[Item] = []
             for items in self.split_dataset_by_label(source).values():
                 if len(items) >= num_shots:
                     picks.extend(rng.sample(items, num_shots))
@@ -152,15 +187,15 @@ class DatasetBase:
         return output[0] if len(output) == 1 else output
 
     @staticmethod
-    def split_dataset_by_label(data_source: Iterable) -> defaultdict[int, list]:
-        """label -> items, in order of first appearance."""
+    def split_dataset_by_label(data_source: Iterable[Item]) -> defaultdict[int, list[Item]]:
+        """Return a mapping from label to items, in the order of first appearance."""
         output = defaultdict(list)
         for item in data_source:
             output[item.label].append(item)
         return output
 
     def split_dataset_by_domain(self, data_source: Iterable[Datum]) -> defaultdict[int, list[Datum]]:
-        """domain -> items, in order of first appearance."""
+        """Return a mapping from domain to items, in the order of first appearance."""
         output = defaultdict(list)
         for item in data_source:
             output[item.domain].append(item)

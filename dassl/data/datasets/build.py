@@ -1,13 +1,20 @@
-"""Data sets by name."""
+"""The registry of data sets. A data set's file registers its class here, and `DataManager` looks it up by name."""
 
+from yacs.config import CfgNode
+
+from dassl.data.datasets.base_dataset import DatasetBase
 from dassl.utils.plugins import find
 from dassl.utils.registry import Registry
 
 DATASET_REGISTRY = Registry("DATASET")
 
 
-def build_dataset(cfg):
-    """The data set that DATASET.NAME names. Raises InputError (a ValueError) for an unknown name."""
+def build_dataset(cfg: CfgNode) -> DatasetBase:
+    """Return an instance of the data set class that DATASET.NAME names.
+
+    Raises:
+        InputError: there is no such data set, or its data is missing.
+    """
     dataset = find(DATASET_REGISTRY, "data set (DATASET.NAME)", cfg.DATASET.NAME)
     if cfg.VERBOSE:
         print(f"Loading dataset: {cfg.DATASET.NAME}")

@@ -1,13 +1,18 @@
-"""Image transforms by name, in Dassl's fixed order, out of torchvision's."""
+"""Builds the image transforms that INPUT.TRANSFORMS names, mostly from torchvision's.
+
+`DataManager` calls `build_transform` once for training and once for testing. The order of the steps is Dassl's fixed
+one and doesn't depend on the order of the names. ToTensor separates steps on PIL images from steps on tensors.
+"""
 
 import random
-from typing import Any
 
 import torch
+from PIL import Image
 from torch import nn
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import crop, resize
+from yacs.config import CfgNode
 
 from dassl.utils.errors import unknown
 
@@ -38,13 +43,13 @@ AVAILABLE_CHOICES = [
 
 
 class RandomTranslation(nn.Module):
-    """With probability `p` enlarge to 9/8 and crop at random, else resize."""
+    """With probability `p`, resize to 9/8 of `size` and crop a random window of `size`. Otherwise resize to `size`."""
 
     def __init__(self, size: tuple[int, int], p: float = 0.5):
         super().__init__()
         self.size, self.p = size, p
 
-    def forward(self, image):
+    def forward(self, image: Image.Image) -> Image.Image:
         height, width = self.size
         if random.random() >= self.p:
             return resize(image, [height, width])
@@ -54,7 +59,7 @@ class RandomTranslation(nn.Module):
 
 
 class Cutout(nn.Module):
-    """Zero `n` squares of side `length` at random places of a tensor (channels, height, width)."""
+    """Set `n` squares of side `length` at random positions of a tensor (channels, height, width) to 0."""
 
     def __init__(self, n: int, length: int):
         super().__init__()
@@ -70,7 +75,7 @@ class Cutout(nn.Module):
 
 
 class GaussianNoise(nn.Module):
-    """Add noise from N(mean, std**2) with probability `p`."""
+    """With probability `p`, add noise from N(mean, std**2)."""
 
     def __init__(self, mean: float, std: float, p: float = 0.5):
         super().__init__()
@@ -81,18 +86,23 @@ class GaussianNoise(nn.Module):
 
 
 class InstanceNormalization(nn.Module):
-    """Each channel to mean 0 and standard deviation 1."""
+    """Normalise each channel to mean 0 and standard deviation 1."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         std, mean = torch.std_mean(image, dim=(-2, -1), keepdim=True)
         return (image - mean) / (std + 1e-8)
 
 
-def build_transform(cfg: Any, is_train: bool = True, choices: list[str] | None = None) -> T.Compose | None:
-    """The pipeline for `choices` (INPUT.TRANSFORMS unless given); None with INPUT.NO_TRANSFORM.
+def build_transform(cfg: CfgNode, is_train: bool = True, choices: list[str] | None = None) -> T.Compose | None:
+    """Return the transform for training or testing, or None if INPUT.NO_TRANSFORM is set.
+
+    Args:
+        cfg: the config.
+        is_train: training augments images; testing only resizes, crops and normalises.
+        choices: names of steps; INPUT.TRANSFORMS by default.
 
     Raises:
-        InputError: a name that isn't in AVAILABLE_CHOICES.
+        InputError: a name isn't in AVAILABLE_CHOICES, or INPUT.INTERPOLATION is unknown.
     """
     if cfg.INPUT.NO_TRANSFORM:
         return None
@@ -110,8 +120,11 @@ def build_transform(cfg: Any, is_train: bool = True, choices: list[str] | None =
     return T.Compose(pipeline)
 
 
-def _test_stages(cfg: Any) -> list[tuple[str | None, nn.Module]]:
-    """Short side to the size, centre crop: CLIP's own preprocessing with INTERPOLATION bicubic."""
+def _test_stages(cfg: CfgNode) -> list[tuple[str | None, nn.Module]]:
+    """Resize the short side and crop the centre. With INTERPOLATION bicubic this is CLIP's own preprocessing.
+
+    Returns (name in INPUT.TRANSFORMS, step) pairs. A step without a name is always used.
+    """
     opts = cfg.INPUT
     return [
         (None, T.Resize(max(opts.SIZE), interpolation=INTERPOLATION_MODES[opts.INTERPOLATION])),
@@ -122,8 +135,8 @@ def _test_stages(cfg: Any) -> list[tuple[str | None, nn.Module]]:
     ]
 
 
-def _train_stages(cfg: Any) -> list[tuple[str | None, nn.Module]]:
-    """All stages of training in their order; a stage without a name is always there."""
+def _train_stages(cfg: CfgNode) -> list[tuple[str | None, nn.Module]]:
+    """All training steps in their order, as (name in INPUT.TRANSFORMS, step) pairs. ToTensor is always used."""
     opts = cfg.INPUT
     size, mode = tuple(opts.SIZE), INTERPOLATION_MODES[opts.INTERPOLATION]
     policy = T.AutoAugmentPolicy

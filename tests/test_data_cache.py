@@ -1,4 +1,4 @@
-"""Images that are kept, decoded in memory or resized on disk: the same to the bit, and not read twice."""
+"""Caches of decoded and of resized images: equal to the bit, each file decoded once, errors only warn."""
 
 import copy
 import multiprocessing
@@ -19,7 +19,7 @@ from dassl.utils import InputError, cache_folder, read_image
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    """Seven images of a data set; the cache is empty."""
+    """Seven images, with an empty cache folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for number in range(7):
         make_image(tmp_path / f"{number}.png", (30 * number, 90, 200 - 20 * number), number)
@@ -33,53 +33,52 @@ def settings(*words):
 
 
 def epochs(cfg, photos, count):
-    """All images of so many epochs of training, (count, 7, 3, 16, 16)."""
+    """Yield the images of each of `count` training epochs, (7, 3, 16, 16)."""
     loader = build_data_loader(cfg, "SequentialSampler", photos, 7, tfm=build_transform(cfg))
     for epoch in range(count):
         loader.dataset.epoch = epoch
         yield torch.cat([batch["img"] for batch in loader])
 
 
-def test_a_cache_that_fails_costs_no_result(photos, tmp_path, monkeypatch):
-    """It can't be written; what is in it can't be read."""
+def test_a_broken_cache_only_warns(photos, tmp_path, monkeypatch):
     cfg = settings("TEST.CACHE_IMAGES", True)
     data = DatasetWrapper(cfg, photos, build_transform(cfg, is_train=False))
     plain = DatasetWrapper(settings(), photos, data.transform)[0]["img"]
     data[0]
     (file,) = (cache_folder() / "images").rglob("*.npy")
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.warns(UserWarning, match="can't read resized images"):
+    with pytest.warns(UserWarning, match="can't read resized images from the cache"):
         assert torch.equal(data[0]["img"], plain)
-    assert np.load(file).shape == (16, 16, 3)  # mended
+    assert np.load(file).shape == (16, 16, 3)  # written again
     (tmp_path / "no folder").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no folder"))
-    with pytest.warns(UserWarning, match="can't keep resized images"):
+    with pytest.warns(UserWarning, match="can't write resized images to the cache"):
         assert torch.equal(data[0]["img"], plain)
 
 
-@pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="nothing is kept for workers apart")
+@pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="only forked workers share the cache")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_images_are_decoded_once(workers, photos):
     words = ["DATALOADER.NUM_WORKERS", workers, "OPTIM.MAX_EPOCH", 3]
     plain = list(epochs(settings("DATALOADER.DECODED_GB", 0.0, *words), photos, 3))
     some = list(epochs(settings("DATALOADER.DECODED_GB", 3 * 3 * 32 * 40 / 2**30, *words), photos, 3))  # three fit
-    keeping = epochs(settings(*words), photos, 3)
-    first = next(keeping)
+    cached = epochs(settings(*words), photos, 3)
+    first = next(cached)
     for photo in photos:
         os.remove(photo.impath)
     assert torch.equal(torch.stack(plain), torch.stack(some))
-    assert torch.equal(torch.stack(plain), torch.stack([first, *keeping]))
+    assert torch.equal(torch.stack(plain), torch.stack([first, *cached]))
 
 
-def test_no_more_memory_is_taken_than_given(photos):
-    decoded = cache.DecodedImages([photo.impath for photo in photos], 3 * 3 * 32 * 40)
+def test_decoded_images_stay_within_the_budget(photos):
+    decoded = cache.DecodedImageCache([photo.impath for photo in photos], 3 * 3 * 32 * 40)
     for _ in range(2):
         for number, photo in enumerate(photos):
             assert decoded.read(number, photo.impath).size == (40, 32)
     assert (decoded._places[:, 1] > 0).sum() == 3
     with pytest.raises(InputError, match="No such file"):
         decoded.read(6, "nowhere.png")
-    assert decoded.read(0, photos[1].impath) == read_image(photos[1].impath)  # not what is kept under that number
+    assert decoded.read(0, photos[1].impath) == read_image(photos[1].impath)  # another file than the cached one
     assert copy.deepcopy(decoded).read(0, photos[0].impath) == read_image(photos[0].impath)
 
 
@@ -91,26 +90,26 @@ def test_test_images_are_resized_once(photos, monkeypatch):
     data = DatasetWrapper(cfg, photos, transform)
     assert all(torch.equal(data[number]["img"], plain[number]) for number in range(7))
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "read_image", None)  # nobody reads the image itself
+        patch.setattr(cache, "read_image", None)  # reading an image would fail
         assert all(torch.equal(data[number]["img"], plain[number]) for number in range(7))
         larger = build_transform(settings("INPUT.SIZE", (24, 24)), is_train=False)
         with pytest.raises(TypeError):
             DatasetWrapper(cfg, photos, larger)[0]
     changed = Path(photos[0].impath)
     make_image(changed, (0, 0, 0), 1)
-    assert not torch.equal(data[0]["img"], plain[0])  # a changed image is noticed
+    assert not torch.equal(data[0]["img"], plain[0])  # a changed file is read again
     changed.unlink()
     with pytest.raises(InputError, match="can't read the image"):
         data[0]
 
 
-def test_a_test_transform_with_chance_or_of_another_kind_is_never_kept(photos):
+def test_only_known_deterministic_transforms_are_cached(photos):
     cfg = settings("TEST.CACHE_IMAGES", True)
-    assert not cache.can_keep(build_transform(cfg, is_train=True))
-    assert not cache.can_keep(lambda image: image)
-    assert not cache.can_keep(None)
+    assert not cache.is_cacheable(build_transform(cfg, is_train=True))
+    assert not cache.is_cacheable(lambda image: image)
+    assert not cache.is_cacheable(None)
     item = DatasetWrapper(cfg, photos, lambda image: np.asarray(image))[0]
     assert item["img"].shape == (32, 40, 3)
     unknown = T.Compose([T.Resize(16), T.CenterCrop(16), T.ToTensor(), T.GaussianBlur(3)])
-    assert not cache.can_keep(unknown)  # of what isn't ours `repr` may not say everything
+    assert not cache.is_cacheable(unknown)  # its repr may not contain all its parameters
     assert not (cache_folder() / "images").exists()

@@ -1,0 +1,33 @@
+"""Checks before a test: the training has finished, and it used the same data."""
+
+import pytest
+import yaml
+from conftest import ROOT
+
+import train
+from dassl.config import get_cfg_default, merge_file
+from experiments import run as protocols
+
+
+def test_prompts_of_an_unfinished_training_are_refused(run, tmp_path):
+    run("OPTIM.MAX_EPOCH", 2, output=tmp_path / "trained")
+    done = tmp_path / "trained/result.json"
+    done.unlink()
+    last = tmp_path / "trained/MultiModalPromptLearner/model.pth.tar-2"
+    last.rename(last.with_name("model.pth.tar-1"))
+    cfg = get_cfg_default()
+    merge_file(cfg, ROOT / "configs/datasets/folder.yaml")
+    cfg.TEST.MODEL_DIR, cfg.OPTIM.MAX_EPOCH = str(tmp_path / "trained"), 2
+    with pytest.raises(ValueError, match="not finished"):
+        protocols.check_trained(cfg)
+    assert protocols.last_epoch(str(tmp_path / "trained")) == ["--load-epoch", "1"]
+
+
+def test_prompts_of_other_data_are_not_tested_on_new_classes(run, tmp_path, own_data):
+    assert run("DATASET.SUBSAMPLE_CLASSES", "base", output=tmp_path / "trained")[0] == 0
+    assert yaml.safe_load((tmp_path / "trained/config.yaml").read_text())["DATASET"]["PATH"] == str(own_data)
+    words = "--trainer MaPLe --seed 1 --dataset-config-file configs/datasets/folder.yaml DATASET.SUBSAMPLE_CLASSES new"
+    words += f" DATASET.PATH {tmp_path} --model-dir {tmp_path}/trained"
+    cfg = train.build_config(train.parse_arguments(words.split()))
+    with pytest.raises(ValueError, match=r"DATASET\.PATH"):
+        protocols.check_trained(cfg)
