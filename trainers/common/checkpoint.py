@@ -62,12 +62,17 @@ def plain_names(classes: ClassNames) -> list[str | list[str | list[str]]]:
     return [item if isinstance(item, str) else [item.name, list(item.classnames)] for item in classes]
 
 
-def trained_classes(checkpoint: Mapping[str, Any]) -> list[str] | list[Task] | None:
-    """The classes or tasks (saved by `plain_names`) that a checkpoint was trained on; None in official and in older checkpoints."""
+def trained_classes(checkpoint: Mapping[str, Any]) -> ClassNames | None:
+    """The classes or tasks that a checkpoint was trained on, as `plain_names` saved them.
+
+    Official and older checkpoints don't name them: None.
+    """
     names = checkpoint.get("classnames")
     if names is None:
         return None
-    return [name if isinstance(name, str) else Task(name[0], list(name[1])) for name in names]
+    if all(isinstance(name, str) for name in names):
+        return list(names)
+    return [Task(name, list(classnames)) for name, classnames in names]
 
 
 def _frozen_shapes(clip: CLIP) -> dict[str, torch.Size]:

@@ -194,7 +194,7 @@ class Method(nn.Module):
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         """Restore what `state` returned."""
 
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:  # type: ignore[no-untyped-def]
+    def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: object) -> None:
         """Give the tensors in `sized_by_data` the checkpoint's shapes, then load as usual."""
         tensors = dict(self.named_parameters()) | dict(self.named_buffers())
         for name in self.sized_by_data:

@@ -182,7 +182,7 @@ class PromptTrainer(TrainerX):
             self.scaler.load_state_dict(checkpoint["scaler"])
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
-        inputs = self.parse_batch_train(batch)
+        inputs = self.read_batch(batch)
         with self._autocast():
             output = self.model.outputs(inputs)
             losses = self.model.losses(output, inputs)
@@ -201,7 +201,7 @@ class PromptTrainer(TrainerX):
         self.scaler.step(self.optim)
         self.scaler.update()
 
-    def parse_batch_train(self, batch: dict[str, Any]) -> Batch:
+    def read_batch(self, batch: dict[str, Any]) -> Batch:
         """A loader's batch, on the device."""
         views = batch["img"] if isinstance(batch["img"], list) else [batch["img"]]  # a list if K_TRANSFORMS > 1
         on_device = tuple(view.to(self.device, non_blocking=True) for view in views)
