@@ -11,9 +11,10 @@ from torch import nn
 
 from clip import text
 from clip.blocks import LayerNorm, QuickGELU, ResidualAttentionBlock, Transformer
-from clip.inputs import NO_INPUTS, TowerInputs
+from clip.inputs import NO_INPUTS, Rows, TowerInputs, TowerOutput
+from clip.resnet import AttentionPool2d, Bottleneck, ModifiedResNet
 from clip.sizes import Sizes
-from clip.vision import AttentionPool2d, Bottleneck, ModifiedResNet, VisionTransformer
+from clip.vision import VisionTransformer
 
 __all__ = [
     "CLIP",
@@ -69,17 +70,50 @@ class CLIP(nn.Module):
     def encode_image(self, image: torch.Tensor, inputs: TowerInputs = NO_INPUTS) -> torch.Tensor:
         """Images (batch, 3, resolution, resolution) -> features (batch, embed_dim), not normalised.
 
-        `inputs` are those of `VisionTransformer.forward`. Raises TypeError where the tower is a ResNet.
+        Raises:
+            TypeError: the image tower is a ResNet, and `inputs` aren't empty.
         """
+        self._check_image_inputs(inputs)
         image = image.type(self.dtype)
-        return self.visual(image, inputs) if inputs is not NO_INPUTS else self.visual(image)
+        return self.visual(image) if inputs.is_empty else self.visual(image, inputs)
 
-    def encode_text(self, ids: torch.Tensor) -> torch.Tensor:
-        """Token ids (N, context length) as `tokenize` makes them -> features (N, embed_dim), not normalised."""
+    def encode_image_rows(self, image: torch.Tensor, inputs: TowerInputs, rows: Rows) -> TowerOutput:
+        """Features as `encode_image` returns them, and rows of the last layer (batch, n, width).
+
+        Args:
+            rows: "inserted" for the rows of the inserted tokens, "patches" for those of all patches. They are after
+                `ln_post` and not projected.
+
+        Raises:
+            TypeError: the image tower is a ResNet.
+            ValueError: `rows` is "inserted", but no tokens are inserted.
+        """
+        self._check_image_inputs(inputs, needs_vit=True)
+        return self.visual(image.type(self.dtype), inputs, rows)
+
+    def _check_image_inputs(self, inputs: TowerInputs, needs_vit: bool = False) -> None:
+        if isinstance(self.visual, ModifiedResNet) and (needs_vit or not inputs.is_empty):
+            raise TypeError("the image tower is a ResNet: it takes no prompts, inserted tokens or adapters")
+
+    def encode_text(self, ids: torch.Tensor, inputs: TowerInputs = NO_INPUTS) -> torch.Tensor:
+        """Token ids (N, context length) from `tokenize` -> features (N, embed_dim), not normalised.
+
+        Prompts of `inputs` replace positions 1 to n of each text. At layer 0 they replace the token embeddings.
+
+        Raises:
+            ValueError: a text has fewer than n tokens between SOS and EOT.
+        """
+        n_prompts = max((prompt.shape[-2] for prompt in inputs.prompts.values()), default=0)
         tokens = text.Tokens.cut(ids)
-        return self.encode_prompts(
-            self.token_embedding(tokens.prefix)[None], self.token_embedding(tokens.class_tokens), tokens.layout
-        )
+        if len(tokens.prefix) > n_prompts:
+            prefix, layout = self.token_embedding(tokens.prefix)[None], tokens.layout  # (1, P, width)
+        else:  # the texts differ within the first n positions, so each gets a prefix of its own
+            if int(ids.argmax(dim=-1).min()) <= n_prompts:
+                raise ValueError(f"a text has fewer than {n_prompts} tokens, but the prompts replace as many")
+            tokens = text.Tokens.cut(ids, start=1 + n_prompts)
+            prefix = self.token_embedding(ids[:, : 1 + n_prompts])  # (N, 1 + n, width)
+            layout = tokens.layout.one_prefix_each
+        return self.encode_prompts(prefix, self.token_embedding(tokens.class_tokens), layout, inputs)
 
     def encode_prompts(
         self,
@@ -88,8 +122,29 @@ class CLIP(nn.Module):
         layout: text.Layout,
         inputs: TowerInputs = NO_INPUTS,
     ) -> torch.Tensor:
-        """Text features (N, embed_dim) of prompts given as embeddings: see `clip.text.encode`."""
-        return text.encode(self, prefix, class_tokens, layout, inputs)
+        """Text features (N, embed_dim), not normalised, of texts given as embeddings: see `clip.text.encode`."""
+        return text.encode(self._text_tower(), prefix, class_tokens, layout, inputs).features
+
+    def encode_prompts_rows(
+        self,
+        prefix: torch.Tensor,
+        class_tokens: torch.Tensor,
+        layout: text.Layout,
+        inputs: TowerInputs,
+        rows: Rows = "inserted",
+    ) -> TowerOutput:
+        """Features as `encode_prompts` returns them, and the inserted tokens' rows (N, n, width) after `ln_final`."""
+        return text.encode(self._text_tower(), prefix, class_tokens, layout, inputs, rows)
+
+    def _text_tower(self) -> text.TextTower:
+        return text.TextTower(
+            self.transformer,
+            self.positional_embedding,
+            self.ln_final,
+            self.text_projection,
+            self.dtype,
+            self.text_chunk,
+        )
 
     def forward(self, image: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Scaled cosine similarities: logits per image (batch, N) and per text (N, batch)."""

@@ -105,8 +105,10 @@ def test_prefixes_take_their_part_of_the_room(tiny_clip, monkeypatch):
     lengths = torch.full((20,), 3)
     layout, prefix, own = Layout(lengths, torch.arange(20)), torch.randn(20, 7, 128), torch.randn(60, 128)
     whole, sizes = tiny_clip.encode_prompts(prefix, own, layout), []
-    way = clip.text._whole
-    monkeypatch.setattr(clip.text, "_whole", lambda *about: sizes.append(sum(map(_rows, about[1:3]))) or way(*about))
+    encode = clip.text._encode_all
+    monkeypatch.setattr(
+        clip.text, "_encode_all", lambda *args: sizes.append(sum(map(_rows, args[1:3]))) or encode(*args)
+    )
     tiny_clip.text_chunk = 50
     assert relative(tiny_clip.encode_prompts(prefix, own, layout), whole) < 1e-5
     assert sizes == [50] * 4

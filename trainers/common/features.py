@@ -15,10 +15,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from clip import blocks, vision
-from clip.blocks import is_untouched
+from clip import blocks, inputs, resnet, vision
+from clip.blocks import is_original
+from clip.compiling import is_compiled
 from clip.model import CLIP
-from clip.vision import ModifiedResNet, VisionTransformer
+from clip.resnet import ModifiedResNet
+from clip.vision import VisionTransformer
 from dassl.data import cache
 from dassl.data.data_manager import DatasetWrapper, build_data_loader
 from dassl.data.datasets import DatasetBase, Datum
@@ -81,7 +83,7 @@ def labelled_features(
 def is_frozen_and_original(tower: nn.Module) -> bool:
     """Whether an image tower is frozen and unchanged: no submodule was replaced, wrapped or hooked."""
     known = type(tower) in (VisionTransformer, ModifiedResNet)
-    return known and is_untouched(tower) and not any(p.requires_grad for p in tower.parameters())
+    return known and is_original(tower) and not any(p.requires_grad for p in tower.parameters())
 
 
 @torch.no_grad()
@@ -122,9 +124,9 @@ def _digest(clip: CLIP, loader: DataLoader, device: torch.device, precision: str
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
     dataset = loader.dataset
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.get_num_threads()
-    compiled = any("finish" in vars(part) for part in clip.visual.modules())
+    compiled = is_compiled(clip.visual)
     how = (dataset.transform, loader.batch_size, precision, where, compiled)  # type: ignore[attr-defined]
-    code = cache.source_hash(blocks, vision, tools, cache)
+    code = cache.source_hash(blocks, inputs, resnet, vision, tools, cache)
     digest.update(repr((clip.sizes, *how, code, versions())).encode())
     for item in dataset.data_source:  # type: ignore[attr-defined]
         digest.update(repr(cache.file_identity(item.impath)).encode())

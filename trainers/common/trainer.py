@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from clip.blocks import compile_blocks
+from clip.compiling import compile_blocks
+from clip.memory import fitting_chunk
 from clip.model import CLIP
-from clip.text import fitting_chunk
 from dassl.data.data_manager import reads_in_order
 from dassl.data.datasets import DatasetBase
 from dassl.engine import TrainerX
@@ -107,7 +107,7 @@ class PromptTrainer(TrainerX):
         clip = load_backbone(cfg).to(self.device)
         self.precision = cast_weights(clip, self.read_options(cfg).PREC, self.device)
         free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else free_memory()
-        clip.text_chunk = cfg.TRAINER.TEXT_CHUNK or fitting_chunk(clip, free)
+        clip.text_chunk = cfg.TRAINER.TEXT_CHUNK or fitting_chunk(clip.sizes, free)
         if cfg.TRAINER.COMPILE:
             compile_blocks(clip)
         if cfg.SEED >= 0:
