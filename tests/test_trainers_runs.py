@@ -29,6 +29,12 @@ def test_the_loss_scale_of_amp_is_restored_on_a_resume(run, tmp_path, monkeypatc
     assert scales == [4.0, 16.0]  # each of the two batches doubles it
 
 
+def test_best_val_tests_the_last_model_if_a_trainer_never_validates(run, tmp_path):
+    code, _, err = run("TEST.FINAL_MODEL", "best_val", trainer="LinearProbe")
+    assert code == 0, err
+    assert result_of(tmp_path / "out")["epoch"] == 1
+
+
 def test_class_names_may_have_braces(run, tmp_path, own_data):
     shutil.copytree(own_data, tmp_path / "braces")
     (tmp_path / "braces/blue").rename(tmp_path / "braces/{blue} %s")

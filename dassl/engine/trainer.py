@@ -152,8 +152,8 @@ class SimpleTrainer(TrainerBase):
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self.get_model_names():
                 print("Deploy the model with the best val performance")
                 self.load_model(self.output_dir)
-                best = Path(self.output_dir) / self.get_model_names()[0] / BEST
-                self.loaded_epoch = load_checkpoint(best)["epoch"]
+                best = self.find_checkpoint(self.output_dir, self.get_model_names()[0])
+                self.loaded_epoch = load_checkpoint(best)["epoch"]  # a third-party load_model doesn't set it
             else:
                 print("Deploy the last-epoch model")
             self.test()
