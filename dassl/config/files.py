@@ -84,12 +84,13 @@ def _base_paths(names: object, path: Path) -> list[Path]:
 
     The second rule keeps a copy of one of our files valid in any folder.
     """
-    if names is None:
-        return []
-    listed = names if isinstance(names, list) else [names]
-    if not all(isinstance(name, str) and name for name in listed):
-        raise InputError(f"{path}: {BASE_KEY} takes the path of a config file or a list of paths, not {names!r}")
-    return [next((p for p in (path.parent / name, _ROOT / name) if p.is_file()), path.parent / name) for name in listed]
+    paths = []
+    for name in [] if names is None else names if isinstance(names, list) else [names]:
+        if not isinstance(name, str) or not name:
+            raise InputError(f"{path}: {BASE_KEY} takes the path of a config file or a list of paths, not {names!r}")
+        beside, in_project = path.parent / name, _ROOT / name
+        paths.append(in_project if in_project.is_file() and not beside.is_file() else beside)
+    return paths
 
 
 def _flatten(content: dict[str, object], file: Path, prefix: str = "") -> Iterator[tuple[str, object]]:
