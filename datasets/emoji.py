@@ -19,8 +19,8 @@ from PIL import Image
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from dassl.data.data_manager import mix_seed
 from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.seeds import mix_seed
 from dassl.utils import InputError, cache_folder
 from datasets import scenes
 from datasets.base import FewShotDataset, Listed, Splits, TestOnly

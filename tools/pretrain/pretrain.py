@@ -179,7 +179,9 @@ def output_statistics(clip: CLIP, loader: DataLoader, captions: Captions) -> lis
 
 
 @torch.no_grad()
-def zero_shot(clip: CLIP, captions: Captions, classes: list[DrawnClass], held_out: dict, scene: Scene) -> dict[str, float]:
+def zero_shot(
+    clip: CLIP, captions: Captions, classes: list[DrawnClass], held_out: dict, scene: Scene
+) -> dict[str, float]:
     """Accuracy in per cent on scenes of the held-out styles, among all names and within each category."""
     ids = torch.stack([mine[0] for mine in captions.by_class])  # "a photo of a {}."
     said = F.normalize(clip.encode_text(ids), dim=-1)
