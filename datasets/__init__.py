@@ -1,1 +1,5 @@
-"""Data sets, one file each; a file that registers a class is found by its being here."""
+"""Data sets, one file each.
+
+`load_plugins("datasets")` imports every file in this folder that doesn't start with `_`. So a new data set is one new
+file that registers a class.
+"""

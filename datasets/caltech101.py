@@ -3,12 +3,12 @@
 import random
 
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.base import Download, FewShotDataset, gdrive
+from datasets.base import Download, FewShotDataset, Splits, gdrive
 
 
 @DATASET_REGISTRY.register()
 class Caltech101(FewShotDataset):
-    """Without the background class and without Faces_easy; labels follow the folders' names, capitals first."""
+    """Skips the background class and Faces_easy. Labels follow the sorted folder names, capitals first."""
 
     dataset_dir = "caltech-101"
     image_dir = "101_ObjectCategories"
@@ -26,5 +26,5 @@ class Caltech101(FewShotDataset):
     ignored = ("BACKGROUND_Google", "Faces_easy")
     new_cnames = {"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"}
 
-    def read_annotations(self, rng: random.Random):
+    def read_annotations(self, rng: random.Random) -> Splits:
         return self.read_and_split_data(self.image_dir, ignored=self.ignored, new_cnames=self.new_cnames, rng=rng)

@@ -3,12 +3,12 @@
 import random
 
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.base import Download, FewShotDataset, gdrive
+from datasets.base import Download, FewShotDataset, Splits, gdrive
 
 
 @DATASET_REGISTRY.register()
 class DescribableTextures(FewShotDataset):
-    """The official lists in labels/ are not used: 50 % of every class for training, 20 % validation, 30 % test."""
+    """Doesn't use the official lists in labels/: of every class 50 % are for training, 20 % for val, 30 % for test."""
 
     dataset_dir = "dtd"
     image_dir = "images"
@@ -23,5 +23,5 @@ class DescribableTextures(FewShotDataset):
         Download(gdrive("1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x"), split_file, entries=(2820, 1128, 1692)),
     )
 
-    def read_annotations(self, rng: random.Random):
+    def read_annotations(self, rng: random.Random) -> Splits:
         return self.read_and_split_data(self.image_dir, rng=rng)

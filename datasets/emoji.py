@@ -1,8 +1,9 @@
-"""Emoji scenes: a benchmark that is made on first use, out of drawings in this repository. Nothing is downloaded.
+"""Emoji scenes: a benchmark whose images are made on first use from drawings in this repository, without a download.
 
-Five data sets by category, one of all classes in ImageNet's role, and four shifted versions of it in the roles of V2,
-Sketch, A and R. The drawings' styles are held out from the pretraining of ViT-Mini/8, but for EmojiR's. Train, val and
-test share drawings (but in EmojiR, whose styles nobody trains on) and no scene.
+There are five data sets by category, and `Emoji` with all classes, which takes ImageNet's part. Four shifted versions
+of `Emoji` take the parts of ImageNetV2, ImageNet-Sketch, ImageNet-A and ImageNet-R. Train, val and test show the same
+drawings in different scenes. The styles of the drawings were held out from the pretraining of ViT-Mini/8. EmojiR is the
+exception: its styles were used in pretraining, but no other data set has them.
 """
 
 import hashlib
@@ -16,55 +17,61 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 from tqdm import tqdm
+from yacs.config import CfgNode
 
-from dassl.data.data_manager import mix_seed
 from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.seeds import mix_seed
 from dassl.utils import InputError, cache_folder
 from datasets import scenes
-from datasets.base import FewShotDataset, Listed, TestOnly
-from datasets.scenes import Scene
+from datasets.base import FewShotDataset, Listed, Splits, TestOnly
+from datasets.scenes import DrawnClass, Scene
 
 
 class EmojiScenes(FewShotDataset):
     """Scenes of emoji drawings: 48 x 48 pixels, <split>/<class name>/<style>_<number>.png.
 
-    They are kept in ~/.cache/prompt-learning (in XDG_CACHE_HOME, where that is set), in a folder that is named by all
-    that decides them, and made where it isn't there. Every image depends on the names of data set, split, class and
-    style and on its number alone.
+    The images are cached in XDG_CACHE_HOME or ~/.cache/prompt-learning. The folder's name contains a hash of the
+    drawings, the rendering code and the settings below, so a change of these makes new images. The random draws of an
+    image depend only on the names of data set, split, class and style, and on the image's number.
     """
 
-    category = ""  # empty: all
-    styles: Sequence[str] = ("noto", "fluent")  # take turns where a class has them
+    category = ""  # category of the drawings; empty: all
+    styles: Sequence[str] = ("noto", "fluent")  # styles of the scenes, in rotation; a class skips those that it lacks
     scene = Scene().softened(0.5)
-    counts: Mapping[str, int] = {"train": 24, "val": 8, "test": 12}  # scenes of a class; few-shot picks are of "train"
-    by_hand = "nothing to get: it is made on first use"
+    counts: Mapping[str, int] = {
+        "train": 24,
+        "val": 8,
+        "test": 12,
+    }  # scenes per class; few-shot images are drawn from "train"
+    by_hand = "nothing to download: the images are made on first use"
     template = "a photo of a {}."
     xd_source = "emoji"
 
-    def locate(self, cfg) -> str:
+    def locate(self, cfg: CfgNode) -> str:
         self.root = str(cache_folder())
         sources = [path.read_bytes() for path in (Path(scenes.__file__), scenes.DRAWINGS)]
-        decides = repr((self.category, self.styles, self.scene, self.counts)).encode()
-        digest = hashlib.sha256(b"".join([*sources, decides])).hexdigest()
+        settings = repr((self.category, self.styles, self.scene, self.counts)).encode()
+        digest = hashlib.sha256(b"".join([*sources, settings])).hexdigest()
         return os.path.join(self.root, f"{type(self).__name__}-{digest[:8]}")
 
     def check_present(self) -> None:
-        """Make the images, unless they are there. Of several processes one makes them, and the others wait."""
+        """Make the images if they are missing. If several processes need them, one makes them and the others wait."""
         folder = Path(self.dataset_dir)
         if folder.is_dir():
             return
-        making = folder.with_name(f".{folder.name}")
+        unfinished = folder.with_name(f".{folder.name}")
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{folder}.lock"):
                 if not folder.is_dir():
-                    shutil.rmtree(making, ignore_errors=True)
-                    self._make(making)
-                    making.rename(folder)
+                    shutil.rmtree(unfinished, ignore_errors=True)
+                    self._make(unfinished)
+                    unfinished.rename(folder)  # atomic: a broken run leaves no half-made data set
         except OSError as error:
-            raise InputError(f"can't make {folder}: {error}; XDG_CACHE_HOME names another folder for it") from error
+            raise InputError(f"can't make {folder}: {error}; set XDG_CACHE_HOME to another folder") from error
 
     def _make(self, folder: Path) -> None:
+        """Render all scenes into `folder`."""
         for entry in tqdm(self.classes(), desc=f"Making {type(self).__name__}, once", unit=" classes"):
             drawings = {
                 style: scenes.rasterise(svg) for style, svg in entry["drawings"].items() if style in self.styles
@@ -76,15 +83,15 @@ class EmojiScenes(FewShotDataset):
                     image = scenes.render(drawings[style], self.scene, np.random.default_rng(seed))
                     Image.fromarray(image).save(folder / path, compress_level=1)
 
-    def _scenes(self, entry: dict, split: str) -> Iterator[tuple[str, int, str]]:
-        """Style, number and path (below the folder) of every scene of a class in a split."""
+    def _scenes(self, entry: DrawnClass, split: str) -> Iterator[tuple[str, int, str]]:
+        """Yield style, number and path (below the data set's folder) of every scene of a class in a split."""
         styles = [style for style in self.styles if style in entry["drawings"]]
         for number in range(self.counts[split]):
             style = styles[number % len(styles)]
             yield style, number, os.path.join(split, entry["name"], f"{style}_{number}.png")
 
-    def classes(self) -> list[dict]:
-        """The drawings' entries of this category's classes that have one of the styles, in order of labels."""
+    def classes(self) -> list[DrawnClass]:
+        """Return the classes of this category that have a drawing in one of the styles, in order of labels."""
         return [
             entry
             for entry in scenes.read_drawings()["classes"]
@@ -92,20 +99,20 @@ class EmojiScenes(FewShotDataset):
         ]
 
     def listed(self, split: str) -> list[Listed]:
-        """The images of a split, class by class."""
+        """Return the images of a split, class by class."""
         return [
             Listed(os.path.join(self.dataset_dir, path), label, entry["name"])
             for label, entry in enumerate(self.classes())
             for _, _, path in self._scenes(entry, split)
         ]
 
-    def read_annotations(self, rng: random.Random):
-        return tuple(self.listed(split) for split in ("train", "val", "test"))
+    def read_annotations(self, rng: random.Random) -> Splits:
+        return self.listed("train"), self.listed("val"), self.listed("test")
 
 
 @DATASET_REGISTRY.register()
 class EmojiAnimals(EmojiScenes):
-    """157 animals and plants, at dusk."""
+    """157 animals and plants, photographed at dusk."""
 
     category = "animals"
     scene = Scene(camera="dusk").softened(0.5)
@@ -113,7 +120,7 @@ class EmojiAnimals(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class EmojiFood(EmojiScenes):
-    """130 dishes, drinks and fruits, in few pixels."""
+    """130 dishes, drinks and fruits, at low resolution."""
 
     category = "food"
     scene = Scene(camera="coarse").softened(0.5)
@@ -121,7 +128,7 @@ class EmojiFood(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class EmojiTravel(EmojiScenes):
-    """194 places, buildings, vehicles and skies, in fog."""
+    """194 places, buildings, vehicles and skies, photographed in fog."""
 
     category = "travel"
     scene = Scene(camera="fog").softened(0.5)
@@ -137,7 +144,7 @@ class EmojiObjects(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class EmojiActivities(EmojiScenes):
-    """84 things of sports, games, arts and feasts, turned by a quarter."""
+    """84 things of sports, games, arts and festivals, rotated by 90 degrees."""
 
     category = "activities"
     scene = Scene(camera="overhead").softened(0.5)
@@ -145,31 +152,31 @@ class EmojiActivities(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class Emoji(EmojiScenes):
-    """All 827 classes, in ImageNet's role."""
+    """All 827 classes. Takes ImageNet's part in the cross-dataset and domain generalisation protocols."""
 
     counts = {"train": 24, "val": 4, "test": 4}
 
 
 class EmojiVariant(TestOnly, EmojiScenes):
-    """A set to test prompts on that were trained on Emoji; has all its classes that are drawn in these styles."""
+    """A test set for prompts that were trained on Emoji: all classes of Emoji that are drawn in these styles."""
 
     counts = {"test": 4}
 
-    def read_annotations(self, rng: random.Random):
+    def read_annotations(self, rng: random.Random) -> Splits:
         items = self.listed("test")
         return items, None, items
 
 
 @DATASET_REGISTRY.register()
 class EmojiV2(EmojiVariant):
-    """New scenes, a little harder, of the same drawings."""
+    """New and slightly harder scenes of the same drawings (as ImageNetV2)."""
 
     scene = Scene().softened(0.65)
 
 
 @DATASET_REGISTRY.register()
 class EmojiSketch(EmojiVariant):
-    """Line drawings on white paper."""
+    """Line drawings on white paper (as ImageNet-Sketch)."""
 
     styles = ("fluent-line",)
     scene = Scene(pose=0.5, light=0, clutter=0, blur=0, noise=0.05)
@@ -177,13 +184,13 @@ class EmojiSketch(EmojiVariant):
 
 @DATASET_REGISTRY.register()
 class EmojiA(EmojiVariant):
-    """Hard scenes: bent drawings in wrong colours, partly hidden."""
+    """Hard scenes: drawings distorted, recoloured and partly hidden (as ImageNet-A)."""
 
     scene = Scene(warp=0.04, recolour=0.5, hidden=0.3).softened(0.65)
 
 
 @DATASET_REGISTRY.register()
 class EmojiR(EmojiVariant):
-    """Renditions: the drawings of other vendors, which ViT-Mini/8 was pretrained on."""
+    """Drawings in the styles of other vendors, which ViT-Mini/8 saw in pretraining (as ImageNet-R)."""
 
     styles = ("noto-v1", "twemoji", "emojione", "fxemoji")

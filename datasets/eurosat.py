@@ -1,14 +1,14 @@
-"""EuroSAT: 10 kinds of land use from above (Helber et al., 2019)."""
+"""EuroSAT: satellite images of 10 types of land use (Helber et al., 2019)."""
 
 import random
 
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.base import Download, FewShotDataset, gdrive
+from datasets.base import Download, FewShotDataset, Splits, gdrive
 
 
 @DATASET_REGISTRY.register()
 class EuroSAT(FewShotDataset):
-    """Folder names are spelt out for the prompts."""
+    """Class names for prompts spell the folder names out."""
 
     dataset_dir = "eurosat"
     image_dir = "2750"
@@ -35,5 +35,5 @@ class EuroSAT(FewShotDataset):
         "SeaLake": "Sea or Lake",
     }
 
-    def read_annotations(self, rng: random.Random):
+    def read_annotations(self, rng: random.Random) -> Splits:
         return self.read_and_split_data(self.image_dir, new_cnames=self.new_cnames, rng=rng)

@@ -3,11 +3,12 @@
 import csv
 import os
 import random
-from typing import Any
+
+from yacs.config import CfgNode
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
 from dassl.utils import InputError
-from datasets.base import FewShotDataset
+from datasets.base import FewShotDataset, Splits
 from datasets.multitask import MultiTask
 
 
@@ -16,18 +17,21 @@ class FashionTask(FewShotDataset):
 
     metric = "mean_acc"
 
-    def read_annotations(self, rng: random.Random):
+    def read_annotations(self, rng: random.Random) -> Splits:
         return self.read_and_split_data(self.image_dir, rng=rng)
 
 
 @DATASET_REGISTRY.register()
 class Fashion20(MultiTask):
-    """Tasks as task_info.csv lists them: tab-separated number, task name, description, comma-separated class names."""
+    """The tasks that task_info.csv lists.
+
+    Its columns are separated by tabs: number, task name, description, class names separated by commas.
+    """
 
     dataset_dir = "fashion20"
-    by_hand = "its authors give it on request: see github.com/kding1225/softcpt"
+    by_hand = "ask its authors for it: see github.com/kding1225/softcpt"
 
-    def load_tasks(self, cfg: Any) -> list[tuple[str, DatasetBase]]:
+    def load_tasks(self, cfg: CfgNode) -> list[tuple[str, DatasetBase]]:
         folder = os.path.join(cfg.DATASET.ROOT, self.dataset_dir)
         info = os.path.join(folder, "task_info.csv")
         if not os.path.isfile(info):
@@ -39,6 +43,6 @@ class Fashion20(MultiTask):
             rows = list(csv.reader(file, delimiter="\t"))[1:]
         tasks = []
         for _, name, *_ in rows:
-            kind = type(name, (FashionTask,), {"dataset_dir": self.dataset_dir, "image_dir": f"images/{name}"})
-            tasks.append((name, kind(cfg)))
+            cls = type(name, (FashionTask,), {"dataset_dir": self.dataset_dir, "image_dir": f"images/{name}"})
+            tasks.append((name, cls(cfg)))
         return tasks

@@ -4,14 +4,14 @@ import os
 import random
 
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.base import Download, FewShotDataset, Listed
+from datasets.base import Download, FewShotDataset, Listed, Splits
 
 
 @DATASET_REGISTRY.register()
 class FGVCAircraft(FewShotDataset):
-    """The official three lists; labels are the lines of variants.txt, in the file's order."""
+    """Uses the three official lists. A label is the number of a line in variants.txt."""
 
-    dataset_dir = "fgvc_aircraft"  # `data/` of the archive, under this name
+    dataset_dir = "fgvc_aircraft"  # the archive calls this folder `data`
     image_dir = "images"
     needs = ("variants.txt", *(f"images_variant_{split}.txt" for split in ("train", "val", "test")))
     template = "a photo of a {}, a type of aircraft."
@@ -23,13 +23,14 @@ class FGVCAircraft(FewShotDataset):
         ),
     )
 
-    def read_annotations(self, rng: random.Random):
+    def read_annotations(self, rng: random.Random) -> Splits:
         with open(os.path.join(self.dataset_dir, "variants.txt")) as file:
             labels = {line.strip(): number for number, line in enumerate(file)}
-        return tuple(self._read(f"images_variant_{split}.txt", labels) for split in ("train", "val", "test"))
+        train, val, test = (self._read(f"images_variant_{split}.txt", labels) for split in ("train", "val", "test"))
+        return train, val, test
 
     def _read(self, name: str, labels: dict[str, int]) -> list[Listed]:
-        """Lines "0034309 707-320": the variant may have spaces."""
+        """Read lines like "0034309 707-320". A variant may contain spaces."""
         items = []
         with open(os.path.join(self.dataset_dir, name)) as file:
             for line in file:

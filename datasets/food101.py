@@ -3,17 +3,17 @@
 import random
 
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.base import Download, FewShotDataset, gdrive
+from datasets.base import Download, FewShotDataset, Splits, gdrive
 
 
 @DATASET_REGISTRY.register()
 class Food101(FewShotDataset):
-    """The official lists in meta/ are not used: 50 % of every class for training, 20 % validation, 30 % test."""
+    """Doesn't use the official lists in meta/: of every class 50 % are for training, 20 % for val, 30 % for test."""
 
     dataset_dir = "food-101"
     image_dir = "images"
     split_file = "split_zhou_Food101.json"
-    template = "a photo of {}, a type of food."  # without "a", as published
+    template = "a photo of {}, a type of food."  # the published template has no "a"
     downloads = (
         Download(
             "http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",
@@ -23,5 +23,5 @@ class Food101(FewShotDataset):
         Download(gdrive("1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl"), split_file, entries=(50500, 20200, 30300)),
     )
 
-    def read_annotations(self, rng: random.Random):
+    def read_annotations(self, rng: random.Random) -> Splits:
         return self.read_and_split_data(self.image_dir, rng=rng)

@@ -1,4 +1,4 @@
-"""ImageNetA: 7,500 photos of 200 classes that models get wrong (Hendrycks et al., CVPR 2021)."""
+"""ImageNetA: 7,500 photos of 200 classes that models misclassify (Hendrycks et al., CVPR 2021)."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import Download
@@ -7,7 +7,7 @@ from datasets.imagenet import CLASSNAMES, ImageNetVariant
 
 @DATASET_REGISTRY.register()
 class ImageNetA(ImageNetVariant):
-    """Only its 200 names form the classifier, not ImageNet's 1,000."""
+    """The classifier has its 200 classes only, not ImageNet's 1,000."""
 
     dataset_dir = "imagenet-adversarial"
     image_dir = "imagenet-a"

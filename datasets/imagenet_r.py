@@ -7,7 +7,7 @@ from datasets.imagenet import CLASSNAMES, ImageNetVariant
 
 @DATASET_REGISTRY.register()
 class ImageNetR(ImageNetVariant):
-    """Only its 200 names form the classifier, not ImageNet's 1,000."""
+    """The classifier has its 200 classes only, not ImageNet's 1,000."""
 
     dataset_dir = "imagenet-rendition"
     image_dir = "imagenet-r"

@@ -1,4 +1,4 @@
-"""ImageNetSketch: 1,000 classes drawn by hand (Wang et al., NeurIPS 2019)."""
+"""ImageNetSketch: sketches of 1,000 classes (Wang et al., NeurIPS 2019)."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.imagenet import ImageNetVariant
@@ -6,7 +6,7 @@ from datasets.imagenet import ImageNetVariant
 
 @DATASET_REGISTRY.register()
 class ImageNetSketch(ImageNetVariant):
-    """All of ImageNet's classes."""
+    """Has all of ImageNet's classes."""
 
     dataset_dir = "imagenet-sketch"
     image_dir = "images"

@@ -4,13 +4,13 @@ import os
 import random
 
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.base import Download, Listed, list_images
+from datasets.base import Download, Listed, Splits, list_images
 from datasets.imagenet import CLASSNAMES, ImageNetVariant
 
 
 @DATASET_REGISTRY.register()
 class ImageNetV2(ImageNetVariant):
-    """Folders 0 to 999: folder i is line i of classnames.txt."""
+    """Class folders are named 0 to 999: folder i belongs to line i of classnames.txt."""
 
     dataset_dir = "imagenetv2"
     image_dir = "imagenetv2-matched-frequency-format-val"
@@ -21,7 +21,7 @@ class ImageNetV2(ImageNetVariant):
         CLASSNAMES,
     )
 
-    def read_annotations(self, rng: random.Random):
+    def read_annotations(self, rng: random.Random) -> Splits:
         items = []
         for label, name in enumerate(self.classnames_by_folder().values()):
             folder = os.path.join(self.image_dir, str(label))

@@ -1,10 +1,15 @@
-"""Several data sets as tasks that are trained at once: a list of registered data sets with their tasks' names."""
+"""Several data sets trained at once, each as one task. SoftCPT and its baselines train on such a data set.
+
+Labels and class names differ from those of a single data set. `MultiTask.classnames` is a list per task, and the label
+of a `MultiTaskDatum` is a row over the classes of all tasks. `MultiTask.tasks` describes the tasks in one type.
+"""
 
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
+from yacs.config import CfgNode
 
 from dassl.config import merge_words
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
@@ -12,12 +17,23 @@ from dassl.utils import InputError, unknown
 from datasets.base import halves
 
 
+class Task(NamedTuple):
+    """One task of a `MultiTask`."""
+
+    name: str  # such as "pet breed recognition"
+    classnames: list[str]  # in order of the labels within the task
+    columns: tuple[int, int]  # first column of the task in a label row, and the column after its last
+    metric: str  # overall_acc, or mean_acc: the mean over classes
+
+
 class MultiTaskDatum(Datum):
-    """An image of one of several tasks; its label is a row over all tasks' classes, in order.
+    """An image of one task. Its label is a row over the classes of all tasks, in order.
 
     Args:
-        columns: the first column of its task and the one behind its last.
-        total: number of all tasks' classes.
+        item: the image with its label within the task.
+        task: index of the task.
+        columns: first column of the task, and the column after its last.
+        total: number of classes of all tasks.
     """
 
     def __init__(self, item: Datum, task: int, columns: tuple[int, int], total: int):
@@ -25,8 +41,8 @@ class MultiTaskDatum(Datum):
         self.task, self._columns, self._total = task, columns, total
 
     @property
-    def label(self) -> torch.Tensor:  # type: ignore[override]
-        """(total,): 1 for its class, 0 for the others of its task, -1 for those of other tasks"""
+    def label(self) -> torch.Tensor:  # type: ignore[override]  # a row instead of an int
+        """(total,): 1 for the image's class, 0 for the other classes of its task, -1 for classes of other tasks."""
         row = torch.full((self._total,), -1)
         row[slice(*self._columns)] = 0
         row[self._columns[0] + self._label] = 1
@@ -35,71 +51,94 @@ class MultiTaskDatum(Datum):
 
 @DATASET_REGISTRY.register()
 class MultiTask(DatasetBase):
-    """DATASET.TASKS: a list of [data set, task name], or [data set, task name, DATASET.PATH] for one's own data.
+    """The data sets that DATASET.TASKS lists, each as one task.
 
-    A task's name is the first line of `task_name.txt` in the data set's folder, else the one in the list, else one
-    made from the data set's name. Tasks whose data is not there are left out, which is said. DATASET.SUBSAMPLE_TASKS
-    takes all tasks, the base half, the new half, or one by its number; SUBSAMPLE_CLASSES works within each task.
+    An entry is [data set, task name], or [data set, task name, DATASET.PATH] for a user's own data. Tasks without data
+    are skipped with a warning. DATASET.SUBSAMPLE_TASKS selects all tasks, the base or the new half, or one by its
+    number. DATASET.SUBSAMPLE_CLASSES selects classes within each task.
+
+    Attributes, in order of the tasks:
+        tasknames: names of the tasks; `task_name` says where a name comes from.
+        classnames: class names of every task.
+        columns: first column of every task in a label row, and the column after its last.
+        metrics: score of every task, overall_acc or mean_acc.
     """
 
-    def __init__(self, cfg: Any):
+    def __init__(self, cfg: CfgNode):
         sources = self._pick(cfg.DATASET.SUBSAMPLE_TASKS, self.load_tasks(cfg))
         self.tasknames = [name for name, _ in sources]
-        self.metrics = [getattr(source, "metric", "overall_acc") for _, source in sources]
-        counts = [source.num_classes for _, source in sources]
-        starts = [0, *itertools.accumulate(counts)]
-        self.columns = list(itertools.pairwise(starts))  # of every task: first column, one behind the last
+        # A third-party data set may have no `metric`.
+        self.metrics: list[str] = [getattr(source, "metric", "overall_acc") for _, source in sources]
+        starts = [0, *itertools.accumulate(source.num_classes for _, source in sources)]
+        self.columns = list(itertools.pairwise(starts))
         splits: dict[str, list[Datum]] = {"train_x": [], "val": [], "test": []}
         for task, (_, source) in enumerate(sources):
-            for split, items in splits.items():
-                found = getattr(source, split) or []
-                items += [MultiTaskDatum(item, task, self.columns[task], starts[-1]) for item in found]
+            for name, items in (("train_x", source.train_x), ("val", source.val), ("test", source.test)):
+                splits[name] += [MultiTaskDatum(item, task, self.columns[task], starts[-1]) for item in items or []]
+        # DatasetBase.__init__ would read classes from the labels, which are rows here.
         self._train_x, self._val, self._test = splits["train_x"], splits["val"] or None, splits["test"]
         self._train_u = None
         self._num_classes = starts[-1]
-        self._classnames = [source.classnames for _, source in sources]
-        self._lab2cname = dict(enumerate(name for names in self._classnames for name in names))
+        self._task_classnames = [source.classnames for _, source in sources]
+        self._lab2cname = dict(enumerate(name for names in self._task_classnames for name in names))
 
-    def load_tasks(self, cfg: Any) -> list[tuple[str, DatasetBase]]:
-        """(task name, data set) of every task in DATASET.TASKS. Raises InputError where no task's data is there."""
+    @property
+    def classnames(self) -> list[list[str]]:  # type: ignore[override]  # a list per task instead of names
+        """Class names of every task, in order of their labels within the task."""
+        return self._task_classnames
+
+    @property
+    def tasks(self) -> list[Task]:
+        """All tasks, in order of their columns."""
+        return list(map(Task, self.tasknames, self.classnames, self.columns, self.metrics))
+
+    def load_tasks(self, cfg: CfgNode) -> list[tuple[str, DatasetBase]]:
+        """Return (task name, data set) of every task in DATASET.TASKS that has data.
+
+        Raises:
+            InputError: if no task has data, if DATASET.TASKS is empty, or if it names an unknown data set.
+        """
         if not cfg.DATASET.TASKS:
             raise InputError('DATASET.TASKS is empty: list tasks as [["OxfordPets", "pet breed recognition"], ...]')
         tasks, missing = [], []
         for entry in cfg.DATASET.TASKS:
             name, taskname, path = (*entry, "", "")[:3]
-            own = cfg.clone()
-            own.defrost()
-            merge_words(own, ["DATASET.NAME", name, "DATASET.PATH", path])
+            task_cfg = cfg.clone()
+            task_cfg.defrost()
+            merge_words(task_cfg, ["DATASET.NAME", name, "DATASET.PATH", path])
             if name not in DATASET_REGISTRY.registered_names():
                 raise unknown("data set (DATASET.TASKS)", name, DATASET_REGISTRY.registered_names())
             try:
-                source = build_dataset(own)
+                source = build_dataset(task_cfg)
             except InputError as error:
                 missing.append(f"{name} ({error})")
             else:
                 tasks.append((task_name(source, taskname), source))
         if not tasks:
-            raise InputError(f"no task's data is there: {'; '.join(missing)}")
+            raise InputError(f"no task has data: {'; '.join(missing)}")
         if missing:
             names = "\n  ".join(missing)
-            print(f"Left out {len(missing)} of {len(cfg.DATASET.TASKS)} tasks, whose data is not there:\n  {names}")
+            print(f"Skipped {len(missing)} of {len(cfg.DATASET.TASKS)} tasks, whose data can't be used:\n  {names}")
         return tasks
 
     @staticmethod
-    def _pick(which: str, tasks: list) -> list:
-        """The tasks that SUBSAMPLE_TASKS names."""
+    def _pick(which: str, tasks: list[tuple[str, DatasetBase]]) -> list[tuple[str, DatasetBase]]:
+        """Return the tasks that SUBSAMPLE_TASKS selects."""
         if which.isdigit() and int(which) < len(tasks):
             return [tasks[int(which)]]
         if which not in ("all", "base", "new"):
             numbers = (str(number) for number in range(len(tasks)))
             raise unknown("choice of tasks (DATASET.SUBSAMPLE_TASKS)", which, ("all", "base", "new", *numbers))
-        return tasks if which == "all" else halves(tasks, which)
+        return tasks if which == "all" else list(halves(tasks, which))
 
 
-def task_name(source: DatasetBase, given: str = "") -> str:
-    """What a data set's task is called: by task_name.txt in its folder, else `given`, else by its own name."""
+def task_name(source: DatasetBase, default: str = "") -> str:
+    """Return the name of a data set's task.
+
+    It is the first line of `task_name.txt` in the data set's folder, else `default`, else made from the class's name.
+    """
     file = Path(source.dataset_dir) / "task_name.txt"
     if file.is_file():
         return file.read_text().strip().splitlines()[0]
     words = "".join(f" {c}" if c.isupper() else c for c in type(source).__name__).strip().lower()
-    return given or f"{words} recognition"
+    return default or f"{words} recognition"

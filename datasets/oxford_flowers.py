@@ -3,18 +3,16 @@
 import os
 import random
 
-from scipy.io import loadmat
-
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import read_json
-from datasets.base import Download, FewShotDataset, Listed, gdrive
+from datasets.base import Download, FewShotDataset, Listed, Splits, gdrive
 
 _VGG = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102"
 
 
 @DATASET_REGISTRY.register()
 class OxfordFlowers(FewShotDataset):
-    """The official setid.mat is not used: 50 % of every class for training, 20 % for validation, 30 % for test."""
+    """Doesn't use the official setid.mat: of every class 50 % are for training, 20 % for val, 30 % for test."""
 
     dataset_dir = "oxford_flowers"
     image_dir = "jpg"
@@ -28,9 +26,11 @@ class OxfordFlowers(FewShotDataset):
         Download(gdrive("1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT"), split_file, entries=(4093, 1633, 2463)),
     )
 
-    def read_annotations(self, rng: random.Random):
+    def read_annotations(self, rng: random.Random) -> Splits:
+        from scipy.io import loadmat
+
         names = read_json(os.path.join(self.dataset_dir, "cat_to_name.json"))
-        labels = loadmat(os.path.join(self.dataset_dir, "imagelabels.mat"))["labels"][0]  # from 1, image by image
+        labels = loadmat(os.path.join(self.dataset_dir, "imagelabels.mat"))["labels"][0]  # (n_images,), from 1
         items = [
             Listed(os.path.join(self.image_dir, f"image_{number:05d}.jpg"), int(label) - 1, names[str(label)])
             for number, label in enumerate(labels, 1)

@@ -4,14 +4,14 @@ import os
 import random
 
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.base import Download, FewShotDataset, Listed, gdrive
+from datasets.base import Download, FewShotDataset, Listed, Splits, gdrive
 
 _VGG = "https://www.robots.ox.ac.uk/~vgg/data/pets/data"
 
 
 @DATASET_REGISTRY.register()
 class OxfordPets(FewShotDataset):
-    """Class names are the files' names without their number, in lower case."""
+    """A class name is a file name without its number, in lower case."""
 
     dataset_dir = "oxford_pets"
     image_dir = "images"
@@ -24,12 +24,12 @@ class OxfordPets(FewShotDataset):
         Download(gdrive("1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs"), split_file, entries=(2944, 736, 3669)),
     )
 
-    def read_annotations(self, rng: random.Random):
+    def read_annotations(self, rng: random.Random) -> Splits:
         train, val = self.split_trainval(self._read_list("trainval.txt"), rng=rng)
         return train, val, self._read_list("test.txt")
 
     def _read_list(self, name: str) -> list[Listed]:
-        """Lines "image label species breed": the label counts from 1."""
+        """Read lines "image label species breed". Labels in the file count from 1."""
         items = []
         with open(os.path.join(self.dataset_dir, "annotations", name)) as file:
             for line in file:

@@ -1,21 +1,25 @@
-"""Plant-6: six data sets of plants, SoftCPT's second benchmark (arXiv 2208.13474): class folders, no official split."""
+"""Plant-6: six data sets of plants, SoftCPT's second benchmark (arXiv 2208.13474)."""
 
 import random
 
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.base import FewShotDataset
+from dassl.utils import listdir_nohidden
+from datasets.base import FewShotDataset, Splits
 
 
 class ClassFolders(FewShotDataset):
-    """50 % of every class for training, 20 % for validation, 30 % for test, unless `split_dk_<Name>.json` says so."""
+    """Class folders without an official split.
+
+    Of every class 50 % are for training, 20 % for val and 30 % for test, unless there is a `split_dk_<Name>.json`.
+    """
 
     by_hand = "its authors publish it on Kaggle, after registration"
 
-    def read_annotations(self, rng: random.Random):
+    def read_annotations(self, rng: random.Random) -> Splits:
         return self.read_and_split_data(self.image_dir, new_cnames=self.names(), rng=rng)
 
     def names(self) -> dict[str, str]:
-        """folder -> class name, where that is another."""
+        """Return {folder: class name} for folders whose class name differs."""
         return {}
 
 
@@ -56,13 +60,11 @@ class PlantSeedlingV1(ClassFolders):
 
 @DATASET_REGISTRY.register()
 class PlantVillage(ClassFolders):
-    """Folders like Apple___Apple_scab: plant and condition, as words."""
+    """Folders are named like Apple___Apple_scab, plant and condition. Class names are the words: "Apple Apple scab"."""
 
     dataset_dir = "PlantVillage"
     image_dir = "Plant_leave_diseases_dataset_without_augmentation"
     split_file = "split_dk_PlantVillage.json"
 
     def names(self) -> dict[str, str]:
-        from dassl.utils import listdir_nohidden
-
         return {folder: " ".join(folder.replace("_", " ").split()) for folder in listdir_nohidden(self.image_dir)}

@@ -1,6 +1,7 @@
-"""Photo-like scenes of emoji drawings: pose, background, light, blur and noise, from a seed.
+"""Renders photo-like scenes of emoji drawings: pose, background, light, blur and noise, all drawn from a seed.
 
-All arithmetic is NumPy's, one operation after another, element by element: an image is the same on every machine.
+`datasets.emoji` and the pretraining of ViT-Mini/8 call `rasterise` and `render`. All arithmetic is element by element
+in NumPy, in a fixed order. No library can reorder sums, so an image is the same to the bit on every machine.
 """
 
 import functools
@@ -10,49 +11,68 @@ import lzma
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from PIL import Image
 
 DRAWINGS = Path(__file__).resolve().parents[1] / "assets" / "emoji" / "drawings.json.xz"
-SIZE = 48  # pixels a side, of drawings and scenes
+SIZE = 48  # side of drawings and scenes in pixels
+
+
+class Style(TypedDict):
+    """A set of drawings by one vendor, and where it comes from."""
+
+    source: str
+    package: str
+    version: str
+    licence: str
+
+
+class DrawnClass(TypedDict):
+    """A class and its drawings."""
+
+    name: str
+    category: str
+    aliases: list[str]
+    drawings: dict[str, str]  # style -> SVG
+
+
+class Drawings(TypedDict):
+    """Content of assets/emoji/drawings.json.xz."""
+
+    styles: dict[str, Style]
+    classes: list[DrawnClass]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """How far scenes go from the drawing on white paper; 0 leaves a step out.
+    """How much a scene differs from the drawing on white paper. A step with strength 0 is skipped."""
 
-    `pose` scales size, place, turn and shear; `light` brightness, contrast, colour cast and shading; `clutter` is the
-    background's contrast; `blur` the greatest number of 3 x 3 binomial filters; `noise` the greatest amplitude in
-    grey levels of 1; `hidden` the greatest share of either side that a bar covers; `warp` bends the drawing by up to
-    that share of its size, `recolour` mixes its colours. `camera`, one of `CAMERAS`, takes every picture alike.
-    """
-
-    pose: float = 1.0
-    light: float = 1.0
-    clutter: float = 1.0
-    blur: int = 2
-    noise: float = 0.12
-    hidden: float = 0.0
-    warp: float = 0.0
-    recolour: float = 0.0
-    camera: str = ""
+    pose: float = 1.0  # variation of size, position, rotation and shear
+    light: float = 1.0  # variation of brightness, contrast, colour cast and shading
+    clutter: float = 1.0  # contrast of the background
+    blur: int = 2  # maximum number of 3 x 3 binomial filters
+    noise: float = 0.12  # maximum amplitude, where grey levels go from 0 to 1
+    hidden: float = 0.0  # maximum thickness of a bar over the image, as a share of the side
+    warp: float = 0.0  # maximum distortion of the drawing, as a share of the side
+    recolour: float = 0.0  # strength of mixing colour channels
+    camera: str = ""  # one of CAMERAS: a change that is the same for all images; empty: none
 
     def softened(self, strength: float) -> "Scene":
-        """The same in `strength` (0 to 1) of its strength."""
+        """Return a scene with all strengths multiplied by `strength` (0 to 1), and the same camera."""
         weaker = {name: value * strength for name, value in vars(self).items() if name != "camera"}
         return Scene(**weaker | {"blur": round(weaker["blur"]), "camera": self.camera})
 
 
 @functools.cache
-def read_drawings() -> dict[str, Any]:
-    """{"styles": {style: source and licence}, "classes": [{name, category, aliases, drawings: {style: SVG}}]}"""
+def read_drawings() -> Drawings:
+    """Return all classes with their drawings, and the styles with their sources and licences."""
     return json.loads(lzma.decompress(DRAWINGS.read_bytes()))
 
 
 def rasterise(svg: str) -> np.ndarray:
-    """The drawing as (48, 48, 4) float32 in [0, 1]: colours times opacity, and opacity."""
+    """Return a drawing as (48, 48, 4) float32 in [0, 1]: three colours multiplied by opacity, then opacity."""
     import resvg_py
 
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE, skip_system_fonts=True))
@@ -65,12 +85,12 @@ def rasterise(svg: str) -> np.ndarray:
 
 
 def render(drawing: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """A scene of a rasterised drawing: (48, 48, 3) uint8."""
+    """Return a scene of a rasterised drawing, (48, 48, 3) uint8. `rng` decides all random choices."""
     figure = _posed(drawing, scene.pose, scene.warp, rng)  # (48, 48, 4)
     if scene.recolour:
         figure = _recoloured(figure, scene.recolour, rng)
     image = _background(scene.clutter, rng)  # (48, 48, 3)
-    if scene.light and rng.random() < 0.5:  # a shadow
+    if scene.light and rng.random() < 0.5:  # draw a shadow of the figure
         down, right = rng.integers(1, 4), rng.integers(-3, 4)
         shade = np.roll(figure[..., 3:], (down, right), (0, 1))
         image = image * (1 - np.float32(0.4 * scene.light * rng.random()) * shade)
@@ -82,7 +102,8 @@ def render(drawing: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.nd
     for _ in range(rng.integers(0, scene.blur + 1)):
         image = _blurred(image)
     if scene.noise:
-        grain = rng.integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8).astype(np.float32)  # two: a triangular density
+        # The difference of two uniform draws has a triangular density.
+        grain = rng.integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8).astype(np.float32)
         image = image + (grain[0] - grain[1]) * np.float32(scene.noise * rng.random() / 255)
     if scene.camera:
         image = CAMERAS[scene.camera](np.clip(image, 0, 1))
@@ -90,21 +111,23 @@ def render(drawing: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.nd
 
 
 def _uniform(rng: np.random.Generator, low: float, high: float, *shape: int) -> np.ndarray:
+    """Return uniform float32 draws between `low` and `high`."""
     return rng.random(shape, np.float32) * np.float32(high - low) + np.float32(low)
 
 
 def _posed(drawing: np.ndarray, pose: float, warp: float, rng: np.random.Generator) -> np.ndarray:
-    """The drawing scaled, turned, sheared, moved and perhaps mirrored and bent, by bilinear sampling."""
-    size = 0.9 - pose * 0.4 * rng.random()  # of the frame
+    """Return the drawing (48, 48, 4) scaled, rotated, sheared, moved, perhaps mirrored, and distorted by `warp`."""
+    size = 0.9 - pose * 0.4 * rng.random()  # share of the frame that the drawing fills
     stretch = 1 + pose * 0.25 * (rng.random() - 0.5)
     angle, shear = pose * 0.7 * (rng.random() - 0.5), pose * 0.5 * (rng.random() - 0.5)
     room = (0.2 * pose + 0.5 * (0.9 - size)) * SIZE
     across, down = (room * (rng.random() - 0.5) for _ in range(2))
-    cos, sin = round(math.cos(angle), 6), round(math.sin(angle), 6)  # of all libraries alike
+    cos, sin = round(math.cos(angle), 6), round(math.sin(angle), 6)  # rounded: C libraries differ in the last digits
     sx, sy = 1 / (size * stretch), stretch / size
     centre = (SIZE - 1) / 2
     y, x = (np.arange(SIZE, dtype=np.float32) - np.float32(centre + shift) for shift in (down, across))
     y, x = y[:, None], x[None]
+    # (48, 48) each: where in the drawing every pixel of the scene is sampled
     u = np.float32(sx * cos) * x + np.float32(sx * (sin + shear * cos)) * y + np.float32(centre)
     v = np.float32(-sy * sin) * x + np.float32(sy * (cos - shear * sin)) * y + np.float32(centre)
     if pose and rng.random() < 0.5:
@@ -118,7 +141,7 @@ def _posed(drawing: np.ndarray, pose: float, warp: float, rng: np.random.Generat
 
 
 def _recoloured(figure: np.ndarray, recolour: float, rng: np.random.Generator) -> np.ndarray:
-    """With every colour channel a mix of all, some of it turned into its opposite."""
+    """Return the figure with mixed colour channels, sometimes inverted."""
     mix = np.eye(3, dtype=np.float32) + _uniform(rng, -0.4, 0.4, 3, 3) * np.float32(recolour)
     red, green, blue, alpha = (figure[..., channel : channel + 1] for channel in range(4))
     mixed = red * mix[0] + green * mix[1] + blue * mix[2]
@@ -128,23 +151,28 @@ def _recoloured(figure: np.ndarray, recolour: float, rng: np.random.Generator) -
 
 
 def _sampled(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """`image` (height, width, channels) at x, y (48, 48), bilinear; its border is repeated outside."""
+    """Sample `image` (height, width, channels) bilinearly at x, y (48, 48). Outside, the border is repeated.
+
+    Returns:
+        (48, 48, channels)
+    """
     height, width, channels = image.shape
     x = np.minimum(np.maximum(x, 0), np.float32(width - 1.001))
     y = np.minimum(np.maximum(y, 0), np.float32(height - 1.001))
     left, top = x.astype(np.int32), y.astype(np.int32)
     fx, fy = (x - left)[..., None], (y - top)[..., None]
-    flat, corner = image.reshape(-1, channels), top * width + left
-    upper, lower = (_between(flat.take(at, 0), flat.take(at + 1, 0), fx) for at in (corner, corner + width))
-    return _between(upper, lower, fy)
+    flat, corner = image.reshape(-1, channels), top * width + left  # (height * width, channels), (48, 48)
+    upper, lower = (_interpolate(flat.take(at, 0), flat.take(at + 1, 0), fx) for at in (corner, corner + width))
+    return _interpolate(upper, lower, fy)
 
 
-def _between(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
-    return one + (other - one) * share
+def _interpolate(start: np.ndarray, end: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Return `start` where `share` is 0, `end` where it is 1, and a linear mix between."""
+    return start + (end - start) * share
 
 
 def _background(clutter: float, rng: np.random.Generator) -> np.ndarray:
-    """White where `clutter` is 0, else a coloured blend of coarse and fine blobs."""
+    """Return a background (48, 48, 3): white if `clutter` is 0, else a coloured mix of coarse and fine blobs."""
     image: np.ndarray = np.ones((SIZE, SIZE, 3), np.float32)
     if clutter:
         tone = 1 - _uniform(rng, 0, 1, 3) * np.float32(min(1.0, clutter))
@@ -157,16 +185,16 @@ def _background(clutter: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _blobs(values: np.ndarray) -> np.ndarray:
-    """A grid of values (cells + 1, cells + 1, channels) stretched over the frame: (48, 48, channels)."""
+    """Interpolate a grid of values (cells + 1, cells + 1, channels) over the frame: (48, 48, channels)."""
     at = np.arange(SIZE, dtype=np.float32) * np.float32((len(values) - 1) / SIZE)
     first = at.astype(np.int32)
     share = (at - first)[:, None, None]
-    rows = _between(values[first], values[first + 1], share)  # (48, cells + 1, channels)
-    return _between(rows[:, first], rows[:, first + 1], share[:, 0])
+    rows = _interpolate(values[first], values[first + 1], share)  # (48, cells + 1, channels)
+    return _interpolate(rows[:, first], rows[:, first + 1], share[:, 0])
 
 
 def _covered(image: np.ndarray, hidden: float, rng: np.random.Generator) -> np.ndarray:
-    """With a bar of one colour across it."""
+    """Return the image with a bar of one colour across it, horizontal or vertical."""
     thickness = max(1, int(SIZE * hidden * rng.random()))
     start = int(rng.integers(0, SIZE - thickness))
     rows = slice(start, start + thickness)
@@ -176,53 +204,56 @@ def _covered(image: np.ndarray, hidden: float, rng: np.random.Generator) -> np.n
 
 
 def _lit(image: np.ndarray, light: float, rng: np.random.Generator) -> np.ndarray:
-    """Under a light of another strength and colour that comes from a side, seen with another contrast."""
+    """Return the image with changed brightness, contrast, colour cast and shading from one side."""
     cast = 1 + _uniform(rng, -0.2, 0.2, 3) * np.float32(light)
     contrast = np.float32(1 - light * 0.5 * rng.random())
     offset = np.float32(light * 0.4 * (rng.random() - 0.5))
     slope = _uniform(rng, -0.5, 0.5, 2) * np.float32(light)
     at = np.arange(SIZE, dtype=np.float32) / np.float32(SIZE) - np.float32(0.5)
     shading = 1 + slope[0] * at[:, None] + slope[1] * at[None]
-    if rng.random() < 0.15 * light:  # little colour
+    if rng.random() < 0.15 * light:  # remove most of the colour
         image = image + (_grey(image) - image) * np.float32(0.8)
     return ((image - np.float32(0.5)) * contrast + np.float32(0.5) + offset) * cast * shading[..., None]
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
-    return (image[..., :1] + image[..., 1:2] + image[..., 2:]) / np.float32(3)  # (48, 48, 1)
+    """Return the mean of the colour channels, (48, 48, 1)."""
+    return (image[..., :1] + image[..., 1:2] + image[..., 2:]) / np.float32(3)
 
 
 def _blurred(image: np.ndarray) -> np.ndarray:
-    """After a 3 x 3 binomial filter."""
+    """Return the image after a 3 x 3 binomial filter, which wraps around at the border."""
     for axis in (0, 1):
-        before, behind = np.roll(image, 1, axis), np.roll(image, -1, axis)
-        image = image * np.float32(0.5) + (before + behind) * np.float32(0.25)
+        previous, following = np.roll(image, 1, axis), np.roll(image, -1, axis)
+        image = image * np.float32(0.5) + (previous + following) * np.float32(0.25)
     return image
 
 
 def _fog(image: np.ndarray) -> np.ndarray:
+    """Reduce contrast and raise brightness."""
     return image * np.float32(0.45) + np.float32(0.5)
 
 
 def _coarse(image: np.ndarray) -> np.ndarray:
-    """Few, large pixels: 16 x 16."""
+    """Reduce the resolution to 16 x 16 large pixels."""
     total = sum(image[row::3, column::3] for row in range(3) for column in range(3))
     return np.repeat(np.repeat(total / np.float32(9), 3, axis=0), 3, axis=1)
 
 
 def _dusk(image: np.ndarray) -> np.ndarray:
+    """Darken the image and tint it blue."""
     return image * np.float32(0.35) + _grey(image) * np.array([0.2, 0.3, 0.6], np.float32)
 
 
 def _false_colour(image: np.ndarray) -> np.ndarray:
-    """Every colour half way to the next: red to green, green to blue, blue to red."""
+    """Replace every colour channel by its mean with the previous one: red by the mean of red and blue, and so on."""
     return (image + image[..., [2, 0, 1]]) * np.float32(0.5)
 
 
 def _overhead(image: np.ndarray) -> np.ndarray:
-    """A quarter turn."""
+    """Rotate the image by 90 degrees."""
     return np.rot90(image)
 
 
-#: What takes the pictures of a data set: a shift that all its images have in common.
+#: Name -> change that all images of a data set share: its domain shift.
 CAMERAS = {"fog": _fog, "coarse": _coarse, "dusk": _dusk, "false colour": _false_colour, "overhead": _overhead}

@@ -3,31 +3,32 @@
 import os
 import random
 
-from scipy.io import loadmat
-
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.base import Download, FewShotDataset, Listed, gdrive
+from datasets.base import Download, FewShotDataset, Listed, Splits, gdrive
 
 
 @DATASET_REGISTRY.register()
 class StanfordCars(FewShotDataset):
-    """The year, last in the official class names, comes first: "2012 Audi TTS Coupe"."""
+    """Class names begin with the year, which the official names end with: "2012 Audi TTS Coupe"."""
 
     dataset_dir = "stanford_cars"
     split_file = "split_zhou_StanfordCars.json"
     needs = ("cars_train", "cars_test")
     downloads = (Download(gdrive("1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT"), split_file, entries=(6509, 1635, 8041)),)
     by_hand = (
-        "the official site (ai.stanford.edu/~jkrause/cars) no longer serves the images: find cars_train.tgz, "
-        "cars_test.tgz, car_devkit.tgz and cars_test_annos_withlabels.mat on a mirror and unpack them there; "
+        "the official site (ai.stanford.edu/~jkrause/cars) no longer serves the images: download cars_train.tgz, "
+        "cars_test.tgz, car_devkit.tgz and cars_test_annos_withlabels.mat from a mirror and unpack them there; "
         "the split file comes with: bash scripts/download.sh StanfordCars"
     )
 
-    def read_annotations(self, rng: random.Random):
+    def read_annotations(self, rng: random.Random) -> Splits:
         train, val = self.split_trainval(self._read("devkit/cars_train_annos.mat", "cars_train"), rng=rng)
         return train, val, self._read("cars_test_annos_withlabels.mat", "cars_test")
 
     def _read(self, annotations: str, folder: str) -> list[Listed]:
+        """Read a MATLAB file of annotations, whose classes count from 1. `folder` holds its images."""
+        from scipy.io import loadmat
+
         meta = loadmat(os.path.join(self.dataset_dir, "devkit", "cars_meta.mat"))["class_names"][0]
         items = []
         for entry in loadmat(os.path.join(self.dataset_dir, annotations))["annotations"][0]:

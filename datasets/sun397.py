@@ -4,14 +4,14 @@ import os
 import random
 
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.base import Download, FewShotDataset, Listed, gdrive
+from datasets.base import Download, FewShotDataset, Listed, Splits, gdrive
 
 _SUN = "http://vision.princeton.edu/projects/2010/SUN"
 
 
 @DATASET_REGISTRY.register()
 class SUN397(FewShotDataset):
-    """Class names read from the inside out: /a/apse/indoor is "indoor apse"."""
+    """Class names are folder names in reverse order: /a/apse/indoor becomes "indoor apse"."""
 
     dataset_dir = "sun397"
     image_dir = "SUN397"
@@ -22,14 +22,14 @@ class SUN397(FewShotDataset):
         Download(gdrive("1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq"), split_file, entries=(15880, 3970, 19850)),
     )
 
-    def read_annotations(self, rng: random.Random):
+    def read_annotations(self, rng: random.Random) -> Splits:
         with open(os.path.join(self.dataset_dir, "ClassName.txt")) as file:
             labels = {line.strip(): number for number, line in enumerate(file)}
         train, val = self.split_trainval(self._read("Training_01.txt", labels), rng=rng)
         return train, val, self._read("Testing_01.txt", labels)
 
     def _read(self, name: str, labels: dict[str, int]) -> list[Listed]:
-        """Lines "/a/abbey/sun_xyz.jpg"."""
+        """Read lines like "/a/abbey/sun_xyz.jpg"."""
         items = []
         with open(os.path.join(self.dataset_dir, name)) as file:
             for line in file:

@@ -5,12 +5,12 @@ import random
 import re
 
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.base import Download, FewShotDataset, Listed, gdrive
+from datasets.base import Download, FewShotDataset, Listed, Splits, gdrive
 
 
 @DATASET_REGISTRY.register()
 class UCF101(FewShotDataset):
-    """ApplyEyeMakeup becomes Apply_Eye_Makeup, as folder and as class name."""
+    """The action ApplyEyeMakeup has the folder and the class name Apply_Eye_Makeup."""
 
     dataset_dir = "ucf101"
     image_dir = "UCF-101-midframes"
@@ -21,14 +21,14 @@ class UCF101(FewShotDataset):
         Download(gdrive("1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y"), split_file, entries=(7639, 1898, 3783)),
     )
 
-    def read_annotations(self, rng: random.Random):
+    def read_annotations(self, rng: random.Random) -> Splits:
         with open(os.path.join(self.dataset_dir, "ucfTrainTestlist", "classInd.txt")) as file:
             labels = {action: int(number) - 1 for number, action in (line.split() for line in file)}
         train, val = self.split_trainval(self._read("trainlist01.txt", labels), rng=rng)
         return train, val, self._read("testlist01.txt", labels)
 
     def _read(self, name: str, labels: dict[str, int]) -> list[Listed]:
-        """Lines "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1"; the test list has no number."""
+        """Read lines like "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1". The test list has no number."""
         items = []
         with open(os.path.join(self.dataset_dir, "ucfTrainTestlist", name)) as file:
             for line in file:

@@ -18,7 +18,7 @@ def test_command_line_values_take_the_type_of_the_default():
     [
         (["OPTIM.LRX", "1"], r"OPTIM\.LRX.*Did you mean OPTIM\.LR"),
         (["OPTIM.LR", "fast"], "takes a float"),
-        (["OPTIM.LR"], "stands alone"),
+        (["OPTIM.LR"], "has no value"),
     ],
 )
 def test_errors_in_words_name_the_key(words, message):
@@ -44,7 +44,7 @@ def test_differences_ignore_keys_that_cannot_change_a_result(tmp_path):
     merge_words(cfg, ["DATALOADER.NUM_WORKERS", "2"])
     assert differences(cfg, tmp_path / "config.yaml") == []
     merge_words(cfg, ["OPTIM.LR", "0.2"])
-    assert differences(cfg, tmp_path / "config.yaml") == ["OPTIM.LR (0.1 there, 0.2 now)"]
+    assert differences(cfg, tmp_path / "config.yaml") == ["OPTIM.LR (0.1 in the file, 0.2 now)"]
 
 
 def test_clean_cfg_drops_the_nodes_of_other_trainers():

@@ -179,7 +179,7 @@ def test_general10_runs_on_what_is_there(capsys):
     assert data.tasknames[0] == "object recognition"
     assert data.metrics == ["mean_acc", "overall_acc", "mean_acc", "mean_acc"]
     out = capsys.readouterr().out
-    assert "Left out 6 of 10 tasks" in out
+    assert "Skipped 6 of 10 tasks" in out
     assert "EuroSAT" in out
 
 

@@ -115,7 +115,7 @@ def test_a_finished_run_is_kept(run, tmp_path):
     assert "Finished already" in out
     code, _, err = run("OPTIM.LR", 0.1)
     assert code == 2
-    assert "OPTIM.LR (0.0035 there, 0.1 now)" in err
+    assert "OPTIM.LR (0.0035 in the file, 0.1 now)" in err
     assert files == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
 
 
@@ -168,7 +168,7 @@ def test_killed_and_started_again_it_ends_the_same(run, tmp_path, tiny_path, own
         (["TRAINER.NAME", "CoOp"], "not by TRAINER.NAME"),
         (["DATASET.NAME", "Foldr"], "Did you mean Folder"),
         (["OPTIM.LEARNING_RATE", "1"], "unknown config key 'OPTIM.LEARNING_RATE'"),
-        (["OPTIM.LR"], "stands alone"),
+        (["OPTIM.LR"], "has no value"),
         (["OPTIM.MAX_EPOCH", "many"], "takes a int"),
         (["INPUT.TRANSFORMS", "['random_flop']"], "Did you mean random_flip"),
         (["MODEL.BACKBONE.PATH", "", "MODEL.BACKBONE.NAME", "ViT-B/17"], "ViT-B/16"),

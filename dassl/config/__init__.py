@@ -1,16 +1,30 @@
-"""Config: defaults, merging, comparing."""
+"""The config: its defaults, how files and KEY VALUE pairs are merged into it, and how two configs are compared.
+
+`train.py`, `experiments/` and third-party code import these names from here. No module in here imports torch.
+"""
 
 from yacs.config import CfgNode
 
 from dassl.config.defaults import get_cfg_default
-from dassl.config.merge import check_values, differences, keys, merge_file, merge_words
+from dassl.config.files import config_files
+from dassl.config.merge import ConfigValue, check_values, differences, keys, merge_file, merge_words
 
 
 def clean_cfg(cfg: CfgNode, trainer: str) -> None:
-    """Drop, in place, the nodes of all trainers but `trainer` from `cfg.TRAINER`."""
+    """Remove the nodes of all trainers but `trainer` from `cfg.TRAINER`, in place."""
     for key in list(cfg.TRAINER):
         if key not in ("NAME", "CONFIG", trainer.upper()):
             cfg.TRAINER.pop(key, None)
 
 
-__all__ = ["check_values", "clean_cfg", "differences", "get_cfg_default", "keys", "merge_file", "merge_words"]
+__all__ = [
+    "ConfigValue",
+    "check_values",
+    "clean_cfg",
+    "config_files",
+    "differences",
+    "get_cfg_default",
+    "keys",
+    "merge_file",
+    "merge_words",
+]

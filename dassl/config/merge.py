@@ -1,19 +1,25 @@
-"""Merging files and words into a config, with errors that name the key, and comparing two configs."""
+"""Merges files and KEY VALUE pairs into a config, checks it, and compares it with the config of an earlier run.
+
+`train.py` and `experiments/` call these functions. Every error names the key and, for a file, the file that sets it.
+"""
 
 import ast
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from yacs.config import CfgNode as CN
 
 from dassl.config.defaults import get_cfg_default
+from dassl.config.files import read_config_file
 from dassl.utils.errors import InputError, unknown
 
+#: What a config key can hold.
+ConfigValue = bool | int | float | str | list | tuple | None
 
-def keys(cfg: CN, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every ("NODE.KEY", value) of a config."""
+
+def keys(cfg: CN, prefix: str = "") -> Iterator[tuple[str, ConfigValue]]:
+    """Yield every ("NODE.KEY", value) of a config."""
     for name, value in cfg.items():
         if isinstance(value, CN):
             yield from keys(value, f"{prefix}{name}.")
@@ -22,39 +28,33 @@ def keys(cfg: CN, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def merge_file(cfg: CN, path: str | Path, only: Sequence[str] = ()) -> None:
-    """Merge a YAML file into `cfg`; with `only`, just these top-level nodes of it.
+    """Merge a YAML file and the files that its `_BASE_` key names into `cfg`.
+
+    Args:
+        only: merge only these top-level nodes of the file (all if empty).
 
     Raises:
-        InputError: no such file, no YAML, an unknown key, or a value of another type; names the key.
+        InputError: if a file is missing or isn't valid YAML, if a key is unknown, or if a value has a wrong type.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise unknown("config file", str(path), [str(p) for p in path.parent.glob("*.yaml")])
-    try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} must hold KEY: value lines")
-    if only:
-        content = {name: value for name, value in content.items() if name in only}
-    for key, value in keys(CN(content)):
-        _set(cfg, key, value, f" in {path}")
+    for key, (value, file) in read_config_file(path).items():
+        if not only or key.split(".")[0] in only:
+            _set(cfg, key, value, f" in {file}")
 
 
-def merge_words(cfg: CN, words: Sequence) -> None:
-    """Merge ["KEY", "VALUE", ...] as given on a command line (a value may be one of Python's already).
+def merge_words(cfg: CN, words: Sequence[object]) -> None:
+    """Merge ["KEY", value, ...] into `cfg`. A value is a text as on a command line, or a Python value.
 
     Raises:
-        InputError: a key without a value, an unknown key, or a value of another type.
+        InputError: if a key has no value or is unknown, or if a value has a wrong type.
     """
     if len(words) % 2:
-        raise InputError(f"config options come in pairs KEY VALUE, but {words[-1]!r} stands alone")
+        raise InputError(f"config options come in pairs KEY VALUE, but {words[-1]!r} has no value")
     for key, value in zip(words[::2], words[1::2], strict=True):
-        _set(cfg, key, value, "")
+        _set(cfg, str(key), value, "")
 
 
-def _set(cfg: CN, key: str, value: Any, where: str) -> None:
+def _set(cfg: CN, key: str, value: object, where: str) -> None:
+    """Set one key of `cfg`, converted to the type of its present value. `where` ends the text of an error."""
     known = dict(keys(cfg))
     if key not in known:
         node = key.rpartition(".")[0]
@@ -65,16 +65,16 @@ def _set(cfg: CN, key: str, value: Any, where: str) -> None:
     if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
         new = float(new)  # yacs would refuse `OPTIM.LR 1`
     if isinstance(old, str):
-        new = repr("" if value is None else str(value))  # yacs evaluates texts: this one may look like a number
+        new = repr("" if value is None else str(value))  # yacs evaluates texts: keep one that looks like a number
     try:
         cfg.merge_from_list([key, new])
     except (ValueError, AssertionError) as error:
-        kind = type(old).__name__
-        raise InputError(f"config key {key} takes a {kind} like {old!r}, not {value!r}{where}") from error
+        expected = type(old).__name__
+        raise InputError(f"config key {key} takes a {expected} like {old!r}, not {value!r}{where}") from error
 
 
-def _decode(value: Any) -> Any:
-    """Python value of a text, the text itself where it is none."""
+def _decode(value: object) -> object:
+    """Return the Python value that a text spells ("0.1", "(2, 3)"), or the text itself if it spells none."""
     if not isinstance(value, str):
         return value
     try:
@@ -83,7 +83,7 @@ def _decode(value: Any) -> Any:
         return value
 
 
-#: Least values of numbers that would otherwise fail somewhere deep.
+#: Smallest allowed values. Smaller ones would fail much later, with an error that doesn't name the key.
 _LEAST = {
     "OPTIM.LR": 0,
     "OPTIM.MAX_EPOCH": 0,
@@ -97,16 +97,21 @@ _LEAST = {
 
 
 def check_values(cfg: CN) -> None:
-    """Raise InputError for numbers out of range; names the key."""
+    """Check that numbers are in range. Call it after the last merge.
+
+    Raises:
+        InputError: if a number is too small, or if INPUT.SIZE isn't a pair.
+    """
     values = dict(keys(cfg))
     for key, least in _LEAST.items():
-        if values[key] < least:
-            raise InputError(f"{key} must be at least {least}, not {values[key]}")
+        value = values[key]
+        if isinstance(value, int | float) and value < least:
+            raise InputError(f"{key} must be at least {least}, not {value}")
     if len(cfg.INPUT.SIZE) != 2:
         raise InputError(f"INPUT.SIZE must be (height, width), not {tuple(cfg.INPUT.SIZE)}")
 
 
-#: Keys that can't change a result: two runs that differ in them alone are the same run.
+#: Keys that can't change a result. Two configs that differ only in these keys describe the same run.
 NEUTRAL = (
     "OUTPUT_DIR",
     "RESUME",
@@ -124,27 +129,34 @@ NEUTRAL = (
 
 
 def differences(cfg: CN, path: str | Path, nodes: Sequence[str] = ()) -> list[str]:
-    """Keys (with both values) in which `cfg` and the config file `path` differ, NEUTRAL ones aside.
+    """Return the keys in which `cfg` differs from the config.yaml of an earlier run, each with both values.
 
-    Nodes under TRAINER that belong to other trainers don't count: a new plugin must not make old runs foreign.
-    `nodes` keeps to these top-level nodes.
+    NEUTRAL keys don't count. A key that the file lacks counts as its default, since it may be newer than the file.
+    A new plugin's node under TRAINER therefore doesn't change old runs.
+
+    Args:
+        path: the config.yaml that a run has written.
+        nodes: compare only these top-level nodes (all if empty).
+
+    Raises:
+        InputError: if the file isn't a config.
     """
     with open(path) as file:
         try:
-            theirs = dict(keys(CN(yaml.safe_load(file) or {})))
+            earlier = dict(keys(CN(yaml.safe_load(file) or {})))
         except (yaml.YAMLError, ValueError, AttributeError) as error:
             raise InputError(f"{path} can't be read as a run's config: {error}") from error
-    before = dict(keys(get_cfg_default()))  # what a key that is newer than the file was, in effect
+    defaults = dict(keys(get_cfg_default()))
     found = []
     for key, value in keys(CN(yaml.safe_load(cfg.dump()))):
         if key in NEUTRAL or (nodes and key.split(".")[0] not in nodes):
             continue
-        there = theirs.get(key, before.get(key, value))
-        if _plain(there) != _plain(value):
-            found.append(f"{key} ({there!r} there, {value!r} now)")
+        before = earlier.get(key, defaults.get(key, value))
+        if _tuples_as_lists(before) != _tuples_as_lists(value):
+            found.append(f"{key} ({before!r} in the file, {value!r} now)")
     return found
 
 
-def _plain(value: Any) -> Any:
-    """Tuples as lists: YAML knows no others."""
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+def _tuples_as_lists(value: object) -> object:
+    """Replace tuples by lists, also inside lists: YAML has no tuples."""
+    return [_tuples_as_lists(item) for item in value] if isinstance(value, list | tuple) else value

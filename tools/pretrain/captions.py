@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from clip.clip import tokenize
+from datasets.scenes import DrawnClass
 
 TEMPLATES = (
     "a photo of a {}.",
@@ -32,7 +33,7 @@ KINDS = {"animals": "animal", "food": "food", "travel": "place", "objects": "obj
 class Captions:
     """Every class's captions as token ids. `rows` are the ids that they use, sorted: SOS and EOT remain the largest."""
 
-    def __init__(self, classes: list[dict]):
+    def __init__(self, classes: list[DrawnClass]):
         texts = [
             [
                 template.format(name, category=KINDS[entry["category"]])

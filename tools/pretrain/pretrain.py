@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from clip import mini
 from clip.model import CLIP
 from clip.sizes import OPENAI_MEAN, OPENAI_STD, Sizes
-from datasets.scenes import Scene, rasterise, read_drawings, render
+from datasets.scenes import DrawnClass, Scene, rasterise, read_drawings, render
 from tools.pretrain.captions import KINDS, Captions
 from tools.pretrain.packages import SHARE_ALIKE, Icons, fetch
 
@@ -100,7 +100,7 @@ def _start(clip: CLIP) -> None:
     nn.init.normal_(clip.token_embedding.weight, std=0.02)
 
 
-def load_drawings(packages: Path) -> tuple[list[dict], list[list[np.ndarray]], dict[str, list[np.ndarray]]]:
+def load_drawings(packages: Path) -> tuple[list[DrawnClass], list[list[np.ndarray]], dict[str, list[np.ndarray]]]:
     """Classes; by class the drawings to learn from; by held-out style every class's drawing."""
     classes = read_drawings()["classes"]
     more = [Icons(fetch(package, version, packages)) for package, version, *_ in SHARE_ALIKE.values()]
@@ -179,7 +179,9 @@ def output_statistics(clip: CLIP, loader: DataLoader, captions: Captions) -> lis
 
 
 @torch.no_grad()
-def zero_shot(clip: CLIP, captions: Captions, classes: list[dict], held_out: dict, scene: Scene) -> dict[str, float]:
+def zero_shot(
+    clip: CLIP, captions: Captions, classes: list[DrawnClass], held_out: dict, scene: Scene
+) -> dict[str, float]:
     """Accuracy in per cent on scenes of the held-out styles, among all names and within each category."""
     ids = torch.stack([mine[0] for mine in captions.by_class])  # "a photo of a {}."
     said = F.normalize(clip.encode_text(ids), dim=-1)

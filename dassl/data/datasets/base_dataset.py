@@ -9,12 +9,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar, overload
+from typing import Protocol, TypeVar, overload
 
 from dassl.utils.errors import unknown
 from dassl.utils.tools import check_isfile
 
-Item = TypeVar("Item", bound="Datum")
+
+class Labelled(Protocol):
+    """An item with a label: a `Datum`, or an entry of a listing whose file isn't checked yet."""
+
+    @property
+    def label(self) -> int: ...
+
+
+Item = TypeVar("Item", bound=Labelled)
 
 
 class Datum:

@@ -1,0 +1,160 @@
+"""Splits images into train, val and test, reads and writes split files, and selects base or new classes.
+
+`FewShotDataset` offers these functions as static methods, since third-party data sets call them there. Every random
+draw goes class by class, in order of first appearance, so that the same seed gives the same split.
+"""
+
+import math
+import os
+import random
+from collections.abc import Container, Mapping, Sequence
+from types import ModuleType
+from typing import TypeVar
+
+from dassl.data.datasets import DatasetBase, Datum
+from dassl.utils import InputError, read_json, unknown, write_json
+from datasets._images import Item, Listed, as_data, list_class_folders
+
+#: A source of random draws: a generator, or the module `random` with its global generator.
+Rng = random.Random | ModuleType
+T = TypeVar("T")
+
+
+def read_split(filepath: str, path_prefix: str) -> tuple[list[Datum], list[Datum], list[Datum]]:
+    """Return train, val and test of a split file.
+
+    The file holds {"train": [[path, label, class name], ...], "val": ..., "test": ...}.
+
+    Args:
+        path_prefix: folder that the file's paths are relative to.
+
+    Raises:
+        InputError: if the file isn't a split file, or if an image that it lists doesn't exist.
+    """
+    print(f"Reading split from {filepath}")
+    content = read_json(filepath)
+    try:
+        train, val, test = (
+            [Listed(os.path.join(path_prefix, path), int(label), str(name)) for path, label, name in content[split]]
+            for split in ("train", "val", "test")
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{filepath} isn't a split file with train, val and test: {error!r}") from error
+    listed = [item.impath for item in [*train, *val, *test]]
+    missing = [path for path in listed if not os.path.isfile(path)]
+    if missing:
+        raise InputError(f"{filepath} lists {missing[0]}: {len(missing)} of {len(listed)} images are missing")
+    return as_data(train), as_data(val), as_data(test)
+
+
+def save_split(
+    train: Sequence[Item], val: Sequence[Item], test: Sequence[Item], filepath: str, path_prefix: str
+) -> None:
+    """Write a split file that `read_split` reads. Paths in it are relative to `path_prefix`."""
+    splits = {
+        name: [[os.path.relpath(item.impath, path_prefix), item.label, item.classname] for item in items]
+        for name, items in (("train", train), ("val", val), ("test", test))
+    }
+    write_json(splits, filepath)
+    print(f"Saved split to {filepath}")
+
+
+def split_trainval(trainval: Sequence[Item], p_val: float = 0.2, rng: Rng = random) -> tuple[list[Item], list[Item]]:
+    """Return (train, val): of every class a share `p_val` for validation, drawn by `rng`, and the rest for training."""
+    train: list[Item] = []
+    val: list[Item] = []
+    for items in DatasetBase.split_dataset_by_label(trainval).values():
+        order = list(items)
+        rng.shuffle(order)
+        cut = round(len(order) * p_val)
+        val.extend(order[:cut])
+        train.extend(order[cut:])
+    return train, val
+
+
+def read_and_split_data(
+    image_dir: str,
+    p_trn: float = 0.5,
+    p_val: float = 0.2,
+    ignored: Container[str] = (),
+    new_cnames: Mapping[str, str] | None = None,
+    rng: Rng = random,
+) -> tuple[list[Datum], list[Datum], list[Datum]]:
+    """Return `split_by_shares` of the images in the class folders of `image_dir` (see `list_class_folders`)."""
+    items = list_class_folders(image_dir, ignored, new_cnames)
+    return split_by_shares(items, p_trn, p_val, rng)
+
+
+def split_by_shares(
+    items: Sequence[Item], p_trn: float = 0.5, p_val: float = 0.2, rng: Rng = random
+) -> tuple[list[Datum], list[Datum], list[Datum]]:
+    """Return train, val and test. Of every class, shares `p_trn` and `p_val` are drawn, and test takes the rest.
+
+    A class with few images gets at least one for training, then at least one for test.
+    """
+    train: list[Item] = []
+    val: list[Item] = []
+    test: list[Item] = []
+    for group in DatasetBase.split_dataset_by_label(items).values():
+        order = list(group)
+        rng.shuffle(order)
+        n_train = max(1, round(len(order) * p_trn))
+        n_val = max(0, min(round(len(order) * p_val), len(order) - n_train - 1))
+        train.extend(order[:n_train])
+        val.extend(order[n_train : n_train + n_val])
+        test.extend(order[n_train + n_val :])
+    return as_data(train), as_data(val), as_data(test)
+
+
+def subsample_classes(*args: Sequence[Item], subsample: str = "all") -> Sequence[Sequence[Item]]:
+    """Return all lists with the images of the base or the new classes only, relabelled from 0.
+
+    The base classes are the first half of the first list's labels, rounded up. The new classes are the rest. "all"
+    returns the lists unchanged.
+
+    Raises:
+        InputError: if `subsample` isn't all, base or new, or if there is only one class and it asks for new ones.
+    """
+    if subsample not in ("all", "base", "new"):
+        raise unknown("choice of classes (DATASET.SUBSAMPLE_CLASSES)", subsample, ("all", "base", "new"))
+    if subsample == "all":
+        return args
+    chosen = halves(sorted({item.label for item in args[0]}), subsample)
+    relabel = {label: number for number, label in enumerate(chosen)}
+    print(f"SUBSAMPLE {subsample.upper()} CLASSES!")
+    return [
+        as_data(Listed(item.impath, relabel[item.label], item.classname) for item in items if item.label in relabel)
+        for items in args
+    ]
+
+
+def halves(things: Sequence[T], which: str) -> Sequence[T]:
+    """Return the "base" half of classes or tasks (the first half, rounded up) or the "new" half.
+
+    Raises:
+        InputError: if that half is empty.
+    """
+    half = math.ceil(len(things) / 2)
+    chosen = things[:half] if which == "base" else things[half:]
+    if not chosen:
+        raise InputError(
+            f"{len(things)} class or task has no {which} half (DATASET.SUBSAMPLE_CLASSES, SUBSAMPLE_TASKS)"
+        )
+    return chosen
+
+
+def check_classes(train: Sequence[Item], val: Sequence[Item], test: Sequence[Item]) -> None:
+    """Check that every label from 0 up has a training image and the same class name in all splits.
+
+    Classes and their names are read from the training images alone.
+
+    Raises:
+        InputError: if a label has no training image, or two names.
+    """
+    names = {item.label: item.classname for item in train}
+    missing = (set(range(max(names, default=0) + 1)) | {item.label for item in [*val, *test]}) - set(names)
+    if missing:
+        raise InputError(f"the classes with labels {sorted(missing)} have no images for training")
+    for item in [*train, *val, *test]:
+        if item.classname != names[item.label]:
+            raise InputError(f"label {item.label} is called {names[item.label]!r} and {item.classname!r}")
