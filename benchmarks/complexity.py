@@ -10,7 +10,10 @@ as the papers do. Images per second are measured on this machine in float32, the
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import TypedDict
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import measure
 import torch

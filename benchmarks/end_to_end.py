@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import flops
 import measure
 import numpy as np

@@ -11,7 +11,10 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TypedDict
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import flops
 import measure

@@ -7,6 +7,9 @@ The baseline `naive` computes as the original code does. The baseline `fp32` is 
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import flops
 import measure

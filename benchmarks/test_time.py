@@ -7,6 +7,9 @@ is the frozen image tower alone.
 
 import math
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import flops
 import measure
