@@ -1,50 +1,52 @@
 """Tables and plots of all runs below a folder, or of a sweep.
 
-python report.py output --protocol base2new --format markdown
-python report.py output/sweeps/base2new --html report.html
+    python report.py output --protocol base2new --format markdown
+    python report.py output/sweeps/base2new --html report.html
+
+The work is done in reporting/, which is imported after the arguments are parsed, so that --help is quick.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
+from reporting.protocols import MEASURES
+
 FORMS = ("terminal", "markdown", "csv", "latex", "json")
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    from reporting import tables
-
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("folder", help="a folder of runs, or of a sweep (output/sweeps/NAME)")
-    add("--protocol", choices=tables.MEASURES, help="this alone (default: all that there are runs of)")
+    add("folder", help="folder of runs, or of a sweep (output/sweeps/NAME)")
+    add("--protocol", choices=MEASURES, help="report this protocol only (default: all that have runs)")
     add("--format", choices=FORMS, default="terminal")
-    add("--html", metavar="FILE", help="also write a page with plots, self-contained")
-    add("--compare", metavar="A,B", help="the two trainers of the page's plot by class")
-    add("--paper", metavar="FILE", default=str(tables.PAPER), help="published figures to compare with")
+    add("--html", metavar="FILE", help="also write a self-contained page with plots")
+    add("--compare", metavar="A,B", help="two trainers to compare by class on the page")
+    add("--paper", metavar="FILE", help="published figures to compare with (default: assets/paper_results.json)")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0, or 2 where there is nothing to report."""
+    """Print the tables. Returns the exit code: 0, or 2 if there is nothing to report."""
+    args = parse_arguments(argv)
     from reporting import tables
     from reporting.read import ReportError, read
 
-    args = parse(argv)
     try:
         runs, notes = read(args.folder)
-        asked = [args.protocol] if args.protocol else list(tables.MEASURES)
-        found = {name: rows for name in asked if (rows := tables.rows(runs, name, args.paper))}
+        wanted = [args.protocol] if args.protocol else list(MEASURES)
+        found = {name: rows for name in wanted if (rows := tables.rows(runs, name, args.paper or tables.PAPER))}
         if not found:
             raise ReportError(f"no runs of {args.protocol} below {args.folder}")
-        pair = args.compare.split(",") if args.compare else None
-        if pair and (len(pair) != 2 or not set(pair) <= set(runs["trainer"])):
+        compared = args.compare.split(",") if args.compare else None
+        if compared and (len(compared) != 2 or not set(compared) <= set(runs["trainer"])):
             names = ", ".join(sorted(set(runs["trainer"])))
             raise ReportError(f"--compare takes two trainers, A,B, not {args.compare}. There is: {names}")
         if args.html:
             from reporting import page
 
-            notes += page.write(Path(args.html), args.folder, runs, found, notes, pair)
+            notes += page.write(Path(args.html), args.folder, runs, found, notes, compared)
     except (ReportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,59 +1,72 @@
-"""The papers' complexity table: for every trainer, learnable parameters, GFLOPs a test image, images a second.
+"""Prints the papers' complexity table: learnable parameters, GFLOPs and images per second of each trainer.
 
     python benchmarks/complexity.py [--trainers MaPLe CoOp ...] [--backbone vit_b16] [--classes 100] [--batch 4]
 
-Weights are random and of the backbone's sizes; class names are ImageNet's. GFLOPs are those of a test image with the
-text features, which are made once a test, left out, and in the column beside it with all of them (as the papers count).
-Images a second are on this machine, in float32, the median of --repeats steps.
+Weights are random and have the backbone's sizes; class names are ImageNet's. The column `GFLOPs` counts a test image
+without the text features, which are computed once a test. The column `+ text` counts all text features for each image,
+as the papers do. Images per second are measured on this machine in float32, the median of --repeats steps.
 """
 
 import argparse
 import json
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TypedDict
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import measure
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from clip.model import CLIP
-from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, count_num_param
 
 
-def seconds(step: Any, repeats: int) -> float:
-    """Median time of `step()`, after one that doesn't count."""
-    return measure.interleaved({"step": step}, repeats)["step"]
+class Row(TypedDict):
+    """A row of the table. Keys are those of the last line."""
+
+    trainer: str
+    parameters: int
+    gflops_all: float
+    gflops: float
+    test_images_per_second: float
+    train_images_per_second: float | None
 
 
-def flops(step: Any) -> float:
-    """GFLOPs of `step()`: two for a multiplication and an addition, matrix products and convolutions only."""
+def median_seconds(job: measure.Job, repeats: int) -> float:
+    """Return the median time of a job. One more run, the first, isn't counted."""
+    return measure.interleaved({"job": job}, repeats)["job"]
+
+
+def gflops(job: measure.Job) -> float:
+    """Return the GFLOPs of a job's matrix products and convolutions, two for a multiplication and an addition."""
     with FlopCounterMode(display=False) as counter:
-        step()
+        job()
     return counter.get_total_flops() / 1e9
 
 
-def row_of(trainer: str, model: CLIP, classes: int, batch: int, repeats: int) -> dict[str, Any]:
-    """A row of the table."""
-    kind = TRAINER_REGISTRY.get(trainer)
-    prompted = measure.prompted(trainer, model, classes, [])
+def row_of(trainer: str, model: CLIP, classes: int, batch: int, repeats: int) -> Row:
+    """Return the row of a trainer. Raises InputError if its method doesn't work with the backbone."""
+    method = measure.build_method(trainer, model, classes, [])
     size = model.visual.input_resolution
     image, images = torch.randn(1, 3, size, size), torch.randn(batch, 3, size, size)
-    labels = torch.arange(batch) % classes
-    row: dict[str, Any] = {"trainer": trainer, "parameters": count_num_param(prompted)}
+    parameters = count_num_param(method)
     with torch.no_grad():
-        row["gflops_all"] = flops(lambda: prompted(image))
-        row["gflops"] = flops(lambda: prompted(image))  # text features are there now
-        row["test_images_per_second"] = batch / seconds(lambda: prompted(images), repeats)
-    row["train_images_per_second"] = None
-    if row["parameters"] and trainer != "LinearProbe":
-
-        def step() -> None:
-            prompted.zero_grad()
-            kind.loss(prompted(images), labels).backward()
-
-        row["train_images_per_second"] = batch / seconds(step, repeats)
-    return row
+        with_text = gflops(lambda: method(image))
+        without_text = gflops(lambda: method(image))  # text features are cached now
+        test_speed = batch / median_seconds(lambda: method(images), repeats)
+    train_speed = None
+    if parameters and method.has_loop:
+        train_speed = batch / median_seconds(measure.training_step(method, images, classes), repeats)
+    return {
+        "trainer": trainer,
+        "parameters": parameters,
+        "gflops_all": with_text,
+        "gflops": without_text,
+        "test_images_per_second": test_speed,
+        "train_images_per_second": train_speed,
+    }
 
 
 def main(argv: list[str]) -> int:
@@ -61,9 +74,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Complexity table.")
     parser.add_argument("--trainers", nargs="+", default=names, choices=names)
     parser.add_argument("--backbone", default="vit_b16", choices=measure.SIZES)
-    parser.add_argument("--classes", type=int, default=100)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--classes", type=int, default=100, help="number of classes")
+    parser.add_argument("--batch", type=int, default=4, help="images in a batch")
+    parser.add_argument("--repeats", type=int, default=3, help="timed steps; the median counts")
     args = parser.parse_args(argv)
     model = measure.backbone(args.backbone, "fp32")
     print(f"{args.backbone}, {args.classes} classes, batch {args.batch}, {torch.get_num_threads()} threads, float32")

@@ -1,10 +1,13 @@
-"""A whole base-to-new run with images from disk: end_to_end.py [--classes 20] [--shots 4] [--test 5] [--baseline ...].
+"""Times a base-to-new run with images from disk: end_to_end.py [--classes 20] [--shots 4] [--test 5] [--baseline ...].
 
-Training on the base classes, their test, and that of the new classes, as `scripts/<method>/base2new_*.sh` do it, on
-made photos of 500 x 375. The baseline `naive` is the whole run as the original does it; `first` compares the evaluation
-of the new classes alone: a second seed's with the first's, whose image features it may share.
+A run trains on the base classes and tests on base and new classes, as `scripts/<method>/base2new_*.sh` do. Its images
+are generated JPEG files of 500 x 375.
+
+The baseline `naive` is the whole run as the original code does it. With the baseline `first`, only the test on new
+classes is timed: that of a second seed against that of the first seed, whose cached image features it can read.
 """
 
+import argparse
 import contextlib
 import csv
 import io
@@ -18,26 +21,29 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from unittest import mock
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import flops
 import measure
 import numpy as np
 import torch
 from PIL import Image
+from yacs.config import CfgNode
 
 import train
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import cache_folder
+from trainers.base import ClassNames, Method, Output, node_of
 
 _SPLITS = ("train", "test")
 _AS_ORIGINAL = ("TEST.CACHE_FEATURES", "False", "DATALOADER.DECODED_GB", "0.0")
 
 
 def make_photos(folder: Path, classes: int, shots: int, test: int) -> None:
-    """Photos of made scenes with noise, and the list of them."""
+    """Write noisy random images, and list.csv that lists them: `shots` and `test` images for each class."""
     rng = np.random.RandomState(0)
     rows = [("path", "class", "split")]
     for label, name in enumerate(measure.class_names(classes)):
@@ -51,19 +57,23 @@ def make_photos(folder: Path, classes: int, shots: int, test: int) -> None:
         csv.writer(file).writerows(rows)
 
 
-def base_to_new(args: Any, folder: Path, output: Path, *opts: str, seed: int = 1) -> tuple[float, float]:
-    """Seconds of the three parts together, and those of the new classes' evaluation."""
+def base_to_new(args: argparse.Namespace, folder: Path, output: Path, *opts: str, seed: int = 1) -> tuple[float, float]:
+    """Train, and test on base and new classes.
+
+    Returns:
+        The seconds of the whole run, and those of the test on new classes.
+    """
     start = time.perf_counter()
-    kind, side = TRAINER_REGISTRY.get(args.trainer), measure.SIZES[args.backbone].image_resolution
-    words = ["--trainer", args.trainer, "--seed", str(seed)]
-    words += ["--dataset-config-file", str(train.ROOT / "configs" / "datasets" / "folder.yaml")]
-    words += ["DATASET.PATH", str(folder / "list.csv"), "MODEL.BACKBONE.PATH", str(folder / "weights.pt")]
-    words += ["INPUT.SIZE", f"({side},{side})", "DATALOADER.TRAIN_X.BATCH_SIZE", str(args.batch)]
-    words += ["OPTIM.MAX_EPOCH", str(args.epochs), f"TRAINER.{kind.node or kind.__name__.upper()}.PREC", args.prec]
-    words += [*args.opts, *opts]
+    trainer, side = TRAINER_REGISTRY.get(args.trainer), measure.SIZES[args.backbone].image_resolution
+    argv = ["--trainer", args.trainer, "--seed", str(seed)]
+    argv += ["--dataset-config-file", str(train.ROOT / "configs" / "datasets" / "folder.yaml")]
+    argv += ["DATASET.PATH", str(folder / "list.csv"), "MODEL.BACKBONE.PATH", str(folder / "weights.pt")]
+    argv += ["INPUT.SIZE", f"({side},{side})", "DATALOADER.TRAIN_X.BATCH_SIZE", str(args.batch)]
+    argv += ["OPTIM.MAX_EPOCH", str(args.epochs), f"TRAINER.{node_of(trainer)}.PREC", args.prec]
+    argv += [*args.opts, *opts]
     base, new = output / "base", output / "new"
-    tests = [*words, "--eval-only", "--model-dir", str(base), "--output-dir", str(new)]
-    for part, classes in ([*words, "--output-dir", str(base)], "base"), (tests, "new"):
+    tests = [*argv, "--eval-only", "--model-dir", str(base), "--output-dir", str(new)]
+    for part, classes in ([*argv, "--output-dir", str(base)], "base"), (tests, "new"):
         with contextlib.redirect_stdout(io.StringIO()):
             code = train.main([*part, "DATASET.SUBSAMPLE_CLASSES", classes])
         if code:
@@ -73,25 +83,31 @@ def base_to_new(args: Any, folder: Path, output: Path, *opts: str, seed: int = 1
 
 @contextlib.contextmanager
 def as_original(trainer: str) -> Iterator[None]:
-    """Inside, a trainer works as its original does, with text features for every batch of a test."""
-    kind = TRAINER_REGISTRY.get(trainer)
-    make = kind.make_model
+    """Within the context, a trainer's methods are naive, and recompute the text features for every batch."""
+    cls = TRAINER_REGISTRY.get(trainer)
+    build = cls.build_method
     with contextlib.ExitStack() as stack:
 
-        def naive(*about: Any) -> Any:
-            method = make(*about)
+        def build_naive(cfg: CfgNode, clip: CLIP, classnames: ClassNames, template: str) -> Method:
+            method = build(cfg, clip, classnames, template)
+            classify = method.classify
+
+            def classify_uncached(image_features: torch.Tensor) -> Output:
+                method.clear_text_cache()
+                return classify(image_features)
+
             stack.enter_context(measure.naive(method))
-            method.register_forward_pre_hook(lambda *_: method.forget())
+            stack.enter_context(mock.patch.object(method, "classify", classify_uncached))
             return method
 
-        with mock.patch.object(kind, "make_model", staticmethod(naive)):
-            yield
+        stack.enter_context(mock.patch.object(cls, "build_method", staticmethod(build_naive)))
+        yield
 
 
-def needed_of(args: Any, model: CLIP) -> int | None:
-    """Operations of the training and both tests: class names differ in length, the halves are taken as alike."""
+def needed_flops(args: argparse.Namespace, model: CLIP) -> int | None:
+    """Return the operations of the training and both tests, as if new classes had the lengths of the base classes."""
     base = math.ceil(args.classes / 2)
-    method = measure.prompted(args.trainer, model, base, args.opts)
+    method = measure.build_method(args.trainer, model, base, args.opts)
     steps = max(1, base * args.shots // args.batch) * args.epochs
     step, tested = flops.step(method, args.batch), flops.test(method, base * args.test)
     return steps * step + 2 * tested if step and tested else None
@@ -99,9 +115,9 @@ def needed_of(args: Any, model: CLIP) -> int | None:
 
 def main(argv: list[str]) -> int:
     parser = measure.parser("Time of a base-to-new run.", baselines=["naive", "first"], classes=20, repeats=1)
-    parser.add_argument("--shots", type=int, default=4, help="training images of a class")
-    parser.add_argument("--test", type=int, default=5, help="test images of a class")
-    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--shots", type=int, default=4, help="training images for each class")
+    parser.add_argument("--test", type=int, default=5, help="test images for each class")
+    parser.add_argument("--epochs", type=int, default=1, help="epochs of training")
     args = parser.parse_args(argv)
     model = measure.backbone(args.backbone, "fp32")
     with tempfile.TemporaryDirectory() as name, mock.patch.dict(os.environ, XDG_CACHE_HOME=f"{name}/cache"):
@@ -111,19 +127,19 @@ def main(argv: list[str]) -> int:
         seconds, baselines = [], []
         for number in range(args.repeats):
             output = folder / f"output{number}"
-            whole, first = base_to_new(args, folder, output / "fast")
+            measured, first = base_to_new(args, folder, output / "fast")
             if args.baseline == "first":
                 baselines.append(first)
-                whole = base_to_new(args, folder, output / "second", seed=2)[1]
+                measured = base_to_new(args, folder, output / "second", seed=2)[1]
             elif args.baseline == "naive":
                 with as_original(args.trainer):
                     baselines.append(base_to_new(args, folder, output / "naive", *_AS_ORIGINAL)[0])
-            seconds.append(whole)
+            seconds.append(measured)
             shutil.rmtree(cache_folder() / "features", ignore_errors=True)
     print(f"{args.trainer}, {args.classes} classes, {args.test} test images a class: {seconds}, baseline {baselines}")
     median, baseline = statistics.median(seconds), statistics.median(baselines) if baselines else None
-    work = needed_of(args, model) if args.baseline != "first" else None  # a second evaluation needs hardly any
-    measure.report(median, baseline, work, measure.rate(args.prec))
+    needed = needed_flops(args, model) if args.baseline != "first" else None  # cached features need hardly any
+    measure.report(median, baseline, needed, measure.rate(args.prec))
     return 0
 
 

@@ -1,9 +1,13 @@
-"""The floating-point operations that a step needs: those of matrix products, two for a multiplication and an addition.
+"""The floating-point operations that a step or a test needs: matrix products, two for a multiplication and addition.
 
-Counted by formula, not by what the code does: what no prompt reaches needs no gradient, what all classes share is
-needed once, nothing is needed behind EOT, and of the last layer the class token and EOT alone. Weights are frozen: a
-backward pass needs gradients of activations only, as many operations as the forward pass in a linear layer, twice as
-many in attention.
+Every benchmark compares its time with them. They are counted by formula, not by what the code does:
+
+* activations that no prompt reaches need no gradient;
+* the prefix that all classes share is needed once, and nothing after EOT is needed;
+* in the last layer only the class token and EOT are needed.
+
+Weights are frozen, so a backward pass computes gradients of activations only. It costs as many operations as the
+forward pass in a linear layer, and twice as many in attention.
 """
 
 from dataclasses import dataclass
@@ -12,40 +16,41 @@ import torch
 
 from clip.sizes import Sizes
 from clip.vision import VisionTransformer
-from trainers.base import Method
+from trainers.base import ClassPrompts, Method
 
 
-@dataclass
+@dataclass(frozen=True)
 class Rows:
-    """Tokens of one kind in a tower: how many, how many keys they see in sum, and whether prompts are among them."""
+    """The tokens of one kind in a tower."""
 
     count: int
-    seen: int  # sum over the tokens of the number of keys
-    prompts: int  # of them, learnable ones
-    asking: int  # of the last layer, how many outputs are wanted
-    seen_last: int  # and how many keys these see
+    keys: int  # sum over the tokens of the number of keys that a token attends to
+    prompts: int  # number of learnable tokens among them
+    queries_last: int  # number of tokens whose output is needed in the last layer
+    keys_last: int  # sum over these of the number of keys
 
 
 def tower(rows: list[Rows], width: int, mlp: int, layers: int, backward: bool) -> int:
-    """Operations of a tower's blocks over all `rows`, which may attend to each other as `seen` says."""
+    """Return the operations of a tower's blocks over all `rows`."""
     count = sum(r.count for r in rows)
-    seen = sum(r.seen for r in rows)
-    asking = sum(r.asking for r in rows)
-    linear = 2 * width * (3 * width + width + 2 * mlp)  # of a token: queries, keys, values; output; MLP
-    attention = 4 * width  # of a token and a key it sees: product with the key, sum of the values
-    body = (layers - 1) * (count * linear + seen * attention)
-    last = 2 * width * 2 * width * count + 2 * width * (2 * width + 2 * mlp) * asking
-    last += attention * sum(r.seen_last for r in rows)
+    keys = sum(r.keys for r in rows)
+    queries_last = sum(r.queries_last for r in rows)
+    keys_last = sum(r.keys_last for r in rows)
+    linear = 2 * width * (3 * width + width + 2 * mlp)  # for each token: queries, keys and values; output; MLP
+    attention = 4 * width  # for each token and key: product with the key, weighted sum of the values
+    body = (layers - 1) * (count * linear + keys * attention)
+    last = 2 * width * 2 * width * count + 2 * width * (2 * width + 2 * mlp) * queries_last
+    last += attention * keys_last
     total = body + last
     if not backward:
         return total
-    through = body + (layers - 1) * seen * attention + last + attention * sum(r.seen_last for r in rows)
-    unreached = count - sum(r.prompts for r in rows)  # of the first layer's inputs nobody wants the gradient
-    return total + through - 2 * width * 3 * width * unreached
+    gradients = total + (layers - 1) * keys * attention + attention * keys_last
+    frozen = count - sum(r.prompts for r in rows)  # inputs of the first layer that need no gradient
+    return total + gradients - 2 * width * 3 * width * frozen
 
 
 def image_tower(sizes: Sizes, batch: int, prompts: int, backward: bool) -> int:
-    """Operations for a batch of images with so many prompts each."""
+    """Return the operations for a batch of images, each with `prompts` prompts."""
     patches = (sizes.image_resolution // sizes.vision_patch_size) ** 2
     tokens = patches + 1 + prompts
     rows = Rows(batch * tokens, batch * tokens**2, batch * prompts, batch, batch * tokens)
@@ -57,47 +62,57 @@ def image_tower(sizes: Sizes, batch: int, prompts: int, backward: bool) -> int:
 
 
 def text_tower(sizes: Sizes, lengths: torch.Tensor, shared: int, prompts: int, groups: int, backward: bool) -> int:
-    """Operations for classes with `lengths` own tokens behind `shared` tokens, once for each of `groups` contexts."""
-    own = int(lengths.sum())
-    seen = int((lengths * shared + lengths * (lengths + 1) // 2).sum())
-    ahead = Rows(shared, shared * (shared + 1) // 2, prompts, 0, 0)
-    behind = Rows(own, seen, 0, len(lengths), int((lengths + shared).sum()))
+    """Return the operations for all classes, once for each of `groups` contexts.
+
+    Args:
+        lengths: number of class tokens of each class (n_classes,).
+        shared: length of the prefix that all classes share.
+        prompts: number of learnable tokens in the prefix.
+    """
+    n_class_tokens = int(lengths.sum())
+    keys = int((lengths * shared + lengths * (lengths + 1) // 2).sum())
+    prefix = Rows(shared, shared * (shared + 1) // 2, prompts, 0, 0)
+    class_tokens = Rows(n_class_tokens, keys, 0, len(lengths), int((lengths + shared).sum()))
     width = sizes.transformer_width
-    blocks = tower([ahead, behind], width, sizes.transformer_mlp, sizes.transformer_layers, backward)
+    blocks = tower([prefix, class_tokens], width, sizes.transformer_mlp, sizes.transformer_layers, backward)
     projection = 2 * len(lengths) * width * sizes.embed_dim * (2 if backward else 1)
     return groups * (blocks + projection)
 
 
 def step(method: Method, batch: int) -> int | None:
-    """Operations of a training step; None as `_text` says it."""
-    return _work(method, batch, backward=True)
+    """Return the operations of a training step. None: there is no formula for the method, see `_text` and `_images`."""
+    return _operations(method, batch, backward=True)
 
 
 def test(method: Method, count: int) -> int | None:
-    """Operations of a test of so many images, text features included; None as `_text` says it."""
-    return _work(method, count, backward=False)
+    """Return the operations of a test of `count` images. None as in `step`."""
+    return _operations(method, count, backward=False)
 
 
-def _work(method: Method, count: int, backward: bool) -> int | None:
-    contexts = count if type(method).__name__ == "CoCoOpCLIP" else 1
+def _operations(method: Method, count: int, backward: bool) -> int | None:
+    contexts = count if method.text_depends_on_image else 1
     images, text = _images(method, count, backward), _text(method, contexts, backward)
     return None if images is None or text is None else images + text
 
 
 def _images(method: Method, count: int, backward: bool) -> int | None:
-    """Operations for images; None for ResNets."""
+    """Return the operations for images. None: the image tower is a ResNet."""
     if not isinstance(method.clip.visual, VisionTransformer):
         return None
-    prompts = method.image_prompts()
-    return image_tower(method.clip.sizes, count, len(prompts[0]) if prompts else 0, backward)
+    prompts = method.image_inputs().prompts.get(0)  # (n, width)
+    return image_tower(method.clip.sizes, count, 0 if prompts is None else len(prompts), backward)
 
 
 def _text(method: Method, groups: int, backward: bool) -> int | None:
-    """Operations for the classes' features behind so many contexts; None for methods whose context stands otherwise
-    than behind SOS (CoOp's middle and front, contexts by class) or isn't there."""
-    classes = getattr(method, "classes", getattr(method, "prompts", None))
-    if classes is None or not hasattr(classes, "behind"):
+    """Return the operations for the features of all classes, with `groups` contexts.
+
+    None: the method doesn't put one learned context right after SOS. Others have no context, put it around the class
+    name, or have one for each class or task.
+    """
+    found = [value for value in vars(method).values() if isinstance(value, ClassPrompts)]
+    if len(found) != 1 or found[0].rows is not None or found[0].group is not None:
         return None
     named = dict(method.named_parameters())
     context = next((value.shape[-2] for name, value in named.items() if name.endswith("ctx")), 0)
-    return text_tower(method.clip.sizes, classes.layout.lengths, len(classes.prefix), context, groups, backward)
+    prompts = found[0]
+    return text_tower(method.clip.sizes, prompts.layout.lengths, len(prompts.prefix), context, groups, backward)

@@ -1,72 +1,81 @@
-"""What the benchmarks share: models of real sizes with random weights, the naive way, timing, needed work."""
+"""What the benchmarks share: methods on a CLIP of real size with random weights, baselines, timing, the last line.
+
+Every benchmark imports this module first. What is compared is measured in one process, interleaved, because the
+machine's speed changes from minute to minute.
+"""
 
 import argparse
 import contextlib
 import json
 import statistics
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from unittest import mock
 
 import torch
 from open_clip import IMAGENET_CLASSNAMES
+from yacs.config import CfgNode
 
-import trainers.cocoop
 from clip.model import CLIP, convert_weights
 from clip.sizes import Sizes
 from clip.vision import VisionTransformer
 from dassl.config import merge_file, merge_words
+from dassl.data.datasets import DatasetBase
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_plugins
-from trainers.base import Method, PromptTrainer
+from trainers.base import Batch, Method, PromptTrainer
 from trainers.common.options import default_config, default_config_file
 
 load_plugins("trainers")
-_TEXT: dict[str, Any] = {"context_length": 77, "vocab_size": 49408, "transformer_layers": 12}
-_BASE = _TEXT | {"transformer_width": 512, "transformer_heads": 8, "transformer_mlp": 2048}
-_LARGE = _TEXT | {"transformer_width": 768, "transformer_heads": 12, "transformer_mlp": 3072}
+#: Context length, vocabulary, width, heads, layers and MLP width of the text towers.
+_BASE = (77, 49408, 512, 8, 12, 2048)
+_LARGE = (77, 49408, 768, 12, 12, 3072)
 SIZES = {
-    "vit_b16": Sizes(512, 224, 12, 768, 16, 12, 3072, **_BASE),
-    "vit_b32": Sizes(512, 224, 12, 768, 32, 12, 3072, **_BASE),
-    "vit_l14": Sizes(768, 224, 24, 1024, 14, 16, 4096, **_LARGE),
-    "rn50": Sizes(1024, 224, (3, 4, 6, 3), 64, 0, 32, 0, **_BASE),
+    "vit_b16": Sizes(512, 224, 12, 768, 16, 12, 3072, *_BASE),
+    "vit_b32": Sizes(512, 224, 12, 768, 32, 12, 3072, *_BASE),
+    "vit_l14": Sizes(768, 224, 24, 1024, 14, 16, 4096, *_LARGE),
+    "rn50": Sizes(1024, 224, (3, 4, 6, 3), 64, 0, 32, 0, *_BASE),
 }
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+Job = Callable[[], object]
+
+
+class NamedClasses(DatasetBase):
+    """A data set of class names without images."""
+
+    def __init__(self, names: Sequence[str]):
+        super().__init__()
+        self._classnames = list(names)
 
 
 def trainer_names() -> list[str]:
-    """All prompt trainers."""
+    """Return the names of all prompt trainers."""
     return [n for n in TRAINER_REGISTRY.registered_names() if issubclass(TRAINER_REGISTRY.get(n), PromptTrainer)]
 
 
 def class_names(count: int) -> list[str]:
-    """ImageNet's class names, and beyond 1,000 made-up ones of the same lengths."""
+    """Return ImageNet's class names, and beyond 1,000 made-up ones of the same lengths."""
     names = list(IMAGENET_CLASSNAMES)
     return [names[i] if i < 1000 else f"{names[i % 1000]} {names[(i * 7) % 997].split()[0]}" for i in range(count)]
 
 
-def parser(description: str, baselines: Sequence[str] = ("naive",), **defaults: Any) -> argparse.ArgumentParser:
-    """The arguments of all benchmarks."""
+def parser(description: str, baselines: Sequence[str] = ("naive",), **defaults: object) -> argparse.ArgumentParser:
+    """Return a parser with the arguments that all benchmarks have."""
     made = argparse.ArgumentParser(description=description)
     made.add_argument("--trainer", default="MaPLe", choices=trainer_names())
-    made.add_argument("--classes", type=int, default=100)
-    made.add_argument("--batch", type=int, default=4)
+    made.add_argument("--classes", type=int, default=100, help="number of classes")
+    made.add_argument("--batch", type=int, default=4, help="images in a batch")
     made.add_argument("--backbone", default="vit_b16", choices=SIZES)
-    made.add_argument("--prec", default="fp32", choices=TYPES)
-    made.add_argument("--repeats", type=int, default=5)
-    made.add_argument("--baseline", choices=baselines, help="also do it so, in turn; naive: as the original does")
+    made.add_argument("--prec", default="fp32", choices=TYPES, help="precision of the frozen weights")
+    made.add_argument("--repeats", type=int, default=5, help="timed rounds; the median counts")
+    made.add_argument("--baseline", choices=baselines, help="also time this baseline, interleaved")
     made.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config options of the trainer")
     made.set_defaults(**defaults)
     return made
 
 
 def backbone(name: str, prec: str) -> CLIP:
-    """A frozen CLIP of that backbone's sizes, with random weights."""
+    """Return a frozen CLIP of a backbone's sizes, with random weights."""
     torch.manual_seed(0)
     model = CLIP(SIZES[name]).requires_grad_(False).eval()
     if prec != "fp32":
@@ -74,48 +83,60 @@ def backbone(name: str, prec: str) -> CLIP:
     return model
 
 
-def configured(trainer: str, opts: list[str]) -> Any:
-    """The trainer's default config, and options."""
+def config_of(trainer: str, opts: Sequence[str]) -> CfgNode:
+    """Return the trainer's default config with KEY VALUE options."""
     cfg = default_config()
     merge_file(cfg, default_config_file(TRAINER_REGISTRY.get(trainer)))
-    merge_words(cfg, opts)
+    merge_words(cfg, list(opts))
     return cfg
 
 
-def prompted(trainer: str, model: CLIP, classes: int, opts: list[str]) -> Method:
-    """The method around `model`, for so many classes."""
-    data = SimpleNamespace(classnames=class_names(classes), template="a photo of a {}.")
-    return TRAINER_REGISTRY.get(trainer).make_model(configured(trainer, opts), model, data)
+def build_method(trainer: str, model: CLIP, classes: int, opts: Sequence[str]) -> Method:
+    """Return a trainer's method around `model` for `classes` classes."""
+    cls, cfg, data = TRAINER_REGISTRY.get(trainer), config_of(trainer, opts), NamedClasses(class_names(classes))
+    return cls.build_method(cfg, model, cls.class_names(data), cls.template(cfg, data))
 
 
 def images(model: CLIP, batch: int) -> torch.Tensor:
-    """Noise, (batch, 3, resolution, resolution)."""
+    """Return noise images (batch, 3, resolution, resolution)."""
     side = model.sizes.image_resolution
     return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
+def training_step(method: Method, images: torch.Tensor, classes: int) -> Callable[[], None]:
+    """Return a job that computes the gradients of the method's losses for one batch of images."""
+    batch = Batch(images, torch.arange(len(images)) % classes, (images,))
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+
+    def step() -> None:
+        method.zero_grad()
+        method.backward(method.losses(method.outputs(batch), batch), scaler)
+
+    return step
+
+
 @contextlib.contextmanager
 def naive(method: Method) -> Iterator[None]:
-    """Inside, a method works as its original: whole sequences of 77 tokens for every class (in CoCoOp's tests image by
-    image), through `nn.MultiheadAttention`; all tokens at the last layer; no cached text features."""
+    """Within the context, a method computes as the original code does.
+
+    The towers encode whole sequences of 77 tokens for every class through `nn.MultiheadAttention`, with all tokens in
+    the last layer. A method whose text depends on the image tests image by image. Text features aren't cached.
+    """
     towers = [method.clip.transformer]
     if isinstance(method.clip.visual, VisionTransformer):
         towers.append(method.clip.visual.transformer)
-    hooks = [tower.register_forward_hook(lambda *_: None) for tower in towers]  # whoever hooks gets the plain way
-    at_once, chunk = trainers.cocoop._PROMPTS_AT_ONCE, method.clip.text_chunk
-    trainers.cocoop._PROMPTS_AT_ONCE, method.clip.text_chunk = 1, 0
-    method.forget()
-    try:
+    with contextlib.ExitStack() as stack:
+        for tower in towers:  # a hooked tower takes the plain path
+            stack.callback(tower.register_forward_hook(lambda *_: None).remove)
+        stack.enter_context(mock.patch.object(method, "prompts_at_once", 1, create=True))
+        stack.enter_context(mock.patch.object(method.clip, "text_chunk", 0))
+        stack.callback(method.clear_text_cache)
+        method.clear_text_cache()
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        trainers.cocoop._PROMPTS_AT_ONCE, method.clip.text_chunk = at_once, chunk
-        method.forget()
 
 
-def interleaved(jobs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each job, done in turn, after a round that doesn't count."""
+def interleaved(jobs: Mapping[str, Job], repeats: int) -> dict[str, float]:
+    """Return the median seconds of each job. Runs all jobs once in each round; the first round isn't counted."""
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(repeats + 1):
         for name, job in jobs.items():
@@ -123,12 +144,14 @@ def interleaved(jobs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, f
             job()
             if number:
                 times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(of) for name, of in times.items()}
+    return {name: statistics.median(measured) for name, measured in times.items()}
 
 
 def products(prec: str, side: int = 2048, count: int = 5) -> tuple[Callable[[], None], int]:
-    """A job of so many large matrix products, and its floating-point operations: they give the machine's rate, in turn
-    with what is compared with it."""
+    """Return a job of large matrix products and its floating-point operations, to measure the machine's rate.
+
+    Time the job interleaved with the benchmark that is compared with the rate.
+    """
     a, b = (torch.randn(side, side).to(TYPES[prec]) for _ in range(2))
 
     def job() -> None:
@@ -139,7 +162,7 @@ def products(prec: str, side: int = 2048, count: int = 5) -> tuple[Callable[[], 
 
 
 def rate(prec: str) -> float:
-    """FLOPs a second of `products`."""
+    """Return the machine's floating-point operations per second on `products`."""
     job, operations = products(prec)
     return operations / interleaved({"products": job}, 5)["products"]
 
@@ -152,9 +175,12 @@ def report(
     ratio: float | None = None,
     peak_bytes: int | None = None,
 ) -> None:
-    """Print the figures as one line of JSON, the last of a benchmark; what was not measured is null.
+    """Print the last line of a benchmark: the figures as JSON, null for those that weren't measured.
 
-    `ratio` is that of the times unless given; `share` is that of the needed operations' rate to `peak_flops`.
+    Args:
+        needed_flops: operations that the job needs at least, see flops.py. `share` is their rate over `peak_flops`.
+        peak_flops: operations per second of large matrix products.
+        ratio: default: the baseline's seconds over ours.
     """
     found = {
         "seconds": seconds,

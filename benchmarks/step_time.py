@@ -1,51 +1,46 @@
-"""Time of a training step, forward and backward: step_time.py [--trainer MaPLe] [--classes 100] [--baseline naive].
+"""Times a training step, forward and backward: step_time.py [--trainer MaPLe] [--classes 100] [--baseline naive].
 
-The baseline `fp32` is our own step in float32, for --prec bf16.
+The baseline `naive` computes as the original code does. The baseline `fp32` is our own step in float32, to compare with
+--prec bf16.
 """
 
+import argparse
 import sys
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import flops
 import measure
-import torch
 
-from dassl.engine import TRAINER_REGISTRY
 from trainers.base import Method
 
 
-def job(args: Any, prec: str) -> tuple[Method, Callable[[], None]]:
-    """The method, and a training step of it."""
+def build_job(args: argparse.Namespace, prec: str) -> tuple[Method, Callable[[], None]]:
+    """Return the method, and a job that is a training step of it."""
     model = measure.backbone(args.backbone, prec)
-    method = measure.prompted(args.trainer, model, args.classes, args.opts)
-    loss, images = TRAINER_REGISTRY.get(args.trainer).loss, measure.images(model, args.batch)
-    labels = torch.arange(args.batch) % args.classes
-
-    def step() -> None:
-        method.zero_grad()
-        loss(method(images), labels).backward()
-
-    return method, step
+    method = measure.build_method(args.trainer, model, args.classes, args.opts)
+    return method, measure.training_step(method, measure.images(model, args.batch), args.classes)
 
 
 def main(argv: list[str]) -> int:
     args = measure.parser("Time of a training step.", baselines=["naive", "fp32"]).parse_args(argv)
-    method, step = job(args, args.prec)
+    method, step = build_job(args, args.prec)
 
-    def as_original() -> None:
+    def naive_step() -> None:
         with measure.naive(method):
             step()
 
     products, operations = measure.products(args.prec)
-    jobs = {"fast": step, "products": products}
+    jobs: dict[str, measure.Job] = {"fast": step, "products": products}
     if args.baseline:
-        jobs[args.baseline] = as_original if args.baseline == "naive" else job(args, "fp32")[1]
+        jobs[args.baseline] = naive_step if args.baseline == "naive" else build_job(args, "fp32")[1]
     times = measure.interleaved(jobs, args.repeats)
     baseline = times.get(args.baseline)
-    work, peak = flops.step(method, args.batch), operations / times["products"]
+    needed, peak = flops.step(method, args.batch), operations / times["products"]
     print(f"{args.trainer}, {args.backbone}, {args.classes} classes, batch {args.batch}, {args.prec}: {times}")
-    measure.report(times["fast"], baseline, work, peak)
+    measure.report(times["fast"], baseline, needed, peak)
     return 0
 
 

@@ -1,1 +1,1 @@
-"""From folders of runs to tables and plots: report.py and parse_test_res.py are on top of this."""
+"""From folders of runs to tables, plots and an HTML page. report.py calls this package."""

@@ -1,10 +1,13 @@
-"""The page of a report: one HTML file with tables and plots, which asks nothing of the network."""
+"""The page of a report: one HTML file with tables and plots. report.py calls `write`.
+
+The file is self-contained: it loads nothing from the network.
+"""
 
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import matplotlib
@@ -13,36 +16,53 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
+from dassl.data.datasets import DatasetBase
 from reporting import plots, tables
+from reporting.protocols import of_protocol
+from reporting.read import Run, records
 
-Rows = list[dict[str, Any]]
-#: Images of the plot of the worst.
+#: Number of images in the plot of the worst predictions.
 _WORST = 12
 
 
+@dataclass(frozen=True)
+class Plot:
+    """A figure of the page. `name` is the id of its HTML element."""
+
+    name: str
+    caption: str
+    figure: Figure
+
+
 def write(
-    file: Path, title: str, runs: pd.DataFrame, found: dict[str, Rows], notes: Sequence[str], pair: Sequence[str] | None
+    file: Path,
+    title: str,
+    runs: pd.DataFrame,
+    found: Mapping[str, list[tables.Row]],
+    notes: Sequence[str],
+    compared: Sequence[str] | None,
 ) -> list[str]:
-    """Write the page of the rows of each protocol; returns what could not be drawn, and why.
+    """Write the page, and return a note for each plot that could not be drawn.
 
     Args:
-        pair: the two trainers that the plot by class compares; by default the one with the best average, and
-            ZeroshotCLIP, or else the second best.
+        found: the table rows of each protocol.
+        compared: the two trainers of the plot by class. Default: ZeroshotCLIP, or else the second best, against the
+            trainer with the best average.
     """
     undrawn: list[str] = []
     drawn = [
-        {"name": name, "caption": caption, "svg": _svg(figure)}
-        for name, caption, figure in _figures(runs, found, pair, undrawn)
+        {"name": plot.name, "caption": plot.caption, "svg": _svg(plot.figure)}
+        for plot in _plots(runs, found, compared, undrawn)
     ]
-    marks = (row.get(f"{m}_off") for name, rows in found.items() for row in rows for m in tables.MEASURES[name])
-    unfinished = runs[runs["state"] != "finished"].sort_values("state")
+    is_off = (value.is_off for rows in found.values() for row in rows for value in row.values.values())
+    unfinished = records(runs[runs["state"] != "finished"].sort_values("state"))
     cells = {name: [tables.cells(row, name) for row in rows] for name, rows in found.items()}
     content = {
         "title": title,
         "total": len(runs),
-        "finished": int((runs["state"] == "finished").sum()),
-        "failures": [_failure(row) for row in unfinished.to_dict("records")],
-        "marked": any(marks),
+        "finished": len(runs) - len(unfinished),
+        "failures": [f"{run.state}: {_title(run)}" + (f": {run.error}" if run.error else "") for run in unfinished],
+        "marked": any(is_off),
         "tables": {name: tables.without_empty_columns(rows) for name, rows in cells.items()},
         "plots": drawn,
         "notes": [*notes, *undrawn],
@@ -53,97 +73,102 @@ def write(
     return undrawn
 
 
-def _what(run: dict[str, Any]) -> str:
-    part = "" if run["part"] == "all" else f", {run['part']} classes"
-    return f"{run['trainer']} ({run['config']}) on {run['dataset']}{part}, {run['shots']} shots, seed {run['seed']}"
+def _title(run: Run) -> str:
+    classes = "" if run.part == "all" else f", {run.part} classes"
+    return f"{run.trainer} ({run.config}) on {run.dataset}{classes}, {run.shots} shots, seed {run.seed}"
 
 
-def _failure(run: dict[str, Any]) -> str:
-    return f"{run['state']}: {_what(run)}" + (f": {run['error']}" if run["error"] else "")
-
-
-def _figures(
-    runs: pd.DataFrame, found: dict[str, Rows], pair: Sequence[str] | None, undrawn: list[str]
-) -> Iterator[tuple[str, str, Figure]]:
-    """(name, caption, figure) of all plots that there is data for."""
+def _plots(
+    runs: pd.DataFrame, found: Mapping[str, list[tables.Row]], compared: Sequence[str] | None, undrawn: list[str]
+) -> Iterator[Plot]:
+    """Yield all plots that there is data for. Appends a note to `undrawn` for the others that the user may expect."""
     for protocol, rows in found.items():
-        every: list[tuple[str, str, Figure | None]] = [
-            ("bars", "means, with a standard deviation over seeds", plots.bars(rows, protocol)),
-        ]
-        for by in ("shots", "depth", "length"):
-            every.append((by, f"over {by}, with a standard deviation over seeds", plots.curves(runs, protocol, by)))
-        if protocol == "base2new":
-            every.append(("scatter", "new classes against base classes, a point a data set", plots.scatter(rows)))
-        for name, caption, figure in every:
-            if figure:
-                yield f"{protocol}-{name}", f"{protocol}: {caption}", figure
-    runs = runs.loc[sorted(set().union(*(tables.of_protocol(runs, protocol).index for protocol in found)))]
+        yield from _plots_of_protocol(runs, protocol, rows)
+    runs = runs.loc[sorted(set().union(*(of_protocol(runs, protocol).index for protocol in found)))]
     if figure := plots.training(runs):
-        yield "training", "training loss, mean over runs and a standard deviation", figure
-    compared = pair or _pair(found)
-    if compared and (figure := plots.by_class(runs, compared)):
-        yield "classes", f"{compared[1]} against {compared[0]}, by class (mean over seeds)", figure
-    elif pair:
-        undrawn.append(f"no classes that both {' and '.join(pair)} were tested on")
-    yield from _of_one_run(runs, compared, undrawn)
+        yield Plot("training", "training loss, mean over runs and a standard deviation", figure)
+    trainers = compared or _default_comparison(found)
+    if trainers and (figure := plots.by_class(runs, trainers)):
+        yield Plot("classes", f"{trainers[1]} against {trainers[0]}, by class (mean over seeds)", figure)
+    elif compared:
+        undrawn.append(f"no classes that both {' and '.join(compared)} were tested on")
+    yield from _plots_of_one_run(runs, trainers, undrawn)
 
 
-def _pair(found: dict[str, Rows]) -> list[str] | None:
-    rows = next(iter(found.values()))
-    averages = [row for row in rows if row["dataset"] == "average"]
-    measure = "hm" if "hm" in averages[0] else "accuracy"
-    ranked = sorted((row for row in averages if row.get(measure) is not None), key=lambda row: -row[measure])
-    trainers = list(dict.fromkeys(row["trainer"] for row in ranked))
+def _plots_of_protocol(runs: pd.DataFrame, protocol: str, rows: list[tables.Row]) -> Iterator[Plot]:
+    figures = {"bars": ("means, with a standard deviation over seeds", plots.bars(rows, protocol))}
+    for by in ("shots", "depth", "length"):
+        figures[by] = f"over {by}, with a standard deviation over seeds", plots.curves(runs, protocol, by)
+    if protocol == "base2new":
+        figures["scatter"] = "new classes against base classes, a point for each data set", plots.scatter(rows)
+    for name, (caption, figure) in figures.items():
+        if figure:
+            yield Plot(f"{protocol}-{name}", f"{protocol}: {caption}", figure)
+
+
+def _default_comparison(found: Mapping[str, list[tables.Row]]) -> list[str] | None:
+    """Return the trainers that `write` compares by default, the better one last. None: there is one trainer only."""
+    averages = [row for row in next(iter(found.values())) if row.dataset == "average"]
+    measure = "hm" if "hm" in averages[0].values else "accuracy"
+    means = [(mean, row.trainer) for row in averages if (mean := row.values[measure].mean) is not None]
+    trainers = list(dict.fromkeys(trainer for _, trainer in sorted(means, key=lambda pair: -pair[0])))
     if len(trainers) < 2:
         return None
     best = trainers[0] if trainers[0] != "ZeroshotCLIP" else trainers[1]
     return ["ZeroshotCLIP" if "ZeroshotCLIP" in trainers else trainers[1], best]
 
 
-def _of_one_run(
-    runs: pd.DataFrame, pair: Sequence[str] | None, undrawn: list[str]
-) -> Iterator[tuple[str, str, Figure]]:
-    """Confusion matrix and worst images of the first run with predictions, of the better trainer if it has some."""
-    kept = [row for row in runs.to_dict("records") if (Path(row["folder"]) / "predictions.npz").is_file()]
-    preferred = [row for row in kept if pair and row["trainer"] == pair[1]]
-    if not kept:
+def _plots_of_one_run(runs: pd.DataFrame, trainers: Sequence[str] | None, undrawn: list[str]) -> Iterator[Plot]:
+    """Yield the confusion matrix and the worst images of the first run with predictions.
+
+    A run of the better of the two compared trainers goes first.
+    """
+    saved = [run for run in records(runs) if (Path(run.folder) / "predictions.npz").is_file()]
+    preferred = [run for run in saved if trainers and run.trainer == trainers[1]]
+    if not saved:
         undrawn.append("no confusion matrix and no images: no run has predictions (TEST.SAVE_PREDICTIONS True)")
         return
-    run = (preferred or kept)[0]
-    what = _what(run)
-    predictions = np.load(Path(run["folder"]) / "predictions.npz")
-    logits, label = predictions["logits"], predictions["label"]
+    run = (preferred or saved)[0]
+    predictions = np.load(Path(run.folder) / "predictions.npz")
+    logits, label = predictions["logits"], predictions["label"]  # (n_images, n_classes), (n_images,)
     if label.ndim > 1:
-        undrawn.append(f"no confusion matrix and no images of {what}: it has several tasks")
+        undrawn.append(f"no confusion matrix and no images of {_title(run)}: it has several tasks")
         return
-    dataset = _dataset(Path(run["folder"]))
+    dataset = _build_dataset(Path(run.folder))
     if dataset is None:
-        names: Sequence[str] = [str(number) for number in range(logits.shape[1])]
-        undrawn.append(f"no images and no class names of {run['dataset']}: its data is not here")
+        names = [str(number) for number in range(logits.shape[1])]
+        undrawn.append(f"no images and no class names of {run.dataset}: its data is not here")
     else:
-        names = dataset.classnames
+        names = list(dataset.classnames)
     figure = plots.confusion(logits.argmax(1), label, names)
-    yield "confusion", f"Confusions of {what}: the classes with most errors", figure
-    if dataset is None:
-        return
+    yield Plot("confusion", f"Confusions of {_title(run)}: the classes with most errors", figure)
+    if dataset is not None:
+        yield from _worst_images(run, dataset, logits, label, undrawn)
+
+
+def _worst_images(
+    run: Run, dataset: DatasetBase, logits: np.ndarray, label: np.ndarray, undrawn: list[str]
+) -> Iterator[Plot]:
+    """Yield the plot of the wrongly classified images whose true class has the lowest probability."""
     from dassl.utils import InputError, read_image
 
-    probability = softmax(logits, axis=1)[np.arange(len(label)), label]
-    wrong = [number for number in np.argsort(probability, kind="stable") if logits[number].argmax() != label[number]]
+    names, predicted, items = dataset.classnames, logits.argmax(1), dataset.test or []
+    probability = softmax(logits, axis=1)[np.arange(len(label)), label]  # (n_images,)
+    wrong = [number for number in np.argsort(probability, kind="stable") if predicted[number] != label[number]]
     try:
         images = [
-            (read_image(dataset.test[n].impath), names[label[n]], names[logits[n].argmax()], probability[n])
+            (read_image(items[n].impath), names[label[n]], names[predicted[n]], float(probability[n]))
             for n in wrong[:_WORST]
         ]
     except InputError as error:
-        undrawn.append(f"no images of {what}: {error}")
+        undrawn.append(f"no images of {_title(run)}: {error}")
         return
     if images:
-        yield "worst", f"Images that {what} is most wrong on", plots.worst(images)
+        yield Plot("worst", f"Images that {_title(run)} is most wrong on", plots.worst(images))
 
 
-def _dataset(folder: Path) -> Any:
-    """The data set of a run, None where it is not on this machine."""
+def _build_dataset(folder: Path) -> DatasetBase | None:
+    """Build the data set of a run. None: its images are not on this machine."""
     from dassl.data.datasets import build_dataset
     from dassl.utils import InputError
     from trainers.common.options import run_config
@@ -156,7 +181,7 @@ def _dataset(folder: Path) -> Any:
 
 
 def _svg(figure: Figure) -> str:
-    """As an element of a page; texts stay texts."""
+    """Return a figure as an SVG element. Its texts stay texts."""
     text = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}):
         figure.savefig(text, format="svg", metadata={"Date": None})

@@ -1,7 +1,11 @@
-"""Reads the results of runs: result.json files, and the sweep.json of sweeps for what should be there and is not."""
+"""Reads the results of runs into one table. report.py calls `read`.
+
+Runs come from result.json files. A sweep's sweep.json adds the runs that were planned but have no result yet.
+"""
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -9,66 +13,98 @@ import pandas as pd
 import yaml
 from yacs.config import CfgNode
 
-#: What a run is told apart by; `part` is base, new or all.
-IDENTITY = ["trainer", "config", "dataset", "part", "shots", "seed", "trained_on"]
-COLUMNS = [*IDENTITY, "backbone", "test_only", "accuracy", "depth", "length", "state", "error", "folder"]
+from reporting import protocols
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row of the table of runs. Values that a result doesn't have are None or NaN."""
+
+    trainer: str
+    config: str
+    dataset: str
+    part: str  # the tested classes: base, new or all
+    shots: int
+    seed: int
+    trained_on: str | None  # empty: nothing is learned; None: unknown
+    protocol: str  # a key of protocols.MEASURES
+    backbone: str | None
+    test_only: bool
+    accuracy: float  # NaN for an unfinished run
+    depth: int | None
+    length: int | None
+    state: str  # finished, failed, cut off or to do
+    error: str
+    folder: str
+    role: str = ""  # see protocols.assign
+
+
+COLUMNS = [field.name for field in fields(Run) if field.name != "role"]
+#: Two runs with the same values in these columns are duplicates.
+IDENTITY = COLUMNS[: COLUMNS.index("protocol") + 1]
 
 
 class ReportError(Exception):
-    """There is nothing to report, or it can't be read; told in one line."""
+    """There is nothing to report, or a file can't be read. The message is one line for the user."""
 
 
 def read(folder: str | Path) -> tuple[pd.DataFrame, list[str]]:
-    """All runs below a folder (of a sweep's folder: the sweep's), and notes on what was left out.
+    """Read all runs below a folder. Of a sweep's folder, read the runs of the sweep.
 
-    The table has COLUMNS and a row a run: `state` is finished, failed (with its `error`), cut off or to do; of runs
-    that are not finished `accuracy` is NaN.
+    Returns:
+        A table with the fields of `Run` as columns, and notes on the runs that were left out.
 
     Raises:
-        ReportError: no such folder, no run in it, or a file that is no result.
+        ReportError: the folder doesn't exist, holds no run, or holds an invalid result.json.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ReportError(f"no folder {folder}")
-    runs: dict[Path, dict[str, Any]] = {}
+    runs: dict[Path, Json] = {}
     plans = [folder / "sweep.json"] if (folder / "sweep.json").is_file() else sorted(folder.glob("**/sweep.json"))
     for plan in plans:
-        runs |= {run["folder"]: run for run in _planned(plan)}
+        runs |= {run["folder"]: run for run in _planned_runs(plan)}
     if plans != [folder / "sweep.json"]:
         found = {path.parent.resolve() for name in ("result.json", "config.yaml") for path in folder.rglob(name)}
         runs |= {path: {"folder": path} for path in sorted(found - set(runs))}
     rows = [row for run in runs.values() if (row := _row(run))]
     if not rows:
         raise ReportError(f"no run below {folder}: no result.json, and no sweep.json that plans one")
-    return _distinct(pd.DataFrame(rows))
+    table = protocols.assign(_name_by_options(pd.DataFrame(rows)).drop(columns="options"))
+    return _without_duplicates(table)
 
 
-def _planned(plan: Path) -> Iterator[dict[str, Any]]:
-    for run in _json(plan)["runs"]:
-        yield run["facts"] | {
-            "folder": (plan.parent / run["folder"]).resolve(),
-            "state": run["state"],
-            "error": run["error"],
-        }
+def records(runs: pd.DataFrame) -> list[Run]:
+    """Return the rows of a table of runs as objects."""
+    return [Run(*values) for values in runs[[*COLUMNS, "role"]].itertuples(index=False, name=None)]
 
 
-def _row(run: dict[str, Any]) -> dict[str, Any] | None:
-    """A row for a run that is planned, finished or begun; none where it tested validation images."""
+def _planned_runs(plan: Path) -> Iterator[Json]:
+    for run in _read_json(plan)["runs"]:
+        planned = run["fields"] if "fields" in run else run["facts"]  # older sweeps have `facts`
+        folder = (plan.parent / run["folder"]).resolve()
+        yield planned | {"folder": folder, "state": run["state"], "error": run["error"]}
+
+
+def _row(run: Json) -> Json | None:
+    """Return the row of a planned, finished or interrupted run. None: not a run, or it tested validation images."""
     folder = run["folder"]
-    row: dict[str, Any] = dict.fromkeys(COLUMNS) | {"accuracy": float("nan"), "state": "to do", "error": ""}
+    row: Json = dict.fromkeys(COLUMNS) | {"accuracy": float("nan"), "state": "to do", "error": ""}
     row |= {"part": "all", "test_only": False} | run
     if (folder / "result.json").is_file():
-        result = _json(folder / "result.json")
+        result = _read_json(folder / "result.json")
         if not {"dataset", "trainer", "seed", "accuracy"} <= set(result):
             raise ReportError(f"{folder / 'result.json'} is no result: it lacks dataset, trainer, seed or accuracy")
         if result.get("split", "test") != "test":
             return None
         row |= result | {"state": "finished", "error": ""}
-    elif not run.get("trainer"):  # nobody planned it, and it has no result
-        begun = _begun(folder)
-        if begun is None:
+    elif not run.get("trainer"):  # neither planned nor finished
+        interrupted = _fields_of_config(folder)
+        if interrupted is None:
             return None
-        row |= begun | {"state": "cut off"}
+        row |= interrupted | {"state": "cut off"}
     row["part"] = row.get("subsample_classes") or "all"
     options = row.get("options") or {}
     for name, start in (("depth", "PROMPT_DEPTH"), ("length", "N_CTX")):
@@ -76,9 +112,9 @@ def _row(run: dict[str, Any]) -> dict[str, Any] | None:
     return {name: row[name] for name in COLUMNS} | {"options": options, "folder": str(folder)}
 
 
-def _begun(folder: Path) -> dict[str, Any] | None:
-    """What the config of a run without a result says; None where it is of no run."""
-    from dassl.engine.run_folder import dataset_label  # imports torch, for unfinished runs alone
+def _fields_of_config(folder: Path) -> Json | None:
+    """Read the fields of a run without a result from its config.yaml. None: the file isn't a run's config."""
+    from dassl.engine.run_folder import dataset_label  # imported here: only unfinished runs need it
 
     try:
         cfg = yaml.safe_load((folder / "config.yaml").read_text())
@@ -90,6 +126,7 @@ def _begun(folder: Path) -> dict[str, Any] | None:
             "subsample_classes": data["SUBSAMPLE_CLASSES"],
             "trainer": cfg["TRAINER"]["NAME"],
             "config": cfg["TRAINER"]["CONFIG"],
+            "protocol": cfg.get("PROTOCOL", ""),
             "backbone": cfg["MODEL"]["BACKBONE"]["NAME"],
             "shots": data["NUM_SHOTS"],
             "seed": cfg["SEED"],
@@ -98,27 +135,32 @@ def _begun(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def _json(path: Path) -> Any:
+def _read_json(path: Path) -> Json:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
         raise ReportError(f"{path} is not valid JSON: {error}") from error
 
 
-def _distinct(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Name configs that were run with several options or backbones by these; of what is there twice nonetheless keep
-    one, a finished one if there is."""
+def _name_by_options(runs: pd.DataFrame) -> pd.DataFrame:
+    """Append the differing options to the names of configs that ran with several options or backbones."""
     for _, group in runs[runs["options"].map(bool)].groupby(["trainer", "config"], dropna=False):
-        facts = [
+        settings = [
             options | {"backbone": name} for options, name in zip(group["options"], group["backbone"], strict=True)
         ]
-        names = sorted(set().union(*facts))
-        differing = [name for name in names if len({repr(fact.get(name)) for fact in facts}) > 1]
-        for index, fact in zip(group.index, facts, strict=True):
-            runs.loc[index, "config"] += "".join(f" {name}={fact.get(name)}" for name in differing)
-    runs = runs.drop(columns="options").sort_values("state", key=lambda state: state != "finished", kind="stable")
-    source = runs["trained_on"].fillna("").where(runs["part"] == "all", "")  # who tests base or new has learned there
-    twice = runs.assign(trained_on=source).fillna({"config": ""}).duplicated(IDENTITY)
-    left_out = runs[twice & (runs["state"] == "finished")]
-    notes = [f"left out: {folder} repeats another" for folder in left_out["folder"]]
-    return runs[~twice].sort_index().reset_index(drop=True), notes
+        names = sorted(set().union(*settings))
+        differing = [name for name in names if len({repr(setting.get(name)) for setting in settings}) > 1]
+        for index, setting in zip(group.index, settings, strict=True):
+            runs.loc[index, "config"] += "".join(f" {name}={setting.get(name)}" for name in differing)
+    return runs
+
+
+def _without_duplicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Drop duplicates, keeping the finished run. Returns the rest, and a note for each dropped finished run."""
+    runs = runs.sort_values("state", key=lambda state: state != "finished", kind="stable")
+    # On base and new classes `trained_on` is the data set itself, so it doesn't tell runs apart.
+    source = runs["trained_on"].fillna("").where(runs["part"] == "all", "")
+    duplicate = runs.assign(trained_on=source).fillna({"config": ""}).duplicated(IDENTITY)
+    dropped = runs[duplicate & (runs["state"] == "finished")]
+    notes = [f"left out: {folder} repeats another" for folder in dropped["folder"]]
+    return runs[~duplicate].sort_index().reset_index(drop=True), notes

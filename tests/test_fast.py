@@ -121,7 +121,7 @@ def _rows(embeddings):
 def test_classes_that_are_not_drawn_cost_nothing(tiny_clip, monkeypatch):
     """SoftCPT's CLS_SAMPLE_RATE: the text tower sees the drawn classes' contexts alone."""
     words = ["TRAINER.SOFTCPT.CSC", "True", "TRAINER.SOFTCPT.CLS_SAMPLE_RATE", "0.1"]
-    method = measure.prompted("SoftCPT", tiny_clip, 40, words)
+    method = measure.build_method("SoftCPT", tiny_clip, 40, words)
     seen, encode = [], tiny_clip.encode_prompts
     monkeypatch.setattr(tiny_clip, "encode_prompts", lambda *about: seen.append(len(about[0])) or encode(*about))
     logits = method.sampled_logits(measure.images(tiny_clip, 2), torch.tensor([3, 7]))
@@ -326,7 +326,7 @@ def test_attention_in_bfloat16(how):
 def test_the_naive_way_gives_the_same(trainer, tiny_clip, monkeypatch):
     """What the benchmarks compare with computes the same, over 77 positions, and leaves nothing behind."""
     torch.manual_seed(0)
-    method = measure.prompted(trainer, tiny_clip, 5, depth_words(trainer, 2))
+    method = measure.build_method(trainer, tiny_clip, 5, depth_words(trainer, 2))
     images, learnable = measure.images(tiny_clip, 3), list(method.parameters())
     lengths: list[int] = []
     forward = ResidualAttentionBlock.forward
