@@ -7,6 +7,7 @@ are parsed, and their config is built (`resolve`). Commands that install, downlo
 
 import argparse
 import importlib
+import importlib.util
 import os
 import re
 import runpy
@@ -96,8 +97,10 @@ def parse_only(module: str, arguments: list[str], patch: pytest.MonkeyPatch) -> 
     for name in ("parse_args", "parse_intermixed_args"):
         patch.setattr(argparse.ArgumentParser, name, _parse_and_stop(getattr(argparse.ArgumentParser, name)))
     patch.setattr(sys, "argv", [module, *arguments])
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
     with pytest.raises(Parsed):
-        runpy.run_module(module, run_name="__main__")
+        runpy.run_path(str(spec.origin), run_name="__main__")
     assert [word for word in arguments if word.endswith(".yaml") and not Path(word).is_file()] == []
 
 
