@@ -5,28 +5,26 @@ are parsed, and their config is built (`resolve`). Commands that install, downlo
 `NOT_RUN` with the reason. A command or code block of another form fails, so that new docs are noticed.
 """
 
-import argparse
 import importlib
-import importlib.util
 import os
 import re
-import runpy
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import doc_pages
 import pytest
 import yaml
 from conftest import COLORS, make_image
+from doc_commands import resolve, run_protocol
 from doc_pages import PAGES, ROOT, Command
 
 import train
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError, load_plugins, read_json
+from experiments import sweep
 
 #: Starts of commands that this test doesn't run -> the reason.
 NOT_RUN = {
@@ -49,116 +47,9 @@ NO_COMMANDS = {
 }
 #: Words of the docs that stand for a user's own.
 PLACEHOLDERS = {"DATASET": "dtd", "SEED": "1", "NAME": "emoji_food"}
-#: Stands for Python in the scripts: writes its arguments down instead of starting a module.
-FAKE_PYTHON = """#!/usr/bin/env bash
-[ "$1" = -c ] || printf '%s\\n' "$@" END >> "$DOCS_ARGUMENTS"
-"""
 COMMANDS = [command for page in PAGES for command in doc_pages.commands(page)]
 ALL = list({str(command): command for command in COMMANDS}.values())
 SMALL = ("base2new_train", "base2new_test")
-
-
-# ---- how commands are run and resolved ----
-
-
-class Parsed(BaseException):
-    """Raised in place of the work of a command line, after its arguments were parsed."""
-
-
-def run_protocol(arguments: list[str]) -> int:
-    """Run a protocol in this process; returns the exit code."""
-    from experiments import run
-
-    return run.main(arguments)
-
-
-def resolve_protocol(arguments: list[str]) -> None:
-    """Build the config of every run of a protocol's command line. Raises InputError if an argument is wrong."""
-    from experiments import run
-
-    protocol, _, *rest = arguments
-    assert len(rest) >= len(run.PROTOCOLS[protocol].words.split())
-    for command in run.commands(arguments):
-        train.build_config(train.parse_arguments(command.words))
-
-
-def resolve_sweep(arguments: list[str]) -> None:
-    """Plan a sweep for one seed and one data set."""
-    from experiments import sweep
-
-    file = ROOT / "configs" / "sweeps" / f"{arguments[0]}.yaml"
-    dataset = yaml.safe_load(file.read_text())["datasets"][0]
-    narrow = ["--datasets", dataset, "--seeds", "1"]
-    assert sweep.main([arguments[0], *narrow, *arguments[1:], "--dry-run"]) == 0
-
-
-def parse_only(module: str, arguments: list[str], patch: pytest.MonkeyPatch) -> None:
-    """Start a command line's module, and stop it when it has parsed its arguments."""
-    for name in ("parse_args", "parse_intermixed_args"):
-        patch.setattr(argparse.ArgumentParser, name, _parse_and_stop(getattr(argparse.ArgumentParser, name)))
-    patch.setattr(sys, "argv", [module, *arguments])
-    spec = importlib.util.find_spec(module)
-    assert spec is not None
-    with pytest.raises(Parsed):
-        runpy.run_path(str(spec.origin), run_name="__main__")
-    assert [word for word in arguments if word.endswith(".yaml") and not Path(word).is_file()] == []
-
-
-def _parse_and_stop(parse: Callable[..., argparse.Namespace]) -> Callable[..., None]:
-    def parse_and_stop(*args: object, **kwargs: object) -> None:
-        raise Parsed(parse(*args, **kwargs))
-
-    return parse_and_stop
-
-
-def started_by(words: list[str], folder: Path) -> list[list[str]]:
-    """The arguments of every Python process that a bash script would start."""
-    fake = folder / "environment" / "bin" / "python"
-    if not fake.is_file():
-        fake.parent.mkdir(parents=True)
-        fake.write_text(FAKE_PYTHON)
-        fake.chmod(0o755)
-    log = folder / "arguments.txt"
-    log.unlink(missing_ok=True)
-    environment = os.environ | {"VIRTUAL_ENV": str(folder / "environment"), "DOCS_ARGUMENTS": str(log)}
-    script = str(ROOT / words[1])
-    done = subprocess.run(
-        ["bash", script, *words[2:]], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return [part.split("\n") for part in log.read_text().rstrip().removesuffix("\nEND").split("\nEND\n")]
-
-
-def resolve(words: list[str], folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """Check a command that would take long: its script, trainer, data set, files and config keys exist.
-
-    Raises:
-        AssertionError, InputError: something in the command is wrong, or the command has an unknown form.
-    """
-    if words[0] == "...":  # arguments for any command
-        words = ["bash", "scripts/maple/base2new_train.sh", "emoji_food", "1", *words[1:]]
-    if words[0] == "bash" and len(words) == 2:  # names a script
-        assert (ROOT / words[1]).is_file()
-        return
-    if words[0] == "bash":
-        started = started_by(words, folder)
-    else:
-        assert words[0] == "python", f"add this command to NOT_RUN or resolve(): {words}"
-        started = [words[1:]]
-    for arguments in started:
-        if arguments[:2] == ["-P", "-m"]:
-            module, rest = arguments[2], arguments[3:]
-        else:
-            module, rest = Path(arguments[0]).stem, arguments[1:]
-            patch.syspath_prepend(str((ROOT / arguments[0]).parent))
-        if module == "experiments.run":
-            resolve_protocol(rest)
-        elif module == "experiments.sweep":
-            resolve_sweep(rest)
-        elif module == "train":
-            train.build_config(train.parse_arguments(rest))
-        else:
-            parse_only(module, rest, patch)
 
 
 # ---- a small output folder for the commands that run ----
@@ -167,8 +58,6 @@ def resolve(words: list[str], folder: Path, patch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `output/`: base-to-new of MaPLe and ZeroshotCLIP on a small emoji_food, and the sweep of both."""
-    from experiments import sweep
-
     folder = tmp_path_factory.mktemp("project")
     content = {"protocol": "base2new", "trainers": ["MaPLe", "ZeroshotCLIP"], "datasets": ["emoji_food"], "seeds": [1]}
     (folder / "emoji_food.yaml").write_text(yaml.safe_dump(content))
@@ -269,8 +158,6 @@ def code(page: str, language: str) -> list[str]:
 
 
 def test_the_sweep_of_the_results_page_plans(in_project: Path) -> None:
-    from experiments import sweep
-
     (text,) = code("docs/results.md", "yaml")
     (in_project / "example.yaml").write_text(text)
     assert sweep.main(["example.yaml", "--dry-run", "--seeds", "1"]) == 0
