@@ -18,8 +18,9 @@ import yaml
 from doc_pages import ROOT
 
 import train
+from experiments import run, sweep
 
-#: Stands for Python in the scripts: writes its arguments down instead of starting a module.
+#: A fake Python for the scripts: it writes its arguments to a file instead of starting a module.
 FAKE_PYTHON = """#!/usr/bin/env bash
 [ "$1" = -c ] || printf '%s\\n' "$@" END >> "$DOCS_ARGUMENTS"
 """
@@ -31,15 +32,11 @@ class Parsed(BaseException):
 
 def run_protocol(arguments: list[str]) -> int:
     """Run a protocol in this process; returns the exit code."""
-    from experiments import run
-
     return run.main(arguments)
 
 
 def resolve_protocol(arguments: list[str]) -> None:
     """Build the config of every run of a protocol's command line. Raises InputError if an argument is wrong."""
-    from experiments import run
-
     protocol, _, *rest = arguments
     assert len(rest) >= len(run.PROTOCOLS[protocol].words.split())
     for command in run.commands(arguments):
@@ -48,8 +45,6 @@ def resolve_protocol(arguments: list[str]) -> None:
 
 def resolve_sweep(arguments: list[str]) -> None:
     """Plan a sweep for one seed and one data set."""
-    from experiments import sweep
-
     file = ROOT / "configs" / "sweeps" / f"{arguments[0]}.yaml"
     dataset = yaml.safe_load(file.read_text())["datasets"][0]
     narrow = ["--datasets", dataset, "--seeds", "1"]
@@ -101,9 +96,6 @@ def resolve(words: list[str], folder: Path, patch: pytest.MonkeyPatch) -> None:
     """
     if words[0] == "...":  # arguments for any command
         words = ["bash", "scripts/maple/base2new_train.sh", "emoji_food", "1", *words[1:]]
-    if words[0] == "bash" and len(words) == 2:  # names a script
-        assert (ROOT / words[1]).is_file()
-        return
     if words[0] == "bash":
         started = started_by(words, folder)
     else:
@@ -123,3 +115,5 @@ def resolve(words: list[str], folder: Path, patch: pytest.MonkeyPatch) -> None:
             train.build_config(train.parse_arguments(rest))
         else:
             parse_only(module, rest, patch)
+        if module == "tools.download":
+            assert [name for name in rest if not (ROOT / "configs" / "datasets" / f"{name}.yaml").is_file()] == []

@@ -38,6 +38,7 @@ class Command:
 
     page: str
     words: list[str]
+    is_mention: bool = False  # in the prose, a script without arguments: only its name is meant
 
     def __str__(self) -> str:
         return shlex.join(self.words)
@@ -85,11 +86,14 @@ def inline_code(page: Path) -> list[str]:
 
 def commands(page: Path) -> Iterator[Command]:
     """Every command of a page's code blocks and code spans."""
-    lines = [line for block in blocks(page) if not block.language for line in block.lines if is_command(line)]
-    lines += [span for span in inline_code(page) if is_command(span) and not span.endswith("...")]
-    for line in lines:
-        for part in line.split(" && "):
-            yield Command(name_of(page), shlex.split(part, comments=True))
+    for block in blocks(page):
+        for line in block.lines if not block.language else []:
+            for part in line.split(" && ") if is_command(line) else []:
+                yield Command(name_of(page), shlex.split(part, comments=True))
+    for span in inline_code(page):
+        if is_command(span) and not span.endswith("..."):
+            words = shlex.split(span)
+            yield Command(name_of(page), words, is_mention=words[0] == "bash" and len(words) == 2)
 
 
 def links(page: Path) -> list[str]:

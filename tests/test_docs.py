@@ -1,4 +1,4 @@
-"""README and docs: links, paths, the tree, and figures that stand in two places."""
+"""README and docs: links, paths, the tree, and figures that two places share."""
 
 import json
 import re
