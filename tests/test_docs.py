@@ -1,5 +1,6 @@
 """README and docs: links, paths, the tree, and figures that two places share."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -19,6 +20,8 @@ FILES = [
     if path.suffix in (".py", ".sh", ".md") and not IGNORED & set(path.relative_to(ROOT).parts)
 ]
 TOP = {path.name for path in ROOT.iterdir()} - IGNORED - {".git"}
+#: Imports against the table of docs/architecture.md, which the page explains: file -> folder.
+EXCEPTIONS = {"reporting/page.py": "trainers/common", "trainers/common/multitask.py": "datasets"}
 PUBLISHED = json.loads((ROOT / "assets" / "paper_results.json").read_text())
 
 
@@ -79,6 +82,54 @@ def test_the_readme_lists_every_trainer() -> None:
 def test_the_readme_quotes_the_demo_s_last_line() -> None:
     last = (ROOT / "scripts" / "demo.sh").read_text().rstrip().splitlines()[-1]
     assert re.fullmatch(r'echo "(.*)"', last)[1] in (ROOT / "README.md").read_text()  # type: ignore[index]
+
+
+# ---- architecture ----
+
+
+def imports(file: Path) -> set[str]:
+    """The dotted names of the modules that a Python file imports, in functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file} has a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def imported_folders(file: Path) -> set[str]:
+    """The project's folders and top-level modules that a file imports; trainers/common counts as a folder."""
+    ours = {path.stem for path in ROOT.glob("*.py")} | {path.name for path in ROOT.iterdir() if path.is_dir()}
+    names = {name for name in imports(file) if name.split(".")[0] in ours}
+    return {"trainers/common" if name.startswith("trainers.common") else name.split(".")[0] for name in names}
+
+
+def import_rules() -> list[tuple[str, set[str]]]:
+    """The rows of "Who may import whom" that set a limit: folder or file -> what it may import."""
+    text = (ROOT / "docs" / "architecture.md").read_text().split("## Who may import whom")[1].split("##")[0]
+    rules: list[tuple[str, set[str]]] = []
+    for line in re.findall(r"^\| (`.*`) \| .* \| (.*) \|$", text, re.MULTILINE):
+        left, right = ([name.strip("/") for name in re.findall(r"`([^`]+)`", cell)] for cell in line)
+        rules += [(name, set(right)) for name in left if line[1] != "all"]
+    return rules
+
+
+@pytest.mark.parametrize(("name", "allowed"), import_rules(), ids=[name for name, _ in import_rules()])
+def test_imports_follow_the_table(name: str, allowed: set[str]) -> None:
+    """A folder imports only itself and the folders that its row in docs/architecture.md lists."""
+    path = ROOT / name
+    files = [path] if path.is_file() else list(path.glob("*.py" if name == "trainers" else "**/*.py"))
+    assert files
+    for file in files:
+        exceptions = {EXCEPTIONS[key] for key in EXCEPTIONS if file == ROOT / key}
+        assert imported_folders(file) - allowed - {name} == exceptions, file
+
+
+def test_the_path_to_the_loss_is_short() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text().split("to the loss")[-1]
+    assert 1 <= len(re.findall(r"^\d+\. `", text, re.MULTILINE)) <= 14
 
 
 # ---- figures ----
