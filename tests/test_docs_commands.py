@@ -224,7 +224,7 @@ def test_the_first_commands_of_the_readme_run(tmp_path: Path) -> None:
         "scripts/maple/base2new_test.sh emoji_food 1",
         "scripts/maple/base2new_train.sh emoji_food 1 --trainer ZeroshotCLIP",
         "scripts/maple/few_shot.sh emoji_food 1 DATASET.NUM_SHOTS 4",
-        "scripts/sweep.sh emoji_food --trainers ZeroshotCLIP --seeds 1",
+        f"scripts/sweep.sh emoji_food --trainers ZeroshotCLIP --seeds 1 --output {tmp_path / 'sweep'}",
     ):
         script, *words = shlex.split(line)
         assert any(str(command).startswith(f"bash {script}") for command in COMMANDS)
@@ -232,4 +232,4 @@ def test_the_first_commands_of_the_readme_run(tmp_path: Path) -> None:
             ["bash", str(ROOT / script), *words], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, f"{line}\n{done.stderr}"
-    assert (tmp_path / "output/sweeps").is_dir()
+    assert list((tmp_path / "sweep/sweeps").glob("*/report.html"))
