@@ -1,0 +1,49 @@
+"""What the tests of trainers share: each registered prompt trainer, built around a tiny CLIP."""
+
+import pytest
+import torch
+from conftest import TINY, node_of
+
+from dassl.config import merge_words
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import load_plugins
+from trainers.base import Batch, PromptTrainer, total
+from trainers.common.options import default_config
+
+load_plugins("trainers")
+TRAINERS = {
+    name: kind
+    for name, kind in ((name, TRAINER_REGISTRY.get(name)) for name in TRAINER_REGISTRY.registered_names())
+    if issubclass(kind, PromptTrainer)
+}
+NAMES = ["red_thing", "green thing", "a rather long name of a thing", "x"]
+
+
+def config(trainer, *words):
+    """Defaults with the prompts no deeper than a tiny tower."""
+    cfg = default_config()
+    node = cfg.TRAINER[node_of(trainer)]
+    for key in node:
+        if "DEPTH" in key:
+            node[key] = min(node[key], TINY["vision_layers"])
+    merge_words(cfg, ["TRAINER.NAME", trainer, *words])
+    return cfg
+
+
+def make(trainer, clip_model, *words, names=NAMES):
+    torch.manual_seed(0)
+    return build(trainer, config(trainer, *words), clip_model, names)
+
+
+def build(trainer, cfg, clip_model, names=NAMES):
+    """The method; one for several tasks gets the names as a single task."""
+    cls = TRAINERS[trainer]
+    return cls.build_method(cfg, clip_model, cls.from_names(names), "a photo of a {}.")
+
+
+def loss(model, images, labels):
+    batch = Batch(images, labels)
+    return total(model.losses(model.outputs(batch), batch))
+
+
+each_trainer = pytest.mark.parametrize("trainer", TRAINERS)
