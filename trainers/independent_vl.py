@@ -1,6 +1,7 @@
-"""IVLP: independent vision-language prompts, MaPLe's ablation (arXiv 2210.03117, table 1).
+"""IVLP, independent vision-language prompts, and deep language prompting: MaPLe's ablations (arXiv 2210.03117, table 1).
 
-Each tower has deep prompts of its own, without a coupling between them.
+In IVLP each tower has deep prompts of its own, without a coupling between them. Language prompting has those of the
+text tower alone.
 """
 
 from collections.abc import Sequence
@@ -25,32 +26,45 @@ from trainers.base import (
 
 
 @dataclass(frozen=True)
-class IVLPOptions(Options):
+class LanguagePromptingOptions(Options):
+    """Config node TRAINER.LANGUAGEPROMPTING."""
+
+    N_CTX_TEXT: int = 4  # context tokens, and prompts in each layer
+    CTX_INIT: str = "a photo of a"  # words that the context starts from; ignored if N_CTX_TEXT > 4
+    PROMPT_DEPTH_TEXT: int = 12  # layers with prompts
+
+
+@dataclass(frozen=True)
+class IVLPOptions(LanguagePromptingOptions):
     """Config node TRAINER.IVLP."""
 
+    N_CTX_TEXT: int = 2
+    PROMPT_DEPTH_TEXT: int = 9
     N_CTX_VISION: int = 2  # prompts in each layer of the image tower
-    N_CTX_TEXT: int = 2  # context tokens, and prompts in each layer of the text tower
-    CTX_INIT: str = "a photo of a"  # words that the context starts from; ignored if N_CTX_TEXT > 4
     PROMPT_DEPTH_VISION: int = 9  # layers with prompts in the image tower; 0: none
-    PROMPT_DEPTH_TEXT: int = 9  # layers with prompts in the text tower
 
 
-class IVLPCLIP(Method):
-    """CLIP with independent deep prompts in both towers."""
+class LanguagePromptedCLIP(Method):
+    """CLIP with deep prompts in the text tower, and in the image tower if `vision_depth` is not 0."""
 
-    def __init__(self, options: IVLPOptions, clip: CLIP, classnames: Sequence[str], template: str):
+    def __init__(
+        self,
+        options: LanguagePromptingOptions,
+        clip: CLIP,
+        classnames: Sequence[str],
+        template: str,
+        vision_depth: int = 0,
+        n_vision: int = 0,
+    ):
         super().__init__(options, clip, classnames, template)
-        if options.PROMPT_DEPTH_VISION:
-            check_depth(clip, options.PROMPT_DEPTH_VISION, "TRAINER.IVLP.PROMPT_DEPTH_VISION", ["vision"])
-        check_depth(clip, options.PROMPT_DEPTH_TEXT, "TRAINER.IVLP.PROMPT_DEPTH_TEXT", ["text"])
+        check_depth(clip, options.PROMPT_DEPTH_TEXT, "PROMPT_DEPTH_TEXT", ["text"])
         words = words_unless_long(options.CTX_INIT, options.N_CTX_TEXT)
         context, prompt_template = start_context(clip, options.N_CTX_TEXT, words)
         self.prompts = ClassPrompts(clip, prompt_template, classnames, options.N_CTX_TEXT)
         self.prompt_learner = PromptLearner(context)
-        depth, n = options.PROMPT_DEPTH_VISION, options.N_CTX_VISION
-        self.image_encoder = TowerPrompts(range(depth), n, clip.sizes.vision_width)
+        self.image_encoder = TowerPrompts(range(vision_depth), n_vision, clip.sizes.vision_width)
         self.text_encoder = TowerPrompts(range(1, options.PROMPT_DEPTH_TEXT), *context.shape)
-        self.image_tower_is_frozen = depth == 0
+        self.image_tower_is_frozen = vision_depth == 0
 
     def text_inputs(self) -> TowerInputs:
         return TowerInputs(self.text_encoder.prompts())
@@ -62,6 +76,16 @@ class IVLPCLIP(Method):
         return self.prompts.encode(self.prompt_learner.ctx, self.text_inputs())
 
 
+class IVLPCLIP(LanguagePromptedCLIP):
+    """CLIP with independent deep prompts in both towers."""
+
+    def __init__(self, options: IVLPOptions, clip: CLIP, classnames: Sequence[str], template: str):
+        depth = options.PROMPT_DEPTH_VISION
+        if depth:
+            check_depth(clip, depth, "TRAINER.IVLP.PROMPT_DEPTH_VISION", ["vision"])
+        super().__init__(options, clip, classnames, template, depth, options.N_CTX_VISION)
+
+
 @TRAINER_REGISTRY.register()
 class IVLP(PromptTrainer):
     """Independent vision-language prompting."""
@@ -70,3 +94,13 @@ class IVLP(PromptTrainer):
     options = IVLPOptions
     checkpoints = {"VLPromptLearner": ""}
     default_config = "vit_b16_c2_ep5_batch4_2+2ctx"
+
+
+@TRAINER_REGISTRY.register()
+class LanguagePrompting(PromptTrainer):
+    """Deep language prompting. Its checkpoint folder is IVLP's, as in the original code."""
+
+    method = LanguagePromptedCLIP
+    options = LanguagePromptingOptions
+    checkpoints = {"VLPromptLearner": ""}
+    default_config = "vit_b16_c2_ep5_batch4_4ctx"
