@@ -16,6 +16,7 @@ from clip.sizes import Sizes
 from dassl.config import get_cfg_default, merge_words
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import load_plugins
 from datasets.emoji import EmojiScenes
 from trainers.common.options import default_config
 from trainers.common.options import node_of as _node_of
@@ -123,7 +124,8 @@ def depth_words(trainer: str, depth: int) -> list[str]:
 
 
 def node_of(trainer: str) -> str:
-    """The config node of a registered trainer."""
+    """The config node of a trainer."""
+    load_plugins("trainers")  # registers the trainers, whichever test runs first
     return _node_of(TRAINER_REGISTRY.get(trainer))
 
 

@@ -1,4 +1,4 @@
-"""Merging files and command-line words into a config, and comparing two configs."""
+"""Merging files and command-line arguments into a config, and comparing two configs."""
 
 import pytest
 from conftest import config
@@ -14,16 +14,16 @@ def test_command_line_values_take_the_type_of_the_default():
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         (["OPTIM.LRX", "1"], r"OPTIM\.LRX.*Did you mean OPTIM\.LR"),
         (["OPTIM.LR", "fast"], "takes a float"),
         (["OPTIM.LR"], "has no value"),
     ],
 )
-def test_errors_in_words_name_the_key(words, message):
+def test_errors_in_arguments_name_the_key(overrides, message):
     with pytest.raises(InputError, match=message):
-        merge_words(get_cfg_default(), words)
+        merge_words(get_cfg_default(), overrides)
 
 
 def test_errors_in_files_name_the_file(tmp_path):

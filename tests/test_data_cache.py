@@ -26,10 +26,10 @@ def photos(tmp_path, monkeypatch):
     return [Datum(str(tmp_path / f"{number}.png"), label=0) for number in range(7)]
 
 
-def settings(*words):
+def settings(*overrides):
     transforms = ["random_resized_crop", "random_flip", "normalize"]
     size = ["INPUT.SIZE", (16, 16), "INPUT.TRANSFORMS", transforms, "INPUT.INTERPOLATION", "bicubic"]
-    return config("SEED", 1, *size, *words)
+    return config("SEED", 1, *size, *overrides)
 
 
 def epochs(cfg, photos, count):
@@ -59,10 +59,10 @@ def test_a_broken_cache_only_warns(photos, tmp_path, monkeypatch):
 @pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="only forked workers share the cache")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_images_are_decoded_once(workers, photos):
-    words = ["DATALOADER.NUM_WORKERS", workers, "OPTIM.MAX_EPOCH", 3]
-    plain = list(epochs(settings("DATALOADER.DECODED_GB", 0.0, *words), photos, 3))
-    some = list(epochs(settings("DATALOADER.DECODED_GB", 3 * 3 * 32 * 40 / 2**30, *words), photos, 3))  # three fit
-    cached = epochs(settings(*words), photos, 3)
+    overrides = ["DATALOADER.NUM_WORKERS", workers, "OPTIM.MAX_EPOCH", 3]
+    plain = list(epochs(settings("DATALOADER.DECODED_GB", 0.0, *overrides), photos, 3))
+    some = list(epochs(settings("DATALOADER.DECODED_GB", 3 * 3 * 32 * 40 / 2**30, *overrides), photos, 3))  # three fit
+    cached = epochs(settings(*overrides), photos, 3)
     first = next(cached)
     for photo in photos:
         os.remove(photo.impath)

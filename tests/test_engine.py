@@ -1,9 +1,12 @@
 """The training loop: its hooks, its logs, and the registered models."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
+from conftest import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_engine import LinearTrainer, LinearTrainerXU, register_two_classes
 from torch.nn import functional as F
@@ -46,6 +49,11 @@ def test_summary_writer_is_importable_by_its_dassl_path():
     from torch.utils import tensorboard
 
     assert SummaryWriter is tensorboard.SummaryWriter
+
+
+def test_the_engine_is_imported_on_first_use():
+    code = "import sys, dassl.engine; assert 'dassl.engine.trainer' not in sys.modules; dassl.engine.TrainerX"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 class Recorder(LinearTrainer):
@@ -102,15 +110,15 @@ def test_training_without_images_is_an_error(make_config):
 
 
 def test_simple_net(make_config):
-    words = ("MODEL.BACKBONE.PRETRAINED", False, "MODEL.BACKBONE.NAME")
-    cfg = make_config(*words, "resnet18")
+    overrides = ("MODEL.BACKBONE.PRETRAINED", False, "MODEL.BACKBONE.NAME")
+    cfg = make_config(*overrides, "resnet18")
     net = SimpleNet(cfg, cfg.MODEL, 2)
     logits, features = net(torch.zeros(2, 3, 32, 32), return_feature=True)
     assert (logits.shape, features.shape, net.fdim) == ((2, 2), (2, 512), 512)
-    cfg = make_config(*words, "resnet18", "MODEL.HEAD.NAME", "mlp", "MODEL.HEAD.HIDDEN_LAYERS", (16,))
+    cfg = make_config(*overrides, "resnet18", "MODEL.HEAD.NAME", "mlp", "MODEL.HEAD.HIDDEN_LAYERS", (16,))
     assert SimpleNet(cfg, cfg.MODEL, 2).fdim == 16
     with pytest.raises(InputError, match="resnet18"):
-        SimpleNet(cfg, make_config(*words, "resnet19").MODEL, 2)
+        SimpleNet(cfg, make_config(*overrides, "resnet19").MODEL, 2)
 
 
 def test_a_loss_of_nan_stops_training(make_config):

@@ -40,8 +40,8 @@ def test_options_of_a_prompt_trainer_are_in_its_result(run, tmp_path):
 
 
 def test_predictions_follow_the_order_of_the_images(run, tmp_path, own_data):
-    words = ("TEST.SAVE_PREDICTIONS", True, "DATALOADER.TEST.SAMPLER", "RandomSampler")
-    assert run(*words)[0] == 0
+    overrides = ("TEST.SAVE_PREDICTIONS", True, "DATALOADER.TEST.SAMPLER", "RandomSampler")
+    assert run(*overrides)[0] == 0
     saved = np.load(tmp_path / "out/predictions.npz")
     folders = sorted(path.name for path in own_data.iterdir())
     assert [folders.index(path.split("/")[0]) for path in saved["impath"]] == saved["label"].tolist()

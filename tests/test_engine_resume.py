@@ -35,13 +35,13 @@ def kill_at(trainer, epoch):
 def test_a_resumed_run_ends_with_the_same_bits(make_config, tmp_path, final, stop, capsys):
     whole = LinearTrainer(make_config("TEST.FINAL_MODEL", final))
     whole.train()
-    words = ("TEST.FINAL_MODEL", final, "OUTPUT_DIR", str(tmp_path / "cut"))
-    cut = LinearTrainer(make_config(*words))
+    overrides = ("TEST.FINAL_MODEL", final, "OUTPUT_DIR", str(tmp_path / "cut"))
+    cut = LinearTrainer(make_config(*overrides))
     kill_at(cut, stop)
     with pytest.raises(Killed):
         cut.train()
     torch.rand(7)  # another process has another random state
-    resumed = LinearTrainer(make_config(*words))
+    resumed = LinearTrainer(make_config(*overrides))
     resumed.train()
     assert resumed.start_epoch == stop
     assert torch.equal(resumed.model[1].weight, whole.model[1].weight)
@@ -101,14 +101,14 @@ def test_checkpoint_freq_keeps_checkpoints(make_config, tmp_path):
 
 def test_models_saved_at_different_epochs_resume_from_the_last_common_one(run, tmp_path):
     """A kill between two `save_checkpoint` calls leaves one model an epoch ahead."""
-    words = ("OPTIM.MAX_EPOCH", 3, "TRAIN.CHECKPOINT_FREQ", 1)
-    assert run(*words, trainer="SoftCPT", output=tmp_path / "whole")[0] == 0
+    overrides = ("OPTIM.MAX_EPOCH", 3, "TRAIN.CHECKPOINT_FREQ", 1)
+    assert run(*overrides, trainer="SoftCPT", output=tmp_path / "whole")[0] == 0
     cut = tmp_path / "cut"
     shutil.copytree(tmp_path / "whole", cut)
     (cut / "result.json").unlink()
     for part, epoch in (("prompt_learner", 2), ("task_prompt_learner", 2), ("prompt_gen", 1)):
         (cut / part / "checkpoint").write_text(f"model.pth.tar-{epoch}\n")
-    assert run(*words, trainer="SoftCPT", output=cut)[0] == 0
+    assert run(*overrides, trainer="SoftCPT", output=cut)[0] == 0
     for part in ("task_prompt_learner", "prompt_gen"):
         whole, resumed = (
             torch.load(tmp_path / name / part / "model.pth.tar-3", weights_only=True)["state_dict"]

@@ -29,8 +29,8 @@ def test_macro_f1_is_sklearns_to_the_bit():
 
 
 def test_classification_prints_the_lines_that_parsers_read(tmp_path, capsys):
-    words = ("TEST.PER_CLASS_RESULT", True, "TEST.COMPUTE_CMAT", True, "OUTPUT_DIR", str(tmp_path))
-    evaluator = build_evaluator(config(*words), lab2cname={0: "cat", 1: "dog"})
+    overrides = ("TEST.PER_CLASS_RESULT", True, "TEST.COMPUTE_CMAT", True, "OUTPUT_DIR", str(tmp_path))
+    evaluator = build_evaluator(config(*overrides), lab2cname={0: "cat", 1: "dog"})
     evaluator.process(torch.tensor([[2.0, 1.0], [2.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 1, 1]))
     results = evaluator.evaluate()
     assert list(results) == ["accuracy", "error_rate", "macro_f1", "perclass_accuracy"]

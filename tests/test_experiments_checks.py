@@ -26,8 +26,10 @@ def test_prompts_of_an_unfinished_training_are_refused(run, tmp_path):
 def test_prompts_of_other_data_are_not_tested_on_new_classes(run, tmp_path, own_data):
     assert run("DATASET.SUBSAMPLE_CLASSES", "base", output=tmp_path / "trained")[0] == 0
     assert yaml.safe_load((tmp_path / "trained/config.yaml").read_text())["DATASET"]["PATH"] == str(own_data)
-    words = "--trainer MaPLe --seed 1 --dataset-config-file configs/datasets/folder.yaml DATASET.SUBSAMPLE_CLASSES new"
-    words += f" DATASET.PATH {tmp_path} --model-dir {tmp_path}/trained"
-    cfg = train.build_config(train.parse_arguments(words.split()))
+    overrides = (
+        "--trainer MaPLe --seed 1 --dataset-config-file configs/datasets/folder.yaml DATASET.SUBSAMPLE_CLASSES new"
+    )
+    overrides += f" DATASET.PATH {tmp_path} --model-dir {tmp_path}/trained"
+    cfg = train.build_config(train.parse_arguments(overrides.split()))
     with pytest.raises(ValueError, match=r"DATASET\.PATH"):
         protocols.check_trained(cfg)

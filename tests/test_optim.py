@@ -11,9 +11,9 @@ from dassl.optim import RAdam, build_lr_scheduler, build_optimizer
 from dassl.utils import InputError
 
 
-def rates(*words, epochs=5):
+def rates(*overrides, epochs=5):
     """The learning rate of each epoch."""
-    optim = config("OPTIM.NAME", "sgd", "OPTIM.LR", 0.0035, "OPTIM.MAX_EPOCH", epochs, *words).OPTIM
+    optim = config("OPTIM.NAME", "sgd", "OPTIM.LR", 0.0035, "OPTIM.MAX_EPOCH", epochs, *overrides).OPTIM
     model = torch.nn.Linear(1, 1)
     optimizer = build_optimizer(model, optim)
     scheduler = build_lr_scheduler(optimizer, optim)

@@ -52,10 +52,10 @@ def test_classes_with_the_same_prompt_are_reported(run, tmp_path, own_data):
 
 def test_training_on_a_test_set_is_an_error(run, tmp_path):
     layouts.make_ImageNetA(tmp_path)
-    words = ("DATASET.NAME", "ImageNetA", "DATASET.PATH", "", "DATASET.SUBSAMPLE_CLASSES", "base")
-    code, _, err = run(*words)
+    overrides = ("DATASET.NAME", "ImageNetA", "DATASET.PATH", "", "DATASET.SUBSAMPLE_CLASSES", "base")
+    code, _, err = run(*overrides)
     assert code == 2
     assert "is a test set: train on another" in err
-    code, _, err = run(*words, trainer="ZeroshotCLIP")
+    code, _, err = run(*overrides, trainer="ZeroshotCLIP")
     assert code == 0, err
     assert result_of(tmp_path / "out")["subsample_classes"] == "all"

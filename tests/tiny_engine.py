@@ -28,17 +28,28 @@ class TwoClasses(DatasetBase):
 
 
 def register_two_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., CfgNode]:
-    """Register `TwoClasses` for one test. Return a function from KEY, VALUE words to a config that names it."""
+    """Register `TwoClasses` for one test. Return a function from KEY, VALUE pairs to a config that names it."""
     folder = tmp_path / "images"
     folder.mkdir()
     for number in range(10):
         make_image(folder / f"{number}.png", (250 * (number % 2), 20 * number, 30), number)
     monkeypatch.setattr(TwoClasses, "folder", folder, raising=False)
     monkeypatch.setitem(DATASET_REGISTRY._objects, "TwoClasses", TwoClasses)
-    words = ["DATASET.NAME", "TwoClasses", "INPUT.SIZE", (8, 8), "DATALOADER.TRAIN_X.BATCH_SIZE", 4, "SEED", 1]
-    words += ["DATALOADER.NUM_WORKERS", 0, "OPTIM.MAX_EPOCH", 3, "OPTIM.NAME", "sgd", "OPTIM.LR", 0.1, "VERBOSE", False]
-    words += ["INPUT.TRANSFORMS", ["random_resized_crop", "random_flip", "normalize"]]
-    return lambda *more: config(*words, "OUTPUT_DIR", str(tmp_path / "out"), *more)
+    overrides = ["DATASET.NAME", "TwoClasses", "INPUT.SIZE", (8, 8), "DATALOADER.TRAIN_X.BATCH_SIZE", 4, "SEED", 1]
+    overrides += [
+        "DATALOADER.NUM_WORKERS",
+        0,
+        "OPTIM.MAX_EPOCH",
+        3,
+        "OPTIM.NAME",
+        "sgd",
+        "OPTIM.LR",
+        0.1,
+        "VERBOSE",
+        False,
+    ]
+    overrides += ["INPUT.TRANSFORMS", ["random_resized_crop", "random_flip", "normalize"]]
+    return lambda *more: config(*overrides, "OUTPUT_DIR", str(tmp_path / "out"), *more)
 
 
 class LinearTrainer(TrainerX):

@@ -1,4 +1,4 @@
-"""Caches that avoid decoding an image twice: training images in memory, resized test images on disk.
+"""Image caches: decoded training images in memory, resized test images on disk.
 
 `DatasetWrapper` uses both caches. `trainers/common/features.py` uses the helpers to cache image features on disk.
 A cache never changes a result: the name of a cache file is a hash of everything that its content depends on. If the

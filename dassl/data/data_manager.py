@@ -25,7 +25,7 @@ from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.utils.errors import InputError
 from dassl.utils.tools import cpu_cores, free_memory, read_image
 
-#: From a PIL image to what the model takes: a tensor for Dassl's transforms, anything for a user's own.
+#: Takes a PIL image. Dassl's transforms return a tensor; a user's transform may return anything.
 Transform = Callable[[Image.Image], object]
 
 

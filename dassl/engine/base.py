@@ -8,7 +8,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -22,6 +22,9 @@ from dassl.utils.torchtools import BEST, POINTER, load_checkpoint, resume_from_c
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+
+ParsedBatch = Any  # what parse_batch_train returns: each trainer decides, and its forward_backward reads it
 
 
 class TrainerBase:
@@ -102,8 +105,8 @@ class TrainerBase:
         """Return the logits (batch, classes) of images (batch, 3, height, width)."""
         raise TypeError(f"{type(self).__name__} must define model_inference")
 
-    def parse_batch_train(self, batch: dict) -> tuple[torch.Tensor, ...]:
-        """Return the tensors of a training batch, on the device."""
+    def parse_batch_train(self, batch: dict) -> ParsedBatch:
+        """Return what `forward_backward` needs of a training batch, on the device."""
         raise TypeError(f"{type(self).__name__} must define parse_batch_train")
 
     def parse_batch_test(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
@@ -239,8 +242,8 @@ class TrainerBase:
     def find_checkpoint(self, directory: str, name: str, epoch: int | None = None) -> Path:
         """Return the path of a checkpoint of the model `name`.
 
-        It is the checkpoint of `epoch` (from 1) if that is given. Otherwise it is the best one if TEST.FINAL_MODEL is
-        best_val, and else the last one.
+        With `epoch` (from 1), the checkpoint of that epoch. Without it, the best one if TEST.FINAL_MODEL is best_val,
+        or else the last one.
 
         Raises:
             FileNotFoundError: there is no such checkpoint; the message lists those in the folder.

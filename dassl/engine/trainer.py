@@ -20,7 +20,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from dassl.data import DataManager
-from dassl.engine.base import TrainerBase
+from dassl.engine.base import ParsedBatch, TrainerBase
 from dassl.engine.results import MetricsLog, write_result
 from dassl.engine.run_folder import check_resume
 from dassl.evaluation import build_evaluator
@@ -265,7 +265,7 @@ class TrainerX(SimpleTrainer):
         loader = self._present(self.train_loader_x, "training")
         self.run_batches(((batch,) for batch in loader), len(loader))
 
-    def parse_batch_train(self, batch: dict) -> tuple[torch.Tensor, ...]:
+    def parse_batch_train(self, batch: dict) -> ParsedBatch:
         """Return the images, labels and domains of a batch, on the device."""
         return tuple(batch[key].to(self.device) for key in ("img", "label", "domain"))
 

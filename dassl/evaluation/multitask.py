@@ -1,7 +1,7 @@
 """`ClassificationMT` scores several tasks whose classes share one row of logits.
 
-SoftCPT and its baselines use it (TEST.EVALUATOR ClassificationMT). A prediction counts only within the image's own
-task: logits of other tasks are ignored.
+SoftCPT and its baselines use it (TEST.EVALUATOR ClassificationMT). The evaluator only compares the logits of the
+image's task and ignores the logits of other tasks.
 """
 
 from collections import OrderedDict

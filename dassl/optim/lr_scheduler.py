@@ -15,7 +15,7 @@ from dassl.utils.errors import unknown
 class _WarmupScheduler(LRScheduler):
     """Returns the warm-up rates for `warmup_epoch` epochs, then the rates of the successor.
 
-    The successor starts with its own epoch 0 after the warm-up. With one epoch of warm-up, the cosine schedule lr(e)
+    After the warm-up, the successor starts at its epoch 0. With one epoch of warm-up, the cosine schedule lr(e)
     and MAX_EPOCH = T, the rates are cons_lr, lr(0), lr(1), ..., lr(T - 2). So the rate never reaches zero.
     """
 

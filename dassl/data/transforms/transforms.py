@@ -121,7 +121,7 @@ def build_transform(cfg: CfgNode, is_train: bool = True, choices: list[str] | No
 
 
 def _test_stages(cfg: CfgNode) -> list[tuple[str | None, nn.Module]]:
-    """Resize the short side and crop the centre. With INTERPOLATION bicubic this is CLIP's own preprocessing.
+    """Resize the short side and crop the centre. With INTERPOLATION bicubic this is CLIP's preprocessing.
 
     Returns (name in INPUT.TRANSFORMS, step) pairs. A step without a name is always used.
     """
