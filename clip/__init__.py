@@ -1,4 +1,4 @@
-"""CLIP with OpenAI's surface (`clip.load`, `clip.tokenize`), whose towers take prompts as arguments."""
+"""CLIP with OpenAI's names (`clip.load`, `clip.tokenize`). Its towers take prompts and adapters as arguments."""
 
 from clip.clip import available_models, load, tokenize
 

@@ -1,9 +1,13 @@
-"""OpenAI's surface: models by name, downloads, preprocessing, tokens."""
+"""OpenAI's public functions: load a model by name, preprocess images, tokenize texts.
+
+Third-party trainers import from here, under OpenAI's names. Our own trainers use `clip.loading` and `tokenize`.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torchvision import transforms as T
 
 from clip.loading import MODELS as _MODELS
@@ -13,20 +17,20 @@ from clip.model import CLIP, build_model, convert_weights
 from clip.sizes import OPENAI_MEAN, OPENAI_STD
 
 __all__ = ["available_models", "load", "tokenize"]
-_exported = (_MODELS, _download, build_model)  # trainers take these from here
+_exported = (_MODELS, _download, build_model)  # third-party trainers import these from here
 
 
 def available_models() -> list[str]:
-    """Names of OpenAI's models. `clip.loading.load_clip` knows OpenCLIP's and Hugging Face's too."""
+    """Names of OpenAI's models. `clip.loading.load_clip` also loads those of OpenCLIP and Hugging Face."""
     return list(_MODELS)
 
 
-def _to_rgb(image):
+def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
 def _transform(n_px: int, mean: Sequence[float] = OPENAI_MEAN, std: Sequence[float] = OPENAI_STD) -> T.Compose:
-    """CLIP's preprocessing of a PIL image for an input of `n_px` pixels."""
+    """CLIP's preprocessing: PIL image -> normalised tensor (3, n_px, n_px)."""
     resize = T.Resize(n_px, interpolation=T.InterpolationMode.BICUBIC)
     return T.Compose([resize, T.CenterCrop(n_px), _to_rgb, T.ToTensor(), T.Normalize(mean, std)])
 
@@ -34,15 +38,16 @@ def _transform(n_px: int, mean: Sequence[float] = OPENAI_MEAN, std: Sequence[flo
 def load(
     name: str, device: str | torch.device | None = None, jit: bool = False, download_root: str | None = None
 ) -> tuple[CLIP, T.Compose]:
-    """A CLIP by name or path, and the preprocessing of its images.
+    """Load a CLIP by name or path. Returns the model and the preprocessing of its images.
 
-    Half precision on a GPU (the default device where there is one), float32 on the CPU.
+    Args:
+        device: the default is a GPU if there is one. Weights are in half precision on a GPU, float32 on a CPU.
 
     Raises:
-        RuntimeError: no model of that name and no such file, or `jit` (TorchScript has no prompts).
+        RuntimeError: there is no model or file of that name, or `jit` is set.
     """
     if jit:
-        raise RuntimeError("jit=True is not offered: load the model as a module")
+        raise RuntimeError("jit=True is not supported: TorchScript models take no prompts. Leave jit out")
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if name not in _MODELS and not Path(name).exists():
         raise RuntimeError(f"Model {name} not found; available models = {available_models()}")
@@ -54,12 +59,15 @@ def load(
 
 
 def tokenize(texts: str | Sequence[str], context_length: int = 77, truncate: bool = False) -> torch.Tensor:
-    """Token ids (number of texts, context_length): start, text, end, zeros.
+    """Token ids (n_texts, context_length), int64: start, text, end, zeros.
+
+    Args:
+        truncate: cut a text that is too long, and keep the end token.
 
     Raises:
-        RuntimeError: a text is too long and `truncate` is not set; names the text.
+        RuntimeError: a text is too long and `truncate` is not set. The message contains the text.
     """
-    from clip.simple_tokenizer import END, START, tokenizer  # slow to import: only where text is
+    from clip.simple_tokenizer import END, START, tokenizer  # imported late, since it is slow
 
     bpe = tokenizer()
     texts = [texts] if isinstance(texts, str) else texts
@@ -69,7 +77,7 @@ def tokenize(texts: str | Sequence[str], context_length: int = 77, truncate: boo
         if len(ids) > context_length:
             if not truncate:
                 raise RuntimeError(
-                    f"{text!r} has {len(ids)} tokens with start and end; the context takes {context_length}"
+                    f"{text!r} has {len(ids)} tokens with start and end, but at most {context_length} fit"
                 )
             ids = [*ids[: context_length - 1], bpe.encoder[END]]
         row[: len(ids)] = torch.tensor(ids)

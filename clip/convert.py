@@ -1,4 +1,7 @@
-"""OpenCLIP's and Hugging Face's models in OpenAI's layout: their configs as `Sizes`, their weights under its names."""
+"""Converts models of OpenCLIP and Hugging Face: their configs to `Sizes`, their weights to OpenAI's names.
+
+`clip.loading` calls it. A model that our towers can't compute is refused, with the reason.
+"""
 
 import dataclasses
 import re
@@ -10,31 +13,34 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
 from clip.sizes import OPENAI_MEAN, OPENAI_STD, Sizes
 
-#: Fields of OpenCLIP's configs that our towers follow; in any other a model must have OpenCLIP's default.
-_FOLLOWED = {
+#: A config file's content.
+Config = Mapping[str, Any]
+
+#: Fields of OpenCLIP's configs that our towers support. All other fields must have OpenCLIP's default.
+_SUPPORTED: dict[type[CLIPVisionCfg] | type[CLIPTextCfg], set[str]] = {
     CLIPVisionCfg: {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "patch_dropout"},
     CLIPTextCfg: {"context_length", "width", "heads", "layers", "mlp_ratio"},
 }
 
 
-def openclip_sizes(model_cfg: Mapping[str, Any], preprocess: Mapping[str, Any], quick_gelu: bool) -> Sizes:
+def openclip_sizes(model_cfg: Config, preprocess: Config, quick_gelu: bool) -> Sizes:
     """Sizes of an OpenCLIP model.
 
     Args:
-        model_cfg: its config, as in OpenCLIP's model_configs.
-        preprocess: `mean` and `std` of its images where they aren't OpenAI's.
-        quick_gelu: whether its weights were trained with QuickGELU.
+        model_cfg: the model's config, as in OpenCLIP's model_configs.
+        preprocess: `mean` and `std` of the images; the default is OpenAI's.
+        quick_gelu: whether the weights were trained with QuickGELU.
 
     Raises:
-        ValueError: a tower that ours can't be; names the config's field.
+        ValueError: our towers can't compute the model; names the config's field.
     """
-    for key, kind in (("vision_cfg", CLIPVisionCfg), ("text_cfg", CLIPTextCfg)):
-        _refuse_unusual(key, model_cfg[key], kind)
+    _check_fields("vision_cfg", model_cfg["vision_cfg"], CLIPVisionCfg)
+    _check_fields("text_cfg", model_cfg["text_cfg"], CLIPTextCfg)
     vision, text = CLIPVisionCfg(**model_cfg["vision_cfg"]), CLIPTextCfg(**model_cfg["text_cfg"])
     resnet = isinstance(vision.layers, (tuple, list))
     size = vision.image_size
     if not isinstance(size, int) and size[0] != size[1]:
-        raise ValueError(f"images of {size[0]} x {size[1]} pixels: only square ones are offered")
+        raise ValueError(f"images of {size[0]} x {size[1]} pixels: only square images are supported")
     return Sizes(
         embed_dim=model_cfg["embed_dim"],
         image_resolution=size if isinstance(size, int) else size[0],
@@ -55,35 +61,36 @@ def openclip_sizes(model_cfg: Mapping[str, Any], preprocess: Mapping[str, Any], 
     )
 
 
-def _refuse_unusual(key: str, config: Mapping[str, Any], kind: Any) -> None:
-    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+def _check_fields(key: str, config: Config, cls: type[CLIPVisionCfg] | type[CLIPTextCfg]) -> None:
+    """Raise ValueError if a field that our towers don't support isn't at its default; `key` is the config's name."""
+    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     for name, value in config.items():
-        if name not in _FOLLOWED[kind] and value != defaults.get(name):
+        if name not in _SUPPORTED[cls] and value != defaults.get(name):
             raise ValueError(
-                f"{key} says {name} = {value!r}: only plain ViT and ResNet image towers and causal text towers with "
-                "CLIP's vocabulary, read at EOT, are offered"
+                f"{key} has {name} = {value!r}: only plain ViT and ResNet image towers and causal text towers with "
+                "CLIP's vocabulary and the feature of EOT are supported"
             )
 
 
 def openclip_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """OpenCLIP's weights under OpenAI's names; its "custom text" models put `text.` before the text tower's."""
+    """OpenCLIP's weights under OpenAI's names. Its "custom text" models have the prefix `text.` in the text tower."""
     return {name.removeprefix("module.").removeprefix("text."): weight for name, weight in state.items()}
 
 
-def huggingface_sizes(config: Mapping[str, Any], preprocess: Mapping[str, Any]) -> Sizes:
+def huggingface_sizes(config: Config, preprocess: Config) -> Sizes:
     """Sizes of a Hugging Face `CLIPModel` from its config.json and preprocessor_config.json.
 
     Raises:
-        ValueError: no CLIPModel, or an activation or vocabulary that ours can't have.
+        ValueError: the model is no CLIPModel, or our towers don't support its activation or vocabulary.
     """
     if config.get("model_type") != "clip":
-        raise ValueError(f"its config.json says model_type {config.get('model_type')!r}: only 'clip' is offered")
+        raise ValueError(f"its config.json has model_type {config.get('model_type')!r}: only 'clip' is supported")
     vision, text = config["vision_config"], config["text_config"]
     activations = {tower.get("hidden_act", "quick_gelu") for tower in (vision, text)}
     if len(activations) > 1 or not activations <= {"quick_gelu", "gelu"}:
-        raise ValueError(f"activations {sorted(activations)}: one of quick_gelu and gelu for both towers is offered")
+        raise ValueError(f"activations {sorted(activations)}: both towers need the same one, quick_gelu or gelu")
     if text.get("vocab_size", 49408) != 49408:
-        raise ValueError(f"a vocabulary of {text['vocab_size']}: only CLIP's 49408 tokens are offered")
+        raise ValueError(f"a vocabulary of {text['vocab_size']} tokens: only CLIP's 49408 tokens are supported")
     width, text_width = vision.get("hidden_size", 768), text.get("hidden_size", 512)
     return Sizes(
         embed_dim=config.get("projection_dim", 512),
@@ -105,7 +112,7 @@ def huggingface_sizes(config: Mapping[str, Any], preprocess: Mapping[str, Any]) 
     )
 
 
-#: Hugging Face's name -> OpenAI's, as regular expressions, tried in this order.
+#: Hugging Face's name -> OpenAI's name, as regular expressions. All are applied, in this order.
 _HUGGINGFACE_NAMES = (
     (r"text_model\.embeddings\.token_embedding\.weight", "token_embedding.weight"),
     (r"text_model\.embeddings\.position_embedding\.weight", "positional_embedding"),
@@ -127,14 +134,18 @@ _HUGGINGFACE_NAMES = (
 
 
 def huggingface_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A Hugging Face `CLIPModel`'s weights in OpenAI's layout: other names, joined q, k, v, transposed projections."""
+    """A Hugging Face `CLIPModel`'s weights under OpenAI's names.
+
+    Queries, keys and values are joined in one matrix, and the projections are transposed.
+    """
     weights: dict[str, torch.Tensor] = {}
     for name, weight in state.items():
         if name.endswith("position_ids") or re.search(r"\.self_attn\.[kv]_proj\.", name):
-            continue  # a mere range; keys and values go with the queries
+            continue  # position_ids is only a range; keys and values are joined with the queries below
         new = name
         if ".self_attn.q_proj." in name:
-            weight = torch.cat([state[name.replace("q_proj", f"{part}_proj")] for part in "qkv"])
+            parts = [state[name.replace("q_proj", f"{part}_proj")] for part in "qkv"]  # each (width, width) or (width,)
+            weight = torch.cat(parts)  # (3 * width, width) or (3 * width,)
             new = re.sub(r"\.self_attn\.q_proj\.(weight|bias)", r".attn.in_proj_\1", name)
         for pattern, replacement in _HUGGINGFACE_NAMES:
             new = re.sub(pattern, replacement, new)

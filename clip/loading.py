@@ -1,4 +1,7 @@
-"""Finds a CLIP's weights by name or path, checks them, and builds the model."""
+"""Finds a CLIP's weights by name or path, checks them, and builds the model.
+
+`load_clip` is the entry for trainers and tools. Weights are read without running code from the file.
+"""
 
 import hashlib
 import json
@@ -7,7 +10,6 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,7 +20,7 @@ from clip.model import CLIP, from_state_dict
 from clip.sizes import Sizes
 
 _OPENAI = "https://openaipublic.azureedge.net/clip/models"
-#: OpenAI's models: name -> address, whose last but one part is the file's SHA-256.
+#: OpenAI's models: name -> URL. The last but one part of the URL is the file's SHA-256.
 MODELS = {
     "RN50": f"{_OPENAI}/afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt",
     "RN101": f"{_OPENAI}/8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599/RN101.pt",
@@ -32,17 +34,21 @@ MODELS = {
 }
 
 
+#: Weights by name.
+Weights = Mapping[str, torch.Tensor]
+
+
 class WeightsError(RuntimeError):
-    """Weights that can't be had or read, told in one line."""
+    """Weights can't be downloaded or read. The message is one line."""
 
 
 def download(url: str, root: str | Path | None = None) -> str:
-    """Path of the file at `url`, from `root` (~/.cache/clip) or downloaded there.
+    """Download the file at `url` to the folder `root` (default ~/.cache/clip), unless it is there. Returns its path.
 
-    The last but one part of the address is the file's SHA-256; a file with another is fetched anew.
+    The last but one part of the URL is the file's SHA-256. A file with another SHA-256 is downloaded again.
 
     Raises:
-        RuntimeError: the download fails or has another SHA-256, or something that is no file is in its place.
+        WeightsError: the download fails or has another SHA-256, or the target exists and is no regular file.
     """
     folder = Path(root or "~/.cache/clip").expanduser()
     expected, name = url.split("/")[-2:]
@@ -52,33 +58,32 @@ def download(url: str, root: str | Path | None = None) -> str:
     if target.is_file():
         if _sha256(target) == expected:
             return str(target)
-        warnings.warn(f"{target} exists, but its SHA-256 is another; downloading it again", stacklevel=2)
+        warnings.warn(f"{target} has the wrong SHA-256; downloading it again", stacklevel=2)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         torch.hub.download_url_to_file(url, str(target), hash_prefix=expected)
     except (OSError, RuntimeError) as error:
         raise WeightsError(
-            f"can't download {url} ({error}); put the file at {target}, or give weights by MODEL.BACKBONE.PATH"
+            f"can't download {url} ({error}); put the file at {target}, or set MODEL.BACKBONE.PATH to other weights"
         ) from error
     return str(target)
 
 
 def load_clip(name: str = "", path: str | Path = "", root: str | Path | None = None) -> CLIP:
-    """A frozen float32 CLIP on the CPU, in eval mode.
+    """Load a frozen float32 CLIP on the CPU, in eval mode.
 
     Args:
-        name: one of OpenAI's models ("ViT-B/16"), "ViT-Mini/8", which comes with the project, one of
-            OpenCLIP's as it lists them ("ViT-B-16:laion2b_s34b_b88k"), or a model on the Hugging Face hub
-            ("hf-hub:openai/clip-vit-base-patch16").
-        path: weights on this machine, which go before `name`: a TorchScript archive or a state dict in OpenAI's
-            layout, or a folder with a Hugging Face or OpenCLIP model. For a file of an OpenCLIP model `name` says
-            which ("ViT-B-16"), since heads and activation can't be read off weights.
-        root: where downloads are kept.
+        name: an OpenAI model ("ViT-B/16"), the project's own "ViT-Mini/8", an OpenCLIP model as ARCHITECTURE:TAG
+            ("ViT-B-16:laion2b_s34b_b88k"), or a model on the Hugging Face hub ("hf-hub:openai/clip-vit-base-patch16").
+        path: weights on this machine; overrides `name`. Either a file with OpenAI's names (TorchScript archive, state
+            dict or safetensors), or a folder with a Hugging Face or OpenCLIP model. For a file of an OpenCLIP model,
+            `name` is its architecture ("ViT-B-16"), since heads and activation can't be inferred from weights.
+        root: folder of downloads.
 
     Raises:
-        ValueError: an unknown name, or a model that ours can't be.
-        FileNotFoundError: no such path.
-        RuntimeError: a download failed, or the weights are not a CLIP's.
+        ValueError: the name is unknown, or our towers can't compute the model.
+        FileNotFoundError: the path doesn't exist.
+        WeightsError: a download failed, or the file doesn't contain a CLIP.
     """
     source = str(path or name)
     if name == mini.NAME and not path:
@@ -89,18 +94,19 @@ def load_clip(name: str = "", path: str | Path = "", root: str | Path | None = N
     try:
         return from_state_dict(*_weights_and_sizes(name, path, root))
     except KeyError as error:
-        raise WeightsError(f"{source} is no CLIP in a known layout: it has no {error}") from error
+        raise WeightsError(f"{source} is no CLIP in a known layout: the weight {error} is missing") from error
     except RuntimeError as error:
         raise WeightsError(f"can't load {source}: {' '.join(str(error).split())}") from error
     except ValueError as error:
         raise ValueError(f"can't load {source}: {error}") from error
 
 
-def _weights_and_sizes(name: str, path: str | Path, root: str | Path | None) -> tuple[Mapping, Sizes | None]:
+def _weights_and_sizes(name: str, path: str | Path, root: str | Path | None) -> tuple[Weights, Sizes | None]:
+    """Weights under OpenAI's names, and their sizes if a config file gives them."""
     if path:
         local = Path(path).expanduser()
         if not local.exists():
-            raise FileNotFoundError(f"no weights at {local} (MODEL.BACKBONE.PATH)")
+            raise FileNotFoundError(f"{local} doesn't exist (MODEL.BACKBONE.PATH)")
         if local.is_dir():
             return _from_folder(local)
         if name and name not in (*MODELS, mini.NAME):
@@ -118,8 +124,8 @@ def _weights_and_sizes(name: str, path: str | Path, root: str | Path | None) -> 
     return _openclip(name, None, root)
 
 
-def _openclip(name: str, path: Path | None, root: str | Path | None = None) -> tuple[Mapping, Sizes]:
-    """Weights of an OpenCLIP model "architecture:tag", downloaded, or from `path` (the tag may then be left out)."""
+def _openclip(name: str, path: Path | None, root: str | Path | None = None) -> tuple[Weights, Sizes]:
+    """Weights and sizes of the OpenCLIP model "architecture:tag". With a `path` the tag may be left out."""
     import open_clip
     from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
@@ -130,16 +136,18 @@ def _openclip(name: str, path: Path | None, root: str | Path | None = None) -> t
     pretrained = get_pretrained_cfg(architecture, tag)
     if model_cfg is None or (path is None and not pretrained):
         tags = open_clip.list_pretrained_tags_by_model(architecture)
-        there = f"tags of {architecture}: {', '.join(tags)}" if tags else f"names: {', '.join((*MODELS, mini.NAME))}"
-        raise ValueError(f"unknown backbone (MODEL.BACKBONE.NAME); {there}, or OpenCLIP's ARCHITECTURE:TAG")
+        choices = f"tags of {architecture}: {', '.join(tags)}" if tags else f"names: {', '.join((*MODELS, mini.NAME))}"
+        raise ValueError(f"unknown backbone (MODEL.BACKBONE.NAME); {choices}, or OpenCLIP's ARCHITECTURE:TAG")
     quick_gelu = (pretrained or model_cfg).get("quick_gelu", False)
-    sizes = convert.openclip_sizes(model_cfg, pretrained, quick_gelu)  # before a large download that can't be used
+    sizes = convert.openclip_sizes(
+        model_cfg, pretrained, quick_gelu
+    )  # fails before the download if the model can't be used
     file = path or Path(_checked_hub_file(download_pretrained(pretrained, cache_dir=root and str(root))))
     return convert.openclip_weights(read_weights(file)), sizes
 
 
-def _from_folder(folder: Path) -> tuple[Mapping, Sizes]:
-    """A Hugging Face `CLIPModel` or OpenCLIP model as the hub lays it out: config and safetensors."""
+def _from_folder(folder: Path) -> tuple[Weights, Sizes]:
+    """Weights and sizes of a Hugging Face or OpenCLIP model in the hub's layout: config and safetensors."""
     from clip import convert
 
     openclip_config = folder / "open_clip_config.json"
@@ -156,39 +164,39 @@ def _from_folder(folder: Path) -> tuple[Mapping, Sizes]:
     raise ValueError(f"{folder} has neither config.json nor open_clip_config.json")
 
 
-def _safetensors(folder: Path, name: str) -> Mapping[str, torch.Tensor]:
+def _safetensors(folder: Path, name: str) -> Weights:
     if not (folder / name).is_file():
         raise ValueError(f"{folder} has no {name}")
     return read_weights(_checked_hub_file(folder / name))
 
 
 def _checked_hub_file(path: str | Path) -> str | Path:
-    """`path`, unless the hub's cache keeps it under a SHA-256 that isn't its own."""
-    expected = Path(path).resolve().name  # the cache links to a file named by its hash
+    """Returns `path`. Raises WeightsError if the hub's cache stores the file under another SHA-256 than its own."""
+    expected = Path(path).resolve().name  # the hub's cache links to a file whose name is its hash
     is_hash = len(expected) == 64 and set(expected) <= set("0123456789abcdef")
     if is_hash and _sha256(Path(path)) != expected:
-        raise WeightsError(f"{path} is damaged (SHA-256 is not {expected}); delete it and start again")
+        raise WeightsError(f"{path} is damaged (its SHA-256 is not {expected}); delete it and run again")
     return path
 
 
-def read_weights(path: str | Path) -> Mapping[str, torch.Tensor]:
-    """Tensors by name from a TorchScript archive, a safetensors file or a plain state dict. Runs nothing from it.
+def read_weights(path: str | Path) -> Weights:
+    """Read tensors by name from a TorchScript archive, a safetensors file or a state dict. Runs no code from the file.
 
     Raises:
-        RuntimeError: the file is none of these.
+        WeightsError: the file is none of these.
     """
     try:
         if str(path).endswith(".safetensors"):
             return load_file(path)
         if _is_torchscript(path):
             return torch.jit.load(str(path), map_location="cpu").state_dict()
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        state: object = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(f"can't read the weights {path}: {reason}") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(f"can't read the weights {path}: it holds no dict of tensors")
+        raise WeightsError(f"can't read the weights {path}: the file contains no dict of tensors")
     return state
 
 

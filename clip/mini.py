@@ -1,4 +1,8 @@
-"""ViT-Mini/8, the small CLIP that comes with the project (model card: assets/vit-mini/README.md)."""
+"""ViT-Mini/8, the small CLIP that comes with the project: reads and writes its weights.
+
+`clip.loading` loads it by name; `tools/pretrain` writes it. To keep the file small, it has the embeddings of the tokens
+that pretraining used, and no others. The model card is assets/vit-mini/README.md.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +16,11 @@ _EMBEDDING, _ROWS = "token_embedding.weight", "token_rows"
 
 
 def save(state: Mapping[str, torch.Tensor], rows: torch.Tensor, path: Path = FILE) -> None:
-    """Write weights in half precision.
+    """Write weights to `path` in half precision.
 
     Args:
-        state: OpenAI's layout; its token embedding has the rows of `rows` only.
-        rows: the token ids that pretraining used, (R,), ascending.
+        state: weights under OpenAI's names. The token embedding has one row for each id of `rows`.
+        rows: the token ids that pretraining used, (n_rows,), ascending.
     """
     tensors = {name: tensor.detach().half().contiguous() for name, tensor in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,13 +28,14 @@ def save(state: Mapping[str, torch.Tensor], rows: torch.Tensor, path: Path = FIL
 
 
 def load(vocabulary: int = 49408, path: Path = FILE) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """The weights in OpenAI's layout, and which token ids have trained embeddings: (vocabulary,), bool.
+    """Read weights from `path`. Tokens that pretraining didn't use get the mean of the trained embeddings.
 
-    The other ids get the mean of the trained embeddings.
+    Returns:
+        The weights under OpenAI's names, and a mask of the tokens with trained embeddings, (vocabulary,), bool.
     """
     state = load_file(path)
     rows = state.pop(_ROWS).long()
-    trained = state[_EMBEDDING].float()
+    trained = state[_EMBEDDING].float()  # (n_rows, width)
     full = trained.mean(0).repeat(vocabulary, 1)  # (vocabulary, width)
     full[rows] = trained
     state[_EMBEDDING] = full

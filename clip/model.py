@@ -1,9 +1,12 @@
-"""CLIP: two towers, one embedding space. Takes prompts as arguments; knows nothing of who learns them."""
+"""CLIP: an image tower and a text tower with a common embedding space.
+
+`clip.loading` builds a frozen `CLIP` from weights. Methods call its `encode_...` functions. Prompts and adapters are
+arguments of these functions, so the model itself has no learnable part of a method.
+"""
 
 import copy
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,19 +34,19 @@ __all__ = [
     "from_state_dict",
 ]
 
-#: What TorchScript archives carry beside the weights.
+#: Entries of TorchScript archives that aren't weights.
 _ARCHIVE_KEYS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
 
 
 class CLIP(nn.Module):
-    """Radford et al., 2021 (arXiv 2103.00020), laid out as in OpenAI's state dicts."""
+    """Radford et al., 2021 (arXiv 2103.00020). Weights have the names of OpenAI's state dicts."""
 
     def __init__(self, sizes: Sizes):
         super().__init__()
         self.sizes = sizes
         self.context_length = sizes.context_length
         self.vocab_size = sizes.vocab_size
-        self.visual: Any = _image_tower(sizes)
+        self.visual: VisionTransformer | ModifiedResNet = _image_tower(sizes)
         self.transformer = Transformer(
             sizes.transformer_width,
             sizes.transformer_layers,
@@ -59,13 +62,20 @@ class CLIP(nn.Module):
             torch.randn(sizes.transformer_width, sizes.embed_dim) * sizes.transformer_width**-0.5
         )
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        self.text_chunk = 0  # class_tokens tokens that the text tower takes at once, which bounds its memory; 0: all
-        self.trained_rows: torch.Tensor | None = None  # (vocab_size,) which tokens it knows, where these aren't all
+        self.text_chunk = 0  # tokens that the text tower encodes at once, which bounds its memory; 0: all
+        self.trained_rows: torch.Tensor | None = None  # (vocab_size,), mask of the trained tokens; None: all
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type that the towers compute in."""
+        """The dtype that the towers compute in."""
         return self.visual.conv1.weight.dtype
+
+    @property
+    def vision_transformer(self) -> VisionTransformer:
+        """`visual`, typed as a Vision Transformer. Raises TypeError if the image tower is another one."""
+        if not isinstance(self.visual, VisionTransformer):
+            raise TypeError(f"the image tower is a {type(self.visual).__name__}, not a VisionTransformer")
+        return self.visual
 
     def encode_image(self, image: torch.Tensor, inputs: TowerInputs = NO_INPUTS) -> torch.Tensor:
         """Images (batch, 3, resolution, resolution) -> features (batch, embed_dim), not normalised.
@@ -92,6 +102,7 @@ class CLIP(nn.Module):
         return self.visual(image.type(self.dtype), inputs, rows)
 
     def _check_image_inputs(self, inputs: TowerInputs, needs_vit: bool = False) -> None:
+        """Raise TypeError if the image tower is a ResNet but inputs, or rows, need a Vision Transformer."""
         if isinstance(self.visual, ModifiedResNet) and (needs_vit or not inputs.is_empty):
             raise TypeError("the image tower is a ResNet: it takes no prompts, inserted tokens or adapters")
 
@@ -137,6 +148,7 @@ class CLIP(nn.Module):
         return text.encode(self._text_tower(), prefix, class_tokens, layout, inputs, rows)
 
     def _text_tower(self) -> text.TextTower:
+        """The current parts of the text tower; users may have replaced them."""
         return text.TextTower(
             self.transformer,
             self.positional_embedding,
@@ -147,14 +159,14 @@ class CLIP(nn.Module):
         )
 
     def forward(self, image: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scaled cosine similarities: logits per image (batch, N) and per text (N, batch)."""
+        """Images and token ids (N, context length) -> logits per image (batch, N) and per text (N, batch)."""
         image_features = F.normalize(self.encode_image(image), dim=-1)
         text_features = F.normalize(self.encode_text(ids), dim=-1)
         logits = self.logit_scale.exp() * image_features @ text_features.t()
         return logits, logits.t()
 
 
-def _image_tower(sizes: Sizes) -> nn.Module:
+def _image_tower(sizes: Sizes) -> VisionTransformer | ModifiedResNet:
     if isinstance(sizes.vision_layers, tuple):
         return ModifiedResNet(
             sizes.vision_layers, sizes.embed_dim, sizes.vision_heads, sizes.image_resolution, sizes.vision_width
@@ -172,9 +184,9 @@ def _image_tower(sizes: Sizes) -> nn.Module:
 
 
 def convert_weights(model: nn.Module, dtype: torch.dtype = torch.float16) -> None:
-    """Cast, in place, the weights of convolutions, linear layers, attention and projections to `dtype`.
+    """Cast the weights of convolutions, linear layers, attention and projections to `dtype`, in place.
 
-    Norms, embeddings, the logit scale and prompts stay as they are, as in OpenAI's half precision models.
+    Norms, embeddings, the logit scale and prompts keep their dtype, as in OpenAI's half-precision models.
     """
     for module in model.modules():
         names: tuple[str, ...] = ("text_projection", "proj")
@@ -189,36 +201,43 @@ def convert_weights(model: nn.Module, dtype: torch.dtype = torch.float16) -> Non
 
 
 def from_state_dict(state: Mapping[str, torch.Tensor], sizes: Sizes | None = None) -> CLIP:
-    """A frozen float32 CLIP in eval mode, with these very weights where they are float32 already.
+    """Build a frozen float32 CLIP in eval mode. It shares the tensors of `state` that are float32.
 
     Args:
-        state: weights under OpenAI's names; those that only archives carry are left out.
-        sizes: read off the weights where not given.
+        state: weights under OpenAI's names. Entries that only TorchScript archives have are ignored.
+        sizes: the default is to infer them from the weights.
 
     Raises:
-        RuntimeError: a weight is missing, left over, or of another size.
+        RuntimeError: a weight is missing, unexpected, or has another shape.
     """
-    with torch.device("meta"):  # no time spent on random weights that are replaced at once
+    with torch.device("meta"):  # skip the random initialisation, since all weights are replaced
         model = CLIP(sizes or Sizes.from_state_dict(state))
     weights = {
         name: w.float() if w.is_floating_point() else w for name, w in state.items() if name not in _ARCHIVE_KEYS
     }
-    missing, left_over = model.load_state_dict(weights, strict=False, assign=True)
-    if missing or left_over:
-        raise RuntimeError(f"weights of another layout: missing {missing[:3]}, left over {left_over[:3]}")
+    missing, unexpected = model.load_state_dict(weights, strict=False, assign=True)
+    if missing or unexpected:
+        raise RuntimeError(f"weights of another layout: missing {missing[:3]}, unexpected {unexpected[:3]}")
     return model.requires_grad_(False).eval()
 
 
-def build_model(state_dict: Mapping[str, torch.Tensor], design_details: Any = None) -> CLIP:
-    """A CLIP in half precision and eval mode, as OpenAI's code and the trainers built on it make it.
+def build_model(state_dict: Mapping[str, torch.Tensor], design_details: Mapping[str, str | int] | None = None) -> CLIP:
+    """Build a CLIP in half precision and eval mode, like OpenAI's `build_model`. Third-party trainers call it.
+
+    Args:
+        state_dict: weights under OpenAI's names. They are copied.
+        design_details: MaPLe's argument for prompts inside the towers. It must be None.
 
     Raises:
-        TypeError: `design_details` is given: this CLIP takes prompts as arguments instead.
+        TypeError: `design_details` is not None. This CLIP takes prompts as arguments of `encode_image` and
+            `encode_prompts`.
     """
     if design_details is not None:
         raise TypeError(
-            "build_model takes no design_details: pass prompts to encode_image(image, prompts) and encode_prompts(...)"
+            "build_model takes no design_details: pass prompts to encode_image and encode_prompts, as TowerInputs"
         )
-    model = copy.deepcopy(from_state_dict(state_dict)).requires_grad_(True)  # the caller's weights stay as they are
+    model = copy.deepcopy(from_state_dict(state_dict)).requires_grad_(
+        True
+    )  # a copy, so that the caller's weights don't change
     convert_weights(model)
     return model

@@ -1,4 +1,7 @@
-"""CLIP's byte pair encoding, through open_clip's, under OpenAI's names."""
+"""CLIP's byte pair encoding under OpenAI's names. It wraps open_clip's tokenizer.
+
+`tokenize` and third-party trainers use it.
+"""
 
 import functools
 
@@ -14,10 +17,11 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 class SimpleTokenizer(_OpenCLIPTokenizer):
     """49,408 tokens: bytes, bytes that end a word, merges, start and end of text.
 
-    `encode(text)` gives ids without start and end, `decode(ids)` the text; `encoder`, `decoder` are the tables.
+    `encode(text)` returns ids without start and end; `decode(ids)` returns the text. `encoder` maps a token to its id,
+    `decoder` an id to its token.
     """
 
-    def __init__(self, bpe_path: str = default_bpe()):
+    def __init__(self, bpe_path: str = default_bpe()) -> None:
         super().__init__(bpe_path)
         for ours, theirs in zip((START, END), ("<start_of_text>", "<end_of_text>"), strict=True):
             number = self.encoder.pop(theirs)
@@ -31,5 +35,5 @@ class SimpleTokenizer(_OpenCLIPTokenizer):
 
 @functools.cache
 def tokenizer() -> SimpleTokenizer:
-    """The one that `tokenize` uses."""
+    """The tokenizer that `tokenize` uses. It is built once."""
     return SimpleTokenizer()

@@ -1,8 +1,13 @@
-"""All sizes of a CLIP in one record, read off OpenAI-style weights or given by somebody's config."""
+"""All sizes of a CLIP in one record.
+
+`CLIP` is built from a `Sizes`. `Sizes.from_state_dict` infers one from weights under OpenAI's names. `clip.convert`
+makes one from a config of OpenCLIP or Hugging Face.
+"""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -15,8 +20,8 @@ OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 class Sizes:
     """Sizes, activation and image normalisation of a CLIP.
 
-    `vision_layers` is a number of blocks for a Vision Transformer, blocks by stage for a ModifiedResNet (whose
-    `vision_patch_size` and `vision_mlp` are 0).
+    `vision_layers` is the number of blocks of a Vision Transformer, or the number of blocks of each stage of a
+    ModifiedResNet. A ModifiedResNet has `vision_patch_size` 0 and `vision_mlp` 0.
     """
 
     embed_dim: int
@@ -37,54 +42,70 @@ class Sizes:
     std: tuple[float, ...] = OPENAI_STD
 
     @classmethod
-    def from_state_dict(cls, state: Mapping[str, torch.Tensor], **known) -> "Sizes":
-        """Sizes of weights in OpenAI's layout: 64 wide heads and QuickGELU, unless `known` says otherwise.
+    def from_state_dict(cls, state: Mapping[str, torch.Tensor]) -> "Sizes":
+        """Infer the sizes from weights under OpenAI's names.
+
+        Heads and activation can't be inferred: heads are 64 wide, the activation is QuickGELU, as in OpenAI's models.
 
         Raises:
-            KeyError: `state` is not in OpenAI's layout; names the missing key.
+            KeyError: a weight is missing; names it.
         """
+        vision = _vit(state) if "visual.proj" in state else _resnet(state)
         text_width = state["ln_final.weight"].shape[0]
         return cls(
-            **{
-                **(_vit(state) if "visual.proj" in state else _resnet(state)),
-                "embed_dim": state["text_projection"].shape[1],
-                "context_length": state["positional_embedding"].shape[0],
-                "vocab_size": state["token_embedding.weight"].shape[0],
-                "transformer_width": text_width,
-                "transformer_heads": text_width // 64,
-                "transformer_layers": _count(state, r"transformer\.resblocks\.(\d+)\."),
-                "transformer_mlp": state["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
-                **known,
-            }
+            embed_dim=state["text_projection"].shape[1],
+            image_resolution=vision.resolution,
+            vision_layers=vision.layers,
+            vision_width=vision.width,
+            vision_patch_size=vision.patch_size,
+            vision_heads=vision.heads,
+            vision_mlp=vision.mlp,
+            context_length=state["positional_embedding"].shape[0],
+            vocab_size=state["token_embedding.weight"].shape[0],
+            transformer_width=text_width,
+            transformer_heads=text_width // 64,
+            transformer_layers=_count(state, r"transformer\.resblocks\.(\d+)\."),
+            transformer_mlp=state["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
         )
 
 
-def _vit(state: Mapping[str, torch.Tensor]) -> dict:
-    width, _, _, patch = state["visual.conv1.weight"].shape
-    grid = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)
-    return {
-        "image_resolution": grid * patch,
-        "vision_layers": _count(state, r"visual\.transformer\.resblocks\.(\d+)\."),
-        "vision_width": width,
-        "vision_patch_size": patch,
-        "vision_heads": width // 64,
-        "vision_mlp": state["visual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
-    }
+class _VisionSizes(NamedTuple):
+    """The sizes of an image tower, as in `Sizes`."""
+
+    resolution: int
+    layers: int | tuple[int, ...]
+    width: int
+    patch_size: int
+    heads: int
+    mlp: int
 
 
-def _resnet(state: Mapping[str, torch.Tensor]) -> dict:
+def _vit(state: Mapping[str, torch.Tensor]) -> _VisionSizes:
+    width, _, _, patch_size = state["visual.conv1.weight"].shape
+    grid = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)  # patches in a row, without CLS
+    return _VisionSizes(
+        resolution=grid * patch_size,
+        layers=_count(state, r"visual\.transformer\.resblocks\.(\d+)\."),
+        width=width,
+        patch_size=patch_size,
+        heads=width // 64,
+        mlp=state["visual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+    )
+
+
+def _resnet(state: Mapping[str, torch.Tensor]) -> _VisionSizes:
     width = state["visual.layer1.0.conv1.weight"].shape[0]
-    grid = round((state["visual.attnpool.positional_embedding"].shape[0] - 1) ** 0.5)
-    return {
-        "image_resolution": grid * 32,
-        "vision_layers": tuple(_count(state, rf"visual\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4)),
-        "vision_width": width,
-        "vision_patch_size": 0,
-        "vision_heads": width * 32 // 64,
-        "vision_mlp": 0,
-    }
+    grid = round((state["visual.attnpool.positional_embedding"].shape[0] - 1) ** 0.5)  # positions without the mean
+    return _VisionSizes(
+        resolution=grid * 32,
+        layers=tuple(_count(state, rf"visual\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4)),
+        width=width,
+        patch_size=0,
+        heads=width * 32 // 64,
+        mlp=0,
+    )
 
 
 def _count(state: Mapping[str, torch.Tensor], pattern: str) -> int:
-    """How many distinct numbers the names have where `pattern` has its group."""
+    """Number of distinct values that the group of `pattern` has in the names of the weights."""
     return len({match[1] for match in (re.match(pattern, name) for name in state) if match})

@@ -83,7 +83,7 @@ class VisionTransformer(nn.Module):
             x = _change_input(x, inputs, layer)
             adapter = inputs.adapters.get(layer)
             h = None
-            if layer or adapter or layer in inputs.inserted:
+            if layer or adapter is not None or layer in inputs.inserted:
                 h = block.ln_1(x)
                 qkv = block.queries_keys_values(h, adapter)  # (batch, length, 3 * width)
             else:

@@ -1,9 +1,12 @@
 """The towers written out as simply as possible, as a reference for tests: whole sequences, all rows, no shortcut.
 
-The functions take per-sequence prompts. They share no code with `clip/` but the modules' weights.
+`text` and `image` take per-sequence prompts. They share no code with `clip/` but the modules' weights.
 """
 
+from collections.abc import Callable, Iterable, Sequence
+
 import torch
+from conftest import relative
 from torch import nn
 
 from clip.blocks import ResidualAttentionBlock
@@ -111,3 +114,24 @@ def image(model: CLIP, images: torch.Tensor, inputs: TowerInputs) -> tuple[torch
     x = visual.ln_post(x)
     first = 1 + inserted
     return x[:, 0] @ visual.proj, x[:, 1:first], x[:, first : first + patches.shape[1]]
+
+
+def use_reference_path(model: CLIP) -> None:
+    """Hook both transformers, so that the towers run their modules' own `forward`."""
+    for tower in (model.transformer, getattr(model.visual, "transformer", None)):
+        if tower is not None:
+            tower.register_forward_hook(lambda *_: None)
+
+
+def features_and_gradients(
+    encode: Callable[[], torch.Tensor], parameters: Iterable[nn.Parameter]
+) -> list[torch.Tensor]:
+    """The features, and the gradients of a random weighted sum of them."""
+    features = encode()
+    weights = torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
+    return [features.detach(), *torch.autograd.grad((features * weights).sum(), list(parameters))]
+
+
+def assert_same(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor], tolerance: float = 1e-5) -> None:
+    for one, other in zip(first, second, strict=True):
+        assert relative(one, other) < tolerance

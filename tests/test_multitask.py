@@ -134,6 +134,14 @@ def test_sampled_classes_have_the_logits_of_all(tiny_clip, position):
     assert torch.isfinite(loss_of(model, output))
 
 
+def test_classes_that_are_not_sampled_are_not_encoded(tiny_clip, monkeypatch):
+    model = make(tiny_clip, CSC=True, CLS_SAMPLE_RATE=0.5, N_CTX=4)
+    counts, encode = [], tiny_clip.encode_prompts
+    monkeypatch.setattr(tiny_clip, "encode_prompts", lambda *args: counts.append(len(args[0])) or encode(*args))
+    model.outputs(Batch(IMAGES, LABELS))
+    assert max(counts) == 4  # the batch's own classes, and half of the two others
+
+
 @pytest.mark.parametrize(
     ("options", "shape"), [({}, (16, 128)), ({"TSC": True}, (2, 16, 128)), ({"CSC": True}, (5, 16, 128))]
 )

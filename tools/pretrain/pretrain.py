@@ -86,7 +86,7 @@ class Pretraining(nn.Module):
 
 def _start(clip: CLIP) -> None:
     """First weights, as OpenAI draws them."""
-    for transformer in (clip.transformer, clip.visual.transformer):
+    for transformer in (clip.transformer, clip.vision_transformer.transformer):
         width, layers = transformer.width, transformer.layers
         deviations = {
             "attn.in_proj_weight": width**-0.5,
@@ -120,7 +120,7 @@ def to_input(images: torch.Tensor) -> torch.Tensor:
 
 def optimizers(model: Pretraining) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the image tower's blocks, AdamW for all else."""
-    matrices = [p for p in model.clip.visual.transformer.parameters() if p.ndim == 2]
+    matrices = [p for p in model.clip.vision_transformer.transformer.parameters() if p.ndim == 2]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [
@@ -156,8 +156,8 @@ def folded(clip: CLIP, statistics: Sequence[tuple[Any, Any]]) -> CLIP:
         statistics: mean and variance (embed_dim,) of the outputs of the image tower and of the text tower.
     """
     clip = copy.deepcopy(clip).eval()
-    clip.visual.ln_pre._forward_pre_hooks.clear()
-    towers = ((clip.visual.ln_post, clip.visual.proj), (clip.ln_final, clip.text_projection))
+    clip.vision_transformer.ln_pre._forward_pre_hooks.clear()
+    towers = ((clip.vision_transformer.ln_post, clip.vision_transformer.proj), (clip.ln_final, clip.text_projection))
     for (norm, projection), (mean, variance) in zip(towers, statistics, strict=True):
         exact = projection.double()
         # (ln(x) w + b) P - mean = (ln(x) w + b - mean inv(P)) P
@@ -212,7 +212,7 @@ def train(
     chosen = optimizers(model)
     groups = [group for optimizer in chosen for group in optimizer.param_groups]
     rates = [group["lr"] for group in groups]
-    hook = model.clip.visual.ln_pre.register_forward_pre_hook(drop_patches(0.25))
+    hook = model.clip.vision_transformer.ln_pre.register_forward_pre_hook(drop_patches(0.25))
     rng, start, losses = np.random.default_rng(SEED), time.time(), []
     for step, (labels, images) in enumerate(loader):
         factor = min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
