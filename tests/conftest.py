@@ -139,6 +139,11 @@ def load_dataset(name, root, *words):
     return build_dataset(config("DATASET.NAME", name, "DATASET.ROOT", str(root), "SEED", "1", *map(str, words)))
 
 
+def emoji_config_file(name: str) -> str:
+    """The config file of an emoji data set, by its class's name."""
+    return str(ROOT / "configs" / "datasets" / f"emoji_{name.removeprefix('Emoji').lower()}.yaml")
+
+
 def result_of(folder: Path) -> dict:
     return json.loads((folder / "result.json").read_text())
 
