@@ -17,7 +17,7 @@ from tools.pretrain.packages import Icons
 
 
 @pytest.fixture
-def started() -> tuple[pretrain.Pretraining, pretrain.Captions, pretrain.Batches]:
+def untrained() -> tuple[pretrain.Pretraining, pretrain.Captions, pretrain.Batches]:
     """A model with random weights, captions, and batches of 60 classes."""
     classes = scenes.read_drawings()["classes"][:60]
     captions = pretrain.Captions(classes)
@@ -35,8 +35,8 @@ def deterministic():
 
 
 @pytest.mark.usefixtures("deterministic")
-def test_pretraining_is_deterministic_and_learns(started):
-    model, captions, batches = started
+def test_pretraining_is_deterministic_and_learns(untrained):
+    model, captions, batches = untrained
     start = {name: value.clone() for name, value in model.state_dict().items()}
     final_states = []
     for _ in range(2):
@@ -48,8 +48,8 @@ def test_pretraining_is_deterministic_and_learns(started):
     assert any((final_states[0][name] != start[name]).any() for name in start)
 
 
-def test_normalisation_is_folded_into_the_weights_exactly(started):
-    model, captions, batches = started
+def test_normalisation_is_folded_into_the_weights_exactly(untrained):
+    model, captions, batches = untrained
     loader = DataLoader(batches, batch_size=None)
     statistics = pretrain.output_statistics(model.clip, loader, captions)
     clip = pretrain.folded(model.clip, statistics)
@@ -64,8 +64,8 @@ def test_normalisation_is_folded_into_the_weights_exactly(started):
             assert (F.normalize(ours(inputs).double(), dim=-1) - expected).abs().max() < 1e-4
 
 
-def test_saved_weights_equal_the_trained_ones_in_half_precision(started, tmp_path):
-    model, captions, _ = started
+def test_saved_weights_equal_the_trained_ones_in_half_precision(untrained, tmp_path):
+    model, captions, _ = untrained
     mini.save(model.clip.state_dict(), captions.rows, tmp_path / "weights.safetensors")
     state, known = mini.load(path=tmp_path / "weights.safetensors")
     assert known.nonzero().flatten().tolist() == captions.rows.tolist()
