@@ -14,7 +14,7 @@ import train
 from clip.model import CLIP, from_state_dict
 from clip.sizes import Sizes
 from dassl.config import get_cfg_default, merge_words
-from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_plugins
 from datasets.emoji import EmojiScenes
@@ -134,6 +134,16 @@ def config(*words):
     cfg = get_cfg_default()
     merge_words(cfg, list(words))
     return cfg
+
+
+def load_dataset(name, root, *words):
+    """The data set `name` below `root`, seed 1, with KEY, VALUE words."""
+    return build_dataset(config("DATASET.NAME", name, "DATASET.ROOT", str(root), "SEED", "1", *map(str, words)))
+
+
+def emoji_config_file(name: str) -> str:
+    """The config file of an emoji data set, by its class's name."""
+    return str(ROOT / "configs" / "datasets" / f"emoji_{name.removeprefix('Emoji').lower()}.yaml")
 
 
 def result_of(folder: Path) -> dict:

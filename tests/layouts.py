@@ -1,4 +1,7 @@
-"""Tiny trees in the official layout of every data set: make_<Class>(root) -> class names, in order of labels."""
+"""Lays out a tiny tree of every data set as it is published: `make_<Class>(root)` returns the class names by label.
+
+tests/test_datasets_layouts.py calls the function of every registered data set. A new data set needs one here.
+"""
 
 import json
 
@@ -7,21 +10,23 @@ from conftest import make_image
 from scipy.io import savemat
 
 from dassl.data.datasets import DATASET_REGISTRY
+from datasets.scenes import read_drawings
 
 
 def images(folder, names):
+    """Make one small image per name, each with other pixels."""
     for number, name in enumerate(names):
         make_image(folder / name, (number % 255, 100, 50), number)
 
 
 def folders(folder, names, count=4):
-    """Class folders of `count` images, and a hidden file that must not count."""
+    """Make class folders of `count` images. Each also has a hidden file, which data sets must skip."""
     for name in names:
         images(folder / name, [f"{number}.jpg" for number in range(count)])
         (folder / name / ".hidden.jpg").touch()
 
 
-# ---- one made tree for every data set: returns the expected class names, in order of labels ----
+# ---- one function per data set ----
 
 
 def make_Caltech101(root):
@@ -59,9 +64,9 @@ def make_StanfordCars(root):
     names = np.empty((1, 2), dtype=object)
     names[0] = ["Audi TTS Coupe 2012", "Acura Integra Type R 2001"]
     savemat(folder / "devkit/cars_meta.mat", {"class_names": names})
-    kind = [("class", "O"), ("fname", "O")]
+    columns = [("class", "O"), ("fname", "O")]
     for path, count in (("devkit/cars_train_annos.mat", 10), ("cars_test_annos_withlabels.mat", 4)):
-        rows = np.array([(1 + number % 2, f"{number:05d}.jpg") for number in range(count)], dtype=kind)
+        rows = np.array([(1 + number % 2, f"{number:05d}.jpg") for number in range(count)], dtype=columns)
         savemat(folder / path, {"annotations": rows[None]})
     return ["2012 Audi TTS Coupe", "2001 Acura Integra Type R"]
 
@@ -74,7 +79,7 @@ def make_Food101(root):
 def make_FGVCAircraft(root):
     folder = root / "fgvc_aircraft"
     images(folder / "images", [f"{number:07d}.jpg" for number in range(6)])
-    (folder / "variants.txt").write_text("Spitfire\nDC-3\n")  # not sorted: the file's order counts
+    (folder / "variants.txt").write_text("Spitfire\nDC-3\n")  # not sorted: labels follow the file's order
     for number, split in enumerate(("train", "val", "test")):
         lines = [f"{2 * number:07d} Spitfire", f"{2 * number + 1:07d} DC-3"]
         (folder / f"images_variant_{split}.txt").write_text("\n".join(lines) + "\n")
@@ -148,7 +153,7 @@ def make_ImageNetA(root):
     classnames(root / "imagenet-adversarial")
     folders(root / "imagenet-adversarial/imagenet-a", list(WNIDS)[1:])
     (root / "imagenet-adversarial/imagenet-a/README.txt").touch()
-    return list(WNIDS.values())[1:]  # these names alone form the classifier
+    return list(WNIDS.values())[1:]  # the classifier has only these classes
 
 
 def make_ImageNetR(root):
@@ -157,35 +162,35 @@ def make_ImageNetR(root):
     return list(WNIDS.values())[:2]
 
 
-def make_class_folders(root, name, classes):
-    kind = DATASET_REGISTRY.get(name)
-    folders(root / kind.dataset_dir / kind.image_dir, classes)
+def class_folders(root, name, classes):
+    cls = DATASET_REGISTRY.get(name)
+    folders(root / cls.dataset_dir / cls.image_dir, classes)
     return classes
 
 
 def make_FruitVegetable(root):
-    return make_class_folders(root, "FruitVegetable", ["apple", "banana"])
+    return class_folders(root, "FruitVegetable", ["apple", "banana"])
 
 
 def make_KaggleFlower(root):
-    return make_class_folders(root, "KaggleFlower", ["daisy", "rose"])
+    return class_folders(root, "KaggleFlower", ["daisy", "rose"])
 
 
 def make_KaggleMushroom(root):
-    return make_class_folders(root, "KaggleMushroom", ["Agaricus", "Amanita"])
+    return class_folders(root, "KaggleMushroom", ["Agaricus", "Amanita"])
 
 
 def make_KaggleVegetable(root):
-    return make_class_folders(root, "KaggleVegetable", ["Bean", "Carrot"])
+    return class_folders(root, "KaggleVegetable", ["Bean", "Carrot"])
 
 
 def make_PlantSeedlingV1(root):
-    return make_class_folders(root, "PlantSeedlingV1", ["Black-grass", "Charlock"])
+    return class_folders(root, "PlantSeedlingV1", ["Black-grass", "Charlock"])
 
 
 def make_PlantVillage(root):
-    make_class_folders(root, "PlantVillage", ["Apple___Apple_scab", "Corn___healthy"])
-    return ["Apple Apple scab", "Corn healthy"]  # folder names mended
+    class_folders(root, "PlantVillage", ["Apple___Apple_scab", "Corn___healthy"])
+    return ["Apple Apple scab", "Corn healthy"]  # class names are the words of the folder names
 
 
 def make_Folder(root):
@@ -194,8 +199,7 @@ def make_Folder(root):
 
 
 def emoji(category):
-    from datasets.scenes import read_drawings
-
+    """Names of all drawn classes of a category ("": all). The data set makes its images itself."""
     return [entry["name"] for entry in read_drawings()["classes"] if category in ("", entry["category"])]
 
 

@@ -49,7 +49,7 @@ _C.DATASET.SUBSAMPLE_TASKS = "all"  # MultiTask: all, base, new, or the number o
 _C.DATASET.TEMPLATE = ""  # zero-shot prompt with {} for the class name; empty: the data set's default
 _C.DATASET.SOURCE_DOMAINS = ()  # domain adaptation and generalisation
 _C.DATASET.TARGET_DOMAINS = ()
-_C.DATASET.NUM_SHOTS = -1  # training images per class; negative: all
+_C.DATASET.NUM_SHOTS = -1  # training images per class; less than 1: all
 _C.DATASET.FEWSHOT_FILE = ""  # few-shot picks to read: a run's fewshot.json or an original cache (.pkl)
 _C.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half, rounded up) or new (second half)
 
