@@ -9,19 +9,30 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import gdown
 import yaml
 from torchvision.datasets.utils import check_integrity
 
-from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
 from dassl.utils import InputError, load_plugins, read_json, unknown
-from datasets.base import Download, FewShotDataset
+from datasets.base import Download
 from train import ROOT, report_errors
 
 
-def find(name: str) -> type[FewShotDataset]:
+def downloads_of(dataset: type[DatasetBase]) -> Sequence[Download]:
+    """Return the downloads of a data set class. Several tasks and third-party classes have none."""
+    return getattr(dataset, "downloads", ())
+
+
+def instructions_of(dataset: type[DatasetBase]) -> str:
+    """Return how to get what can't be downloaded. Empty: everything can, or the class doesn't say."""
+    return getattr(dataset, "by_hand", "")
+
+
+def find(name: str) -> type[DatasetBase]:
     """Return a data set class by its name or by the name of its config file.
 
     Raises:
@@ -32,11 +43,7 @@ def find(name: str) -> type[FewShotDataset]:
     if config.is_file():
         name = yaml.safe_load(config.read_text())["DATASET"]["NAME"]
     registered = {key: DATASET_REGISTRY.get(key) for key in DATASET_REGISTRY.registered_names()}
-    known = {
-        key: cls
-        for key, cls in registered.items()
-        if issubclass(cls, FewShotDataset) and (cls.downloads or cls.by_hand)
-    }
+    known = {key: cls for key, cls in registered.items() if downloads_of(cls) or instructions_of(cls)}
     if name not in known:
         raise unknown("data set", name, known)
     return known[name]
@@ -138,9 +145,9 @@ def main(argv: list[str]) -> int:
     def job() -> None:
         for dataset in [find(name) for name in args.datasets]:
             folder = Path(args.root).expanduser() / dataset.dataset_dir
-            for download in dataset.downloads:
+            for download in downloads_of(dataset):
                 get(download, folder)
-            print(f"{dataset.__name__}: {dataset.by_hand or 'complete'} ({folder})")
+            print(f"{dataset.__name__}: {instructions_of(dataset) or 'complete'} ({folder})")
 
     return report_errors(job, args.debug)
 
