@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# DATASET [DATASET ...]: features of train, val and test by RN50, into clip_feat/. DATA names the data sets' folder.
+# DATASET [DATASET ...]: writes RN50's features of train, val and test to clip_feat/. DATA is the folder of the data sets.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../scripts/env.sh"
 for dataset in "$@"; do

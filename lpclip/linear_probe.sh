@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# NAME [NAME ...] (of classes, as in clip_feat/): few-shot linear probe, 8 steps of search, 3 runs.
+# NAME [NAME ...]: few-shot linear probe with 8 search steps and 3 runs. NAME is a data set's folder in clip_feat/.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../scripts/env.sh"
 for name in "$@"; do

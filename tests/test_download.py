@@ -1,4 +1,4 @@
-"""Data sets are fetched, checked, unpacked safely, and fetched again after a broken download; from a local server."""
+"""tools/download.py: downloads from a local server, resumed downloads, checksums, unsafe archives."""
 
 import hashlib
 import http.server
@@ -18,17 +18,19 @@ from tools import download
 
 
 class Server:
-    """Serves bytes by path; `broken` answers are cut short, that many times."""
+    """Serves `files` by path. The next `broken` answers are cut short."""
 
     def __init__(self):
         self.files: dict[str, bytes] = {}
         self.broken = 0
         self.requests: list[str] = []
+        self.ranges: list[str | None] = []
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 outer.requests.append(self.path)
+                outer.ranges.append(self.headers.get("Range"))
                 content = outer.files.get(self.path.strip("/"))
                 if content is None:
                     self.send_error(404)
@@ -80,7 +82,7 @@ def md5(content: bytes) -> str:
 
 @pytest.fixture
 def toy(server, monkeypatch):
-    """A data set with an archive in an archive, a plain file and a split file."""
+    """A data set with a nested archive, a plain file and a split file."""
     inner = tar({"images/a/1.jpg": b"1", "images/b/2.jpg": b"2"})
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -102,27 +104,36 @@ def toy(server, monkeypatch):
     return Toy
 
 
-def test_a_data_set_is_fetched_once(toy, server, tmp_path, capsys):
+def test_a_complete_data_set_is_not_downloaded_again(toy, server, tmp_path, capsys):
     assert download.main(["Toy", "--root", str(tmp_path)]) == 0
     assert (tmp_path / "toy/images/a/1.jpg").read_bytes() == b"1"
     assert (tmp_path / "toy/names.json").is_file()
-    assert not list((tmp_path / "toy/.downloads").glob("*.zip"))  # no space for what is unpacked
+    assert not list((tmp_path / "toy/.downloads").glob("*.zip"))  # deleted after unpacking
     count = len(server.requests)
     assert download.main(["Toy", "--root", str(tmp_path)]) == 0
     assert len(server.requests) == count
     assert "Toy: complete" in capsys.readouterr().out
 
 
-def test_a_broken_download_is_gone_on_with(toy, server, tmp_path, capsys):
+def test_the_same_command_continues_after_a_failed_download(toy, server, tmp_path, capsys):
     server.broken = 1
-    first = download.main(["Toy", "--root", str(tmp_path)])
-    if first != 0:
-        assert "can't download" in capsys.readouterr().err
-        assert download.main(["Toy", "--root", str(tmp_path)]) == 0
+    assert download.main(["Toy", "--root", str(tmp_path)]) == 2
+    assert "can't download" in capsys.readouterr().err
+    assert download.main(["Toy", "--root", str(tmp_path)]) == 0
     assert (tmp_path / "toy/images/b/2.jpg").is_file()
 
 
-def test_a_file_with_another_sum_is_fetched_anew(toy, server, tmp_path, capsys):
+def test_a_partial_file_is_resumed(server, tmp_path):
+    content = bytes(range(256)) * 2**13  # 2 MiB: the received half has several chunks
+    server.files["large"], server.broken = content, 1
+    with pytest.raises(InputError, match="can't download"):
+        download.fetch(server.url("large"), tmp_path / "large", md5(content))
+    download.fetch(server.url("large"), tmp_path / "large", md5(content))
+    assert (tmp_path / "large").read_bytes() == content
+    assert server.ranges[-1] == f"bytes={len(content) // 2}-"
+
+
+def test_a_file_with_a_wrong_checksum_is_downloaded_again(toy, server, tmp_path, capsys):
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy/names.json").write_bytes(b"damaged")
     assert download.main(["Toy", "--root", str(tmp_path)]) == 0
@@ -134,14 +145,14 @@ def test_a_file_with_another_sum_is_fetched_anew(toy, server, tmp_path, capsys):
     assert not (tmp_path / "toy/names.json").exists()
 
 
-def test_a_wrong_split_file_is_refused(toy, server, tmp_path, capsys):
+def test_an_invalid_split_file_is_deleted(toy, server, tmp_path, capsys):
     server.files["split.json"] = b"<html>quota exceeded</html>"
     assert download.main(["Toy", "--root", str(tmp_path)]) == 2
     assert "should list (1, 0, 1) images" in capsys.readouterr().err
     assert not (tmp_path / "toy/split.json").exists()
 
 
-def test_a_dead_link_says_where_to_put_the_file(toy, server, tmp_path, capsys):
+def test_the_error_of_a_dead_link_names_where_to_put_the_file(toy, server, tmp_path, capsys):
     del server.files["names.json"]
     assert download.main(["Toy", "--root", str(tmp_path)]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
@@ -149,7 +160,7 @@ def test_a_dead_link_says_where_to_put_the_file(toy, server, tmp_path, capsys):
     assert str(tmp_path / "toy/names.json") in error
 
 
-def test_archives_cant_write_elsewhere(tmp_path):
+def test_archives_cant_write_outside_their_folder(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
     archive = folder / "evil.tar.gz"
@@ -166,25 +177,25 @@ def test_archives_cant_write_elsewhere(tmp_path):
         download.unpack(folder / "cut.tar.gz", folder)
 
 
-def test_names(capsys):
+def test_find_takes_class_and_config_names(capsys):
     assert download.find("dtd").__name__ == download.find("DescribableTextures").__name__
     assert download.main(["no_such_data"]) == 2
     assert "Caltech101" in capsys.readouterr().err
 
 
-OF_NOBODY = ("Folder", "MultiTask", "Two")  # data that is not published
+UNPUBLISHED = ("Folder", "MultiTask", "Two")  # data sets of the user's own images
 
 
-def load_names() -> list[str]:
+def published_names() -> list[str]:
     load_plugins("datasets")
-    return [name for name in DATASET_REGISTRY.registered_names() if name not in OF_NOBODY]
+    return [name for name in DATASET_REGISTRY.registered_names() if name not in UNPUBLISHED]
 
 
-@pytest.mark.parametrize("name", load_names())
-def test_every_data_set_says_how_to_get_it(name):
-    kind = DATASET_REGISTRY.get(name)
-    assert getattr(kind, "downloads", ()) or kind.by_hand
-    for item in getattr(kind, "downloads", ()):
+@pytest.mark.parametrize("name", published_names())
+def test_every_published_data_set_says_how_to_get_it(name):
+    dataset = download.find(name)
+    assert download.downloads_of(dataset) or download.instructions_of(dataset)
+    for item in download.downloads_of(dataset):
         assert item.url.startswith("http")
         assert not item.target or Path(item.target).suffix
         assert not item.md5 or len(item.md5) == 32

@@ -1,50 +1,68 @@
-"""Fetches data sets into the folder that DATA names: download.py DATASET [DATASET ...] [--root FOLDER].
+"""Downloads data sets into the folder that DATA names: download.py DATASET [DATASET ...] [--root FOLDER].
 
-DATASET is a class's name (Caltech101) or its config's (caltech101). What is there already is kept; a broken download
-goes on where it stopped; a file with another check sum is fetched anew. Archives are unpacked aside and moved in whole.
+`scripts/download.sh` runs it. DATASET is the name of a class (Caltech101) or of its config file (caltech101). Files
+that exist are skipped, and a partial download is resumed. Archives are unpacked into a temporary folder first, so an
+interrupted run leaves no incomplete data.
 """
 
 import argparse
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import gdown
 import yaml
 from torchvision.datasets.utils import check_integrity
 
-import train
-from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
 from dassl.utils import InputError, load_plugins, read_json, unknown
-from datasets.base import Download, FewShotDataset
+from datasets.base import Download
+from train import ROOT, report_errors
 
 
-def find(name: str) -> type[FewShotDataset]:
-    """The data set class of that name, or the one that the config of that name names."""
+def downloads_of(dataset: type[DatasetBase]) -> Sequence[Download]:
+    """Return the downloads of a data set class. Several tasks and third-party classes have none."""
+    return getattr(dataset, "downloads", ())
+
+
+def instructions_of(dataset: type[DatasetBase]) -> str:
+    """Return how to get what can't be downloaded. Empty: everything can, or the class doesn't say."""
+    return getattr(dataset, "by_hand", "")
+
+
+def find(name: str) -> type[DatasetBase]:
+    """Return a data set class by its name or by the name of its config file.
+
+    Raises:
+        InputError: the name is unknown, or the class doesn't say how to get its data.
+    """
     load_plugins("datasets")
-    config = train.ROOT / "configs" / "datasets" / f"{name}.yaml"
+    config = ROOT / "configs" / "datasets" / f"{name}.yaml"
     if config.is_file():
         name = yaml.safe_load(config.read_text())["DATASET"]["NAME"]
-    known = {key: DATASET_REGISTRY.get(key) for key in DATASET_REGISTRY.registered_names()}
-    known = {key: kind for key, kind in known.items() if getattr(kind, "downloads", ()) or getattr(kind, "by_hand", "")}
+    registered = {key: DATASET_REGISTRY.get(key) for key in DATASET_REGISTRY.registered_names()}
+    known = {key: cls for key, cls in registered.items() if downloads_of(cls) or instructions_of(cls)}
     if name not in known:
         raise unknown("data set", name, known)
     return known[name]
 
 
 def fetch(url: str, path: Path, md5: str = "") -> None:
-    """Download `url` to `path`; a partial file is gone on with, one with another check sum fetched anew, once.
+    """Download `url` to `path`, unless `path` exists with this MD5 checksum.
+
+    Resumes a partial file. If the checksum is wrong, downloads once more.
 
     Raises:
-        InputError: it can't be had; says where to put it by hand.
+        InputError: the download failed, or the checksum is wrong again. The message says where to put the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(2):
         if not path.is_file():
             try:
                 gdown.download(url, str(path), resume=True)
-            except Exception as error:  # gdown, requests and the system each have their own module_types
+            except Exception as error:  # gdown, requests and the system have unrelated error types
                 reason = " ".join(str(error).split())[:200]
                 raise InputError(f"can't download {url}: {reason}. Get it by hand and put it at {path}") from error
         if check_integrity(str(path), md5 or None):
@@ -55,31 +73,35 @@ def fetch(url: str, path: Path, md5: str = "") -> None:
 
 
 def unpack(archive: Path, folder: Path, inside: str = "") -> None:
-    """Unpack a tar or ZIP archive aside, then move the contents of its folder `inside` into `folder`."""
-    aside = archive.parent / "unpacking"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    """Unpack a tar or ZIP archive, and move the contents of its folder `inside` into `folder`.
+
+    Raises:
+        InputError: the archive is damaged, or a member would be written outside. The archive is then deleted.
+    """
+    unpacked = archive.parent / "unpacking"
+    shutil.rmtree(unpacked, ignore_errors=True)
+    unpacked.mkdir(parents=True)
     print(f"Unpacking {archive}")
     try:
-        # Tar members can't leave the folder, nor be links out of it or devices; ZIP members never can.
-        shutil.unpack_archive(archive, aside, filter=None if archive.suffix == ".zip" else "data")
-    except Exception as error:  # tarfile, zipfile, zlib and lzma each have their own module_types
+        # The filter "data" refuses tar members that leave the folder, link out of it or are devices. ZIP can't do that.
+        shutil.unpack_archive(archive, unpacked, filter=None if archive.suffix == ".zip" else "data")
+    except Exception as error:  # tarfile, zipfile, zlib and lzma have unrelated error types
         archive.unlink()
         raise InputError(f"{archive} can't be unpacked ({error}); it is deleted, start again") from error
-    for item in (aside / inside).iterdir():
+    for item in (unpacked / inside).iterdir():
         if (folder / item.name).is_dir():
             shutil.copytree(item, folder / item.name, dirs_exist_ok=True)
         else:
             os.replace(item, folder / item.name)
-    shutil.rmtree(aside)
+    shutil.rmtree(unpacked)
 
 
 def get(download: Download, folder: Path) -> None:
-    """Fetch one file of a data set into `folder`, unless it is there."""
+    """Download one item of a data set into `folder`, and unpack it if it is an archive. Skips it if it is complete."""
     if download.target:
         path = folder / download.target
         if download.entries and path.is_file():
-            return  # a split file that is there is the user's
+            return  # an existing split file is the user's
         fetch(download.url, path, download.md5)
         if download.entries:
             check_split(path, download.entries)
@@ -97,7 +119,11 @@ def get(download: Download, folder: Path) -> None:
 
 
 def check_split(path: Path, entries: tuple[int, int, int]) -> None:
-    """Raise InputError, and drop the file, unless it lists so many train, val and test images."""
+    """Check the numbers of train, val and test images that a split file lists.
+
+    Raises:
+        InputError: the file lists other numbers, or isn't a split file. The file is then deleted.
+    """
     try:
         content = read_json(path)
         found = tuple(len(content[split]) for split in ("train", "val", "test"))
@@ -109,21 +135,21 @@ def check_split(path: Path, entries: tuple[int, int, int]) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Exit code: 0, or 2 where something couldn't be had."""
-    parser = argparse.ArgumentParser(description="Fetch data sets.")
-    parser.add_argument("datasets", nargs="+", metavar="DATASET")
+    """Download data sets. Returns the exit code: 0, or 2 if a data set can't be downloaded."""
+    parser = argparse.ArgumentParser(description="Download data sets.")
+    parser.add_argument("datasets", nargs="+", metavar="DATASET", help="name of a class or of its config file")
     parser.add_argument("--root", default=os.environ.get("DATA", "data"), help="default: $DATA, or data")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
 
     def job() -> None:
-        for kind in [find(name) for name in args.datasets]:
-            folder = Path(args.root).expanduser() / kind.dataset_dir
-            for download in kind.downloads:
+        for dataset in [find(name) for name in args.datasets]:
+            folder = Path(args.root).expanduser() / dataset.dataset_dir
+            for download in downloads_of(dataset):
                 get(download, folder)
-            print(f"{kind.__name__}: {kind.by_hand or 'complete'} ({folder})")
+            print(f"{dataset.__name__}: {instructions_of(dataset) or 'complete'} ({folder})")
 
-    return train.report_errors(job, args.debug)
+    return report_errors(job, args.debug)
 
 
 if __name__ == "__main__":

@@ -1,62 +1,93 @@
-"""Draws test images with what each method says of them: picture.py FOLDER FILE.
+"""Draws test images with each method's predictions: picture.py FOLDER FILE.
 
-FOLDER holds base-to-new results that were made with TEST.SAVE_PREDICTIONS True. The images are evenly spaced over the
-test images of the base and of the new classes.
+`scripts/demo.sh` runs it. FOLDER holds base-to-new results that were made with TEST.SAVE_PREDICTIONS True. The images
+are evenly spaced over the test images of the base and of the new classes.
 """
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from yacs.config import CfgNode
 
 from dassl.data.datasets import build_dataset
 from dassl.utils import InputError
 from trainers.common.options import run_config
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Number of images in a row.
 COLUMNS = 8
 
 
-def read_runs(folder: Path) -> list[tuple[str, Any, Any]]:
-    """(trainer, config, predictions) of all runs below `folder`, which must be on the same data set and seed."""
-    runs = []
-    for path in sorted(folder.glob("**/predictions.npz")):
-        cfg = run_config(path.parent)
-        runs.append((cfg.TRAINER.NAME, cfg, np.load(path)))
+@dataclass(frozen=True)
+class PredictedRun:
+    """A run with the predictions that it saved."""
+
+    cfg: CfgNode
+    logits: np.ndarray  # (n_images, n_classes), in the order of the test images
+
+    @property
+    def trainer(self) -> str:
+        return self.cfg.TRAINER.NAME
+
+    @property
+    def part(self) -> str:
+        """The classes that the run tested: base or new."""
+        return self.cfg.DATASET.SUBSAMPLE_CLASSES
+
+
+def read_runs(folder: Path) -> list[PredictedRun]:
+    """Read all runs with predictions below `folder`.
+
+    Raises:
+        InputError: there is none, or they are on several data sets or seeds.
+    """
+    paths = sorted(folder.glob("**/predictions.npz"))
+    runs = [PredictedRun(run_config(path.parent), np.load(path)["logits"]) for path in paths]
     if not runs:
         raise InputError(f"no run below {folder} has predictions.npz: make them with TEST.SAVE_PREDICTIONS True")
-    if len({(cfg.DATASET.CONFIG, cfg.SEED) for _, cfg, _ in runs}) > 1:
+    if len({(run.cfg.DATASET.CONFIG, run.cfg.SEED) for run in runs}) > 1:
         raise InputError(f"the runs below {folder} are on several data sets or seeds: name the folder of one")
     return runs
 
 
-def draw(parts: list[tuple[str, list]], file: Path) -> None:
-    """One row of images for each ("base" or "new", runs)."""
+def draw(parts: list[tuple[str, list[PredictedRun]]], file: Path) -> None:
+    """Draw a row of images for each pair of "base" or "new" and the runs on these classes."""
     from matplotlib.figure import Figure
 
-    lines = max(len(runs) for _, runs in parts)  # below each image
+    lines = max(len(runs) for _, runs in parts)  # lines of text below each image
     height = 2.2 + 0.2 * lines
     figure = Figure(figsize=(2 * COLUMNS, height * len(parts)))
     grid = figure.subplots(len(parts), COLUMNS, squeeze=False)
     gap = 0.2 * lines + 0.4
     figure.subplots_adjust(0.01, (gap - 0.3) / height / len(parts), 0.99, 0.95, hspace=gap / (height - gap))
     for row, (part, runs) in zip(grid, parts, strict=True):
-        dataset = build_dataset(runs[0][1])
-        images = dataset.test or []
-        chosen = np.linspace(0, len(images) - 1, COLUMNS).astype(int)
-        for axes, number in zip(row, chosen, strict=True):
-            item = images[number]
-            with Image.open(item.impath) as image:
-                axes.imshow(image.convert("RGB"))
-            axes.set_axis_off()
-            axes.set_title(f"{item.classname} ({part})", fontsize=9, fontweight="bold")
-            for line, (trainer, _, predictions) in enumerate(runs):
-                said = dataset.classnames[predictions["logits"][number].argmax()]
-                color = "tab:green" if said == item.classname else "tab:red"
-                place = {"transform": axes.transAxes, "ha": "center", "va": "top"}
-                axes.text(0.5, -0.03 - 0.1 * line, f"{trainer}: {said}", color=color, fontsize=8, **place)
+        _draw_row(list(row), part, runs)
     figure.savefig(file, dpi=120)
+
+
+def _draw_row(row: "list[Axes]", part: str, runs: list[PredictedRun]) -> None:
+    dataset = build_dataset(runs[0].cfg)
+    images = dataset.test or []
+    chosen = np.linspace(0, len(images) - 1, COLUMNS).astype(int)
+    for axes, number in zip(row, chosen, strict=True):
+        item = images[number]
+        with Image.open(item.impath) as image:
+            axes.imshow(image.convert("RGB"))
+        axes.set_axis_off()
+        axes.set_title(f"{item.classname} ({part})", fontsize=9, fontweight="bold")
+        for line, run in enumerate(runs):
+            predicted = dataset.classnames[run.logits[number].argmax()]
+            color = "tab:green" if predicted == item.classname else "tab:red"
+            axes.text(
+                0.5, -0.03 - 0.1 * line, f"{run.trainer}: {predicted}", color=color, fontsize=8, ha="center", va="top",
+                transform=axes.transAxes,
+            )  # fmt: skip
 
 
 def main(argv: list[str]) -> int:
@@ -65,8 +96,8 @@ def main(argv: list[str]) -> int:
         return 2
     try:
         runs = read_runs(Path(argv[0]))
-        parts = [(part, [run for run in runs if part == run[1].DATASET.SUBSAMPLE_CLASSES]) for part in ("base", "new")]
-        draw([(part, some) for part, some in parts if some], Path(argv[1]))
+        parts = [(part, [run for run in runs if run.part == part]) for part in ("base", "new")]
+        draw([(part, on_part) for part, on_part in parts if on_part], Path(argv[1]))
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""What pretraining says of the drawings."""
+"""Captions of the drawings. `pretrain.py` draws one caption for each class of a batch."""
 
 import itertools
 
@@ -26,42 +26,46 @@ TEMPLATES = (
     "a {} in a video game.",
     "a photo of the small {}.",
 )
-#: A category as captions call it.
-KINDS = {"animals": "animal", "food": "food", "travel": "place", "objects": "object", "activities": "activity"}
+#: Category -> its noun in captions.
+CATEGORY_NOUNS = {"animals": "animal", "food": "food", "travel": "place", "objects": "object", "activities": "activity"}
 
 
 class Captions:
-    """Every class's captions as token ids. `rows` are the ids that they use, sorted: SOS and EOT remain the largest."""
+    """The captions of every class as token ids.
+
+    Only the token ids that occur in captions are used. `rows` lists them in order, and captions hold indices into
+    `rows`. SOS and EOT remain the two largest, as CLIP's text tower expects.
+    """
 
     def __init__(self, classes: list[DrawnClass]):
         texts = [
             [
-                template.format(name, category=KINDS[entry["category"]])
+                template.format(name, category=CATEGORY_NOUNS[entry["category"]])
                 for name, template in itertools.product([entry["name"], *entry["aliases"]], TEMPLATES)
             ]
             for entry in classes
         ]
-        ids = [tokenize(mine) for mine in texts]
+        ids = [tokenize(of_class) for of_class in texts]  # each (n_captions, 77)
         self.rows = torch.cat(ids).unique()[1:]  # without the padding
-        self.by_class = [self.compact(mine) for mine in ids]
+        self.by_class = [self.compact(of_class) for of_class in ids]
 
     def compact(self, ids: torch.Tensor) -> torch.Tensor:
-        """CLIP's ids -> places in `rows`."""
+        """Convert CLIP's token ids to indices into `rows`."""
         return torch.searchsorted(self.rows, ids)
 
     def draw(self, labels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """A caption for each label: (N, 77).
+        """Draw a caption for each of the labels (N,). Returns indices into `rows`, (N, 77).
 
-        A class's first name is drawn as often as all its aliases. One in five gets up to 14 random words in front, as
-        a learned context puts unknown vectors there.
+        A class's first name is drawn as often as all its aliases together. One caption in five starts with up to 14
+        random tokens, because a learned context will put unknown vectors there.
         """
         chosen = []
         for label in labels.tolist():
-            mine = self.by_class[label]
-            first = len(mine) == len(TEMPLATES) or rng.random() < 0.5
-            row = mine[rng.integers(len(TEMPLATES)) if first else rng.integers(len(TEMPLATES), len(mine))]
+            captions = self.by_class[label]  # those of the first name, then those of the aliases
+            first = len(captions) == len(TEMPLATES) or rng.random() < 0.5
+            row = captions[rng.integers(len(TEMPLATES)) if first else rng.integers(len(TEMPLATES), len(captions))]
             if rng.random() < 0.2:
-                words = torch.from_numpy(rng.integers(len(self.rows) - 2, size=rng.integers(1, 15)))
-                row = torch.cat([row[:1], words, row[1 : 77 - len(words)]])
+                tokens = torch.from_numpy(rng.integers(len(self.rows) - 2, size=rng.integers(1, 15)))
+                row = torch.cat([row[:1], tokens, row[1 : 77 - len(tokens)]])  # SOS, tokens, caption: (77,)
             chosen.append(row)
         return torch.stack(chosen)

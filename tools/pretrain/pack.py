@@ -1,6 +1,7 @@
-"""Makes assets/emoji/drawings.json.xz of the npm packages whose licences allow it: pack.py FOLDER_FOR_PACKAGES.
+"""Writes assets/emoji/drawings.json.xz: pack.py FOLDER_FOR_PACKAGES.
 
-A class is a concrete thing that both held-out styles, Noto and Fluent, draw; clock faces are left out, being times.
+The drawings come from npm packages whose licences allow copies. A class is a concrete thing that both held-out styles,
+Noto and Fluent, have a drawing of. Clock faces are left out, because they are times.
 """
 
 import json
@@ -22,24 +23,24 @@ CATEGORIES = {
 
 
 def classes(icons: dict[str, Icons]) -> list[dict]:
-    """Name, category, other names and drawings by style of every class, in order of category and name."""
+    """Return name, category, aliases and drawings by style of every class, in order of category and name."""
     found, taken = [], set()
-    for theirs, category in CATEGORIES.items():
-        for name in sorted(icons["noto"].categories[theirs]):
+    for noto_category, category in CATEGORIES.items():
+        for name in sorted(icons["noto"].categories[noto_category]):
             drawings = {style: icons[style].svg(name) for style in icons}
             if name.endswith(("oclock", "thirty")) or not (drawings["noto"] and drawings["fluent"]):
                 continue
-            other = {alias for style in ("noto", "twemoji") for alias in icons[style].aliases(name)}
-            found.append((name, category, other, drawings))
+            aliases = {alias for style in ("noto", "twemoji") for alias in icons[style].aliases(name)}
+            found.append((name, category, aliases, drawings))
             taken.add(name)
     return [
         {
             "name": name.replace("-", " "),
             "category": category,
-            "aliases": sorted(alias.replace("-", " ") for alias in other - taken),
+            "aliases": sorted(alias.replace("-", " ") for alias in aliases - taken),
             "drawings": {style: svg for style, svg in drawings.items() if svg},
         }
-        for name, category, other, drawings in found
+        for name, category, aliases, drawings in found
     ]
 
 

@@ -1,4 +1,4 @@
-"""The npm packages that emoji drawings come from: fetches them and reads their SVGs."""
+"""The npm packages of emoji drawings: downloads them and reads their SVGs. Used by `pack.py` and `pretrain.py`."""
 
 import json
 import shutil
@@ -6,7 +6,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-#: style -> (package, version, licence, what its licence wants to be named). All are sets of Iconify's.
+#: style -> (package, version, licence, attribution that the licence asks for). All are icon sets of Iconify.
 PERMISSIVE = {
     "noto": ("noto", "1.2.9", "Apache-2.0", "Noto Emoji, Google Inc, github.com/googlefonts/noto-emoji"),
     "fluent": ("fluent-emoji-flat", "1.2.6", "MIT", "Fluent UI Emoji, Microsoft, github.com/microsoft/fluentui-emoji"),
@@ -17,7 +17,7 @@ PERMISSIVE = {
     "emojione-line": ("emojione-monotone", "1.2.1", "CC-BY-4.0", "Emoji One 2, monotone, EmojiTwo"),
     "fxemoji": ("fxemoji", "1.2.2", "Apache-2.0", "FxEmojis, Mozilla, github.com/mozilla/fxemoji"),
 }
-#: Drawings that may be learned from but are not in the repository.
+#: Drawings for pretraining only. Their licence doesn't allow them in the repository.
 SHARE_ALIKE = {
     "openmoji": ("openmoji", "1.2.29", "CC-BY-SA-4.0", "OpenMoji, HfG Schwaebisch Gmuend, openmoji.org"),
     "emojione-v1": ("emojione-v1", "1.2.3", "CC-BY-SA-4.0", "Emoji One 1, JoyPixels"),
@@ -25,20 +25,20 @@ SHARE_ALIKE = {
 
 
 def fetch(package: str, version: str, folder: Path) -> Path:
-    """The package's archive in `folder`, downloaded by npm where it isn't there."""
+    """Return the package's archive in `folder`. Downloads it with npm if it is missing."""
     archive = folder / f"iconify-json-{package}-{version}.tgz"
     if not archive.is_file():
         npm = shutil.which("npm")
         if npm is None:
-            raise SystemExit(f"error: {archive} is not there, and there is no npm to fetch it")
+            raise SystemExit(f"error: {archive} is missing, and npm, which downloads it, isn't installed")
         folder.mkdir(parents=True, exist_ok=True)
-        words = ["pack", "--silent", f"@iconify-json/{package}@{version}", "--pack-destination", str(folder)]
-        subprocess.run([npm, *words], check=True)
+        arguments = ["pack", "--silent", f"@iconify-json/{package}@{version}", "--pack-destination", str(folder)]
+        subprocess.run([npm, *arguments], check=True)
     return archive
 
 
 class Icons:
-    """An Iconify set: `svg(name)` of an icon or an alias, `names_of(name)` of an icon's aliases, `categories`."""
+    """The icons of an Iconify package. `categories` maps a category to the names of its icons."""
 
     def __init__(self, archive: Path):
         with tarfile.open(archive) as tar:
@@ -49,17 +49,18 @@ class Icons:
             if metadata in members:
                 self.categories = json.load(tar.extractfile(metadata)).get("categories", {})  # type: ignore[arg-type]
         aliases = self._set.get("aliases", {})
-        plain = {name: alias["parent"] for name, alias in aliases.items() if set(alias) == {"parent"}}
-        self._icon = {name: name for name in self._set["icons"]}
-        for name, parent in plain.items():
-            while parent in plain:
-                parent = plain[parent]
+        # An alias with other keys than `parent` is a rotated or mirrored icon, not another name.
+        parents = {name: alias["parent"] for name, alias in aliases.items() if set(alias) == {"parent"}}
+        self._icon = {name: name for name in self._set["icons"]}  # name or alias -> icon
+        for name, parent in parents.items():
+            while parent in parents:
+                parent = parents[parent]
             if parent in self._set["icons"]:
                 self._icon[name] = parent
         self._by_letters = {name.replace("-", ""): icon for name, icon in self._icon.items()}
 
     def svg(self, name: str) -> str | None:
-        """SVG text, black where the icon has the reader's colour; None where there is no such icon."""
+        """Return an icon's SVG text, or None if the set has no such icon. Black replaces `currentColor`."""
         icon = self._icon.get(name) or self._by_letters.get(name.replace("-", ""))
         if icon is None:
             return None
@@ -73,5 +74,5 @@ class Icons:
         )
 
     def aliases(self, name: str) -> list[str]:
-        """Other names of the icon that `name` means."""
+        """Return the other names of an icon, given its name or an alias."""
         return sorted(other for other, icon in self._icon.items() if icon == self._icon.get(name) and other != name)

@@ -1,8 +1,12 @@
 """Pretrains ViT-Mini/8 on emoji drawings and writes assets/vit-mini/weights.safetensors.
 
-What a model of 2.7 million parameters needs to leave chance on so few drawings: batch normalisation of both towers'
-outputs (folded into the last norm at the end), anchors by name that both towers share beside InfoNCE, Muon on the
-image tower, and scenes that get harder step by step.
+`scripts/mini/pretrain.sh` runs it. There are few drawings, and the model has 2.7 million parameters. To learn more than
+chance from them it needs:
+
+* batch normalisation of both towers' outputs, folded into the last norms at the end;
+* a learned anchor for each name, which both towers are trained towards beside InfoNCE;
+* Muon as the optimiser of the image tower's matrices;
+* scenes that get harder step by step.
 """
 
 import argparse
@@ -12,7 +16,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,12 +27,12 @@ from clip import mini
 from clip.model import CLIP
 from clip.sizes import OPENAI_MEAN, OPENAI_STD, Sizes
 from datasets.scenes import DrawnClass, Scene, rasterise, read_drawings, render
-from tools.pretrain.captions import KINDS, Captions
+from tools.pretrain.captions import CATEGORY_NOUNS, Captions
 from tools.pretrain.packages import SHARE_ALIKE, Icons, fetch
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 1
-NAMES = 56  # classes in a batch, with two drawings each
+NAMES = 56  # classes in a batch; each has two drawings
 SIZES = Sizes(
     embed_dim=128, image_resolution=48, vision_layers=6, vision_width=128, vision_patch_size=8, vision_heads=2,
     vision_mlp=512, context_length=77, vocab_size=49408, transformer_width=128, transformer_heads=2,
@@ -40,7 +43,10 @@ HARDEST = Scene(hidden=0.2, warp=0.06, recolour=0.6)
 
 
 class Batches(Dataset):
-    """Batch number i: names' labels (names,), images (2 names, 48, 48, 3) uint8. Depends on the seed and i alone."""
+    """The training batches. Batch i depends only on SEED and i, so the number of workers doesn't matter.
+
+    An item is the labels of the names (NAMES,) and the images (2 * NAMES, 48, 48, 3), uint8.
+    """
 
     def __init__(self, drawings: list[list[np.ndarray]], steps: int):
         self.drawings, self.steps = drawings, steps
@@ -54,38 +60,44 @@ class Batches(Dataset):
         labels = rng.choice(len(self.drawings), NAMES, replace=False)
         images = []
         for label in labels:
-            mine = self.drawings[label]
-            for which in rng.choice(len(mine), 2, replace=len(mine) < 2):
-                images.append(render(mine[which], HARDEST.softened(hardest * rng.random()), rng))
+            drawings = self.drawings[label]
+            for which in rng.choice(len(drawings), 2, replace=len(drawings) < 2):
+                images.append(render(drawings[which], HARDEST.softened(hardest * rng.random()), rng))
         return labels, np.stack(images)
 
 
 class Pretraining(nn.Module):
-    """A CLIP with what only pretraining needs: outputs normalised over the batch, and anchors by name."""
+    """A CLIP with the parts that only pretraining needs: batch norms of the outputs, and an anchor for each name."""
 
     def __init__(self, classes: int, vocabulary: int):
         super().__init__()
         self.clip = CLIP(dataclasses.replace(SIZES, vocab_size=vocabulary))
-        _start(self.clip)
+        _initialise(self.clip)
         self.norms = nn.ModuleList([nn.BatchNorm1d(SIZES.embed_dim, affine=False) for _ in range(2)])
         self.anchors = nn.Parameter(torch.randn(classes, SIZES.embed_dim))
 
     def forward(self, images: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Loss of images (2 names, 3, 48, 48) and captions (names, 77) of the classes `labels` (names,)."""
-        seen = F.normalize(self.norms[0](self.clip.encode_image(images)), dim=-1)
-        said = F.normalize(self.norms[1](self.clip.encode_text(ids)), dim=-1)
+        """Return the loss.
+
+        Args:
+            images: two for each name, (2 * names, 3, 48, 48).
+            ids: a caption for each name, (names, 77).
+            labels: the classes of the names, (names,).
+        """
+        image_features = F.normalize(self.norms[0](self.clip.encode_image(images)), dim=-1)  # (2 * names, embed_dim)
+        text_features = F.normalize(self.norms[1](self.clip.encode_text(ids)), dim=-1)  # (names, embed_dim)
         scale = self.clip.logit_scale.exp().clamp(max=100)
-        own = torch.arange(len(labels)).repeat_interleave(2)
-        logits = scale * seen @ said.t()  # (2 names, names)
+        name_of_image = torch.arange(len(labels)).repeat_interleave(2)  # (2 * names,)
+        logits = scale * image_features @ text_features.t()  # (2 * names, names)
         to_images = logits.t().log_softmax(-1).unflatten(1, (-1, 2)).diagonal(dim1=0, dim2=1)  # (2, names)
-        loss = (F.cross_entropy(logits, own) - to_images.mean()) / 2
-        anchors = 16 * F.normalize(self.anchors, dim=-1).t()
-        by_name = F.cross_entropy(seen @ anchors, labels.repeat_interleave(2), label_smoothing=0.1)
-        return loss + by_name + F.cross_entropy(said @ anchors, labels)
+        contrastive = (F.cross_entropy(logits, name_of_image) - to_images.mean()) / 2
+        anchors = 16 * F.normalize(self.anchors, dim=-1).t()  # (embed_dim, classes)
+        to_anchors = F.cross_entropy(image_features @ anchors, labels.repeat_interleave(2), label_smoothing=0.1)
+        return contrastive + to_anchors + F.cross_entropy(text_features @ anchors, labels)
 
 
-def _start(clip: CLIP) -> None:
-    """First weights, as OpenAI draws them."""
+def _initialise(clip: CLIP) -> None:
+    """Draw the initial weights as OpenAI's code does."""
     for transformer in (clip.transformer, clip.vision_transformer.transformer):
         width, layers = transformer.width, transformer.layers
         deviations = {
@@ -101,7 +113,11 @@ def _start(clip: CLIP) -> None:
 
 
 def load_drawings(packages: Path) -> tuple[list[DrawnClass], list[list[np.ndarray]], dict[str, list[np.ndarray]]]:
-    """Classes; by class the drawings to learn from; by held-out style every class's drawing."""
+    """Read the drawings. Downloads packages that are missing in the folder `packages`.
+
+    Returns:
+        The classes; for each class the drawings to learn from; for each held-out style the drawing of every class.
+    """
     classes = read_drawings()["classes"]
     more = [Icons(fetch(package, version, packages)) for package, version, *_ in SHARE_ALIKE.values()]
     learned = []
@@ -114,12 +130,12 @@ def load_drawings(packages: Path) -> tuple[list[DrawnClass], list[list[np.ndarra
 
 
 def to_input(images: torch.Tensor) -> torch.Tensor:
-    """(N, 48, 48, 3) uint8 -> (N, 3, 48, 48), normalised as OpenAI's models want it."""
+    """Convert images (N, 48, 48, 3), uint8, to (N, 3, 48, 48), normalised as for OpenAI's models."""
     return ((images.float() / 255 - torch.tensor(OPENAI_MEAN)) / torch.tensor(OPENAI_STD)).permute(0, 3, 1, 2)
 
 
 def optimizers(model: Pretraining) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the image tower's blocks, AdamW for all else."""
+    """Return Muon for the matrices of the image tower's blocks, and AdamW for all other parameters."""
     matrices = [p for p in model.clip.vision_transformer.transformer.parameters() if p.ndim == 2]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
@@ -135,25 +151,25 @@ def optimizers(model: Pretraining) -> list[torch.optim.Optimizer]:
     ]  # fmt: skip
 
 
-def drop_patches(share: float):
-    """A hook before `ln_pre` that leaves out a random share of every image's patches, not its class token."""
+def drop_patches(share: float) -> Callable[[nn.Module, tuple[torch.Tensor]], torch.Tensor]:
+    """Return a forward pre-hook for `ln_pre` that drops a random share of every image's patches, as in FLIP."""
 
-    def hook(_, inputs):
-        x = inputs[0]
+    def hook(_: nn.Module, inputs: tuple[torch.Tensor]) -> torch.Tensor:
+        x = inputs[0]  # (N, 1 + patches, width); row 0 is the class token
         count = x.shape[1] - 1
-        kept = torch.rand(len(x), count).argsort(1)[:, : round(count * (1 - share))] + 1
-        kept = torch.cat([torch.zeros(len(x), 1, dtype=kept.dtype), kept], 1)
-        return x.gather(1, kept[..., None].expand(-1, -1, x.shape[2]))
+        rows = torch.rand(len(x), count).argsort(1)[:, : round(count * (1 - share))] + 1
+        rows = torch.cat([torch.zeros(len(x), 1, dtype=rows.dtype), rows], 1)  # (N, 1 + remaining patches)
+        return x.gather(1, rows[..., None].expand(-1, -1, x.shape[2]))
 
     return hook
 
 
 @torch.no_grad()
-def folded(clip: CLIP, statistics: Sequence[tuple[Any, Any]]) -> CLIP:
-    """A copy with the norms over the batch in its last layer norms and projections: exact, up to rounding.
+def folded(clip: CLIP, statistics: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> CLIP:
+    """Return a copy whose last layer norms and projections include the batch norms. Exact up to rounding.
 
     Args:
-        statistics: mean and variance (embed_dim,) of the outputs of the image tower and of the text tower.
+        statistics: mean and variance, each (embed_dim,), of the image tower's outputs and of the text tower's.
     """
     clip = copy.deepcopy(clip).eval()
     clip.vision_transformer.ln_pre._forward_pre_hooks.clear()
@@ -166,9 +182,13 @@ def folded(clip: CLIP, statistics: Sequence[tuple[Any, Any]]) -> CLIP:
     return clip
 
 
+def _running_statistics(model: Pretraining) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return [(norm.get_buffer("running_mean"), norm.get_buffer("running_var")) for norm in model.norms]
+
+
 @torch.no_grad()
 def output_statistics(clip: CLIP, loader: DataLoader, captions: Captions) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Mean and variance of both towers' outputs over the loader's batches, without dropped patches."""
+    """Return mean and variance of both towers' outputs over the loader's batches. No patches are dropped."""
     rng = np.random.default_rng(0)
     outputs: list[list[torch.Tensor]] = [[], []]
     for labels, images in loader:
@@ -180,11 +200,11 @@ def output_statistics(clip: CLIP, loader: DataLoader, captions: Captions) -> lis
 
 @torch.no_grad()
 def zero_shot(
-    clip: CLIP, captions: Captions, classes: list[DrawnClass], held_out: dict, scene: Scene
+    clip: CLIP, captions: Captions, classes: list[DrawnClass], held_out: dict[str, list[np.ndarray]], scene: Scene
 ) -> dict[str, float]:
-    """Accuracy in per cent on scenes of the held-out styles, among all names and within each category."""
-    ids = torch.stack([mine[0] for mine in captions.by_class])  # "a photo of a {}."
-    said = F.normalize(clip.encode_text(ids), dim=-1)
+    """Return accuracies in per cent on scenes of the held-out styles, among all names and within each category."""
+    ids = torch.stack([of_class[0] for of_class in captions.by_class])  # "a photo of a {}.", (n_classes, 77)
+    text_features = F.normalize(clip.encode_text(ids), dim=-1)  # (n_classes, embed_dim)
     category = np.array([entry["category"] for entry in classes])
     figures: dict[str, float] = {}
     for style, drawings in held_out.items():
@@ -193,24 +213,34 @@ def zero_shot(
             for shot in range(2)
             for label, drawing in enumerate(drawings)
         ]
-        seen = torch.cat([clip.encode_image(to_input(part)) for part in torch.from_numpy(np.stack(images)).split(256)])
-        logits = F.normalize(seen, dim=-1) @ said.t()
-        truth = torch.arange(len(classes)).repeat(2)
+        batches = torch.from_numpy(np.stack(images)).split(256)  # each (256, 48, 48, 3)
+        image_features = torch.cat([clip.encode_image(to_input(batch)) for batch in batches])
+        logits = F.normalize(image_features, dim=-1) @ text_features.t()  # (2 * n_classes, n_classes)
+        truth = torch.arange(len(classes)).repeat(2)  # (2 * n_classes,)
         figures[f"{style}, all"] = 100 * (logits.argmax(1) == truth).float().mean().item()
-        for name in KINDS:
-            inside = torch.from_numpy(np.flatnonzero(category == name))
-            rows = torch.isin(truth, inside)
-            right = inside[logits[rows][:, inside].argmax(1)] == truth[rows]
-            figures[f"{style}, {name}"] = 100 * right.float().mean().item()
+        for name in CATEGORY_NOUNS:
+            members = torch.from_numpy(np.flatnonzero(category == name))  # classes of the category
+            rows = torch.isin(truth, members)
+            correct = members[logits[rows][:, members].argmax(1)] == truth[rows]
+            figures[f"{style}, {name}"] = 100 * correct.float().mean().item()
     return figures
 
 
 def train(
-    model: Pretraining, loader: DataLoader, captions: Captions, steps: int, look: Callable, looks: int = 9
+    model: Pretraining,
+    loader: DataLoader,
+    captions: Captions,
+    steps: int,
+    look: Callable[[CLIP], None],
+    looks: int = 9,
 ) -> None:
-    """`steps` steps; `look(clip)` is called `looks` times on the way, with the norms folded in as they are then."""
-    chosen = optimizers(model)
-    groups = [group for optimizer in chosen for group in optimizer.param_groups]
+    """Train for `steps` steps.
+
+    Args:
+        look: called `looks` times during training with a copy of the CLIP that includes the batch norms.
+    """
+    both = optimizers(model)
+    groups = [group for optimizer in both for group in optimizer.param_groups]
     rates = [group["lr"] for group in groups]
     hook = model.clip.vision_transformer.ln_pre.register_forward_pre_hook(drop_patches(0.25))
     rng, start, losses = np.random.default_rng(SEED), time.time(), []
@@ -219,26 +249,26 @@ def train(
         for group, rate in zip(groups, rates, strict=True):
             group["lr"] = rate * factor
         loss = model(to_input(images), captions.draw(labels, rng), labels)
-        for optimizer in chosen:
+        for optimizer in both:
             optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in chosen:
+        for optimizer in both:
             optimizer.step()
         losses.append(loss.item())
         if (step + 1) % 50 == 0:
             left = (time.time() - start) / (step + 1) * (steps - step - 1) / 60
             print(f"{step + 1}/{steps}: loss {sum(losses[-50:]) / 50:.3f}, {left:.0f} min left", flush=True)
         if (step + 1) % (steps // looks) == 0:
-            look(folded(model.clip, [(norm.running_mean, norm.running_var) for norm in model.norms]))
+            look(folded(model.clip, _running_statistics(model)))
     hook.remove()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("packages", type=Path, help="folder of the npm packages; fetched where they aren't there")
-    parser.add_argument("--steps", type=int, default=7200, help="fewer, to try it out")
-    parser.add_argument("--out", type=Path, default=mini.FILE)
+    parser.add_argument("packages", type=Path, help="folder of the npm packages; missing ones are downloaded")
+    parser.add_argument("--steps", type=int, default=7200, help="number of training steps")
+    parser.add_argument("--out", type=Path, default=mini.FILE, help="file of the weights")
     args = parser.parse_args()
     torch.manual_seed(SEED)
     torch.set_num_threads(2)

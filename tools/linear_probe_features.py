@@ -1,0 +1,47 @@
+"""Writes CLIP's image features of a data set's split for linear_probe_search.py. `lpclip/feat_extractor.py` runs it.
+
+    python lpclip/feat_extractor.py --split train --root data --seed 1 --output-dir clip_feat \\
+        --dataset-config-file configs/datasets/dtd.yaml --config-file configs/trainers/CoOp/rn50_val.yaml
+
+The file is <output-dir>/<DATASET.NAME>/<split>.npz. It holds `feature_list` (n_images, embed_dim), not normalised, and
+`label_list` (n_images,).
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import train
+from dassl.data.datasets import build_dataset
+from trainers.base import load_backbone
+from trainers.common.features import labelled_features
+
+
+def extract(args: argparse.Namespace, split: str) -> None:
+    """Write the features of a split.
+
+    Args:
+        args: the parsed arguments of train.py.
+        split: train, val or test.
+    """
+    args.trainer = args.trainer or "LinearProbe"
+    cfg = train.build_config(args)
+    data = build_dataset(cfg)
+    items = {"train": data.train_x, "val": data.val, "test": data.test}[split]
+    device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+    found = labelled_features(load_backbone(cfg).to(device), items or [], cfg, device)
+    path = Path(cfg.OUTPUT_DIR) / cfg.DATASET.NAME / f"{split}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, feature_list=found.features.numpy(), label_list=found.labels.numpy())
+    print(f"wrote {len(found.features)} features to {path}")
+
+
+def main(argv: list[str]) -> int:
+    """Write the features. Takes --split and the arguments of train.py. Returns the exit code."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--split", choices=("train", "val", "test"), required=True)
+    known, rest = parser.parse_known_args(argv)
+    args = train.parse_arguments(rest)
+    return train.report_errors(lambda: extract(args, known.split), args.debug)

@@ -1,0 +1,84 @@
+"""Few-shot linear probe on the features that linear_probe_features.py wrote. `lpclip/linear_probe.py` runs it.
+
+    python lpclip/linear_probe.py --dataset DescribableTextures --feature_dir clip_feat --num_step 8 --num_run 3
+
+Every run draws 1, 2, 4, 8 or 16 images per class for training, and at most 4 for validation. The means over runs are
+printed and written to report/<dataset>.json.
+"""
+
+import argparse
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+
+from dassl.utils import InputError, write_json
+from train import report_errors
+from trainers.linear_probe import Arrays, fit, search
+
+SHOTS = (1, 2, 4, 8, 16)
+
+
+class Row(TypedDict):
+    """Test accuracy in per cent for a number of shots: mean and standard deviation over runs (divisor n)."""
+
+    shots: int
+    accuracy: float
+    std: float
+
+
+def read_split(folder: Path, split: str) -> Arrays:
+    """Return the features (n, embed_dim) and labels (n,) of a split. Raises InputError if their file is missing."""
+    path = folder / f"{split}.npz"
+    if not path.is_file():
+        raise InputError(f"no {path}: run bash lpclip/feat_extractor.sh first")
+    content = np.load(path)
+    return content["feature_list"], content["label_list"]
+
+
+def draw_shots(data: Arrays, shots: int, rng: np.random.RandomState) -> Arrays:
+    """Draw `shots` samples of every class without replacement, or all of a smaller class."""
+    features, labels = data
+    by_class = (np.flatnonzero(labels == label) for label in np.unique(labels))
+    rows = np.concatenate([rng.choice(rows, min(shots, len(rows)), replace=False) for rows in by_class])
+    return features[rows], labels[rows]
+
+
+def probe(folder: Path, num_step: int, num_run: int) -> list[Row]:
+    """Return the accuracy for each number of shots.
+
+    Args:
+        folder: holds train.npz, val.npz and test.npz.
+        num_step: steps of the search for the penalty's strength.
+        num_run: number of runs; run i draws with seed i, from 1.
+    """
+    splits = {split: read_split(folder, split) for split in ("train", "val", "test")}
+    rows: list[Row] = []
+    for shots in SHOTS:
+        accuracies = []
+        for seed in range(1, num_run + 1):
+            rng = np.random.RandomState(seed)
+            shot_train = draw_shots(splits["train"], shots, rng)
+            shot_val = draw_shots(splits["val"], min(shots, 4), rng)
+            best = fit(*shot_train, search(shot_train, shot_val, num_step))
+            accuracies.append(100 * best.score(*splits["test"]))
+        rows.append({"shots": shots, "accuracy": float(np.mean(accuracies)), "std": float(np.std(accuracies))})
+        print(f"{shots:2d} shots: {rows[-1]['accuracy']:.2f} +- {rows[-1]['std']:.2f} %")
+    return rows
+
+
+def main(argv: list[str]) -> int:
+    """Probe a data set. Returns the exit code: 0, or 2 for a wrong input."""
+    parser = argparse.ArgumentParser(description="Few-shot linear probe.")
+    parser.add_argument("--dataset", required=True, help="folder below --feature_dir")
+    parser.add_argument("--feature_dir", default="clip_feat", help="folder of the features")
+    parser.add_argument("--num_step", type=int, default=8, help="halvings in the search for the penalty")
+    parser.add_argument("--num_run", type=int, default=10, help="runs for each number of shots")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    args = parser.parse_args(argv)
+
+    def job() -> None:
+        rows = probe(Path(args.feature_dir) / args.dataset, args.num_step, args.num_run)
+        write_json(rows, Path("report") / f"{args.dataset}.json")
+
+    return report_errors(job, args.debug)

@@ -1,0 +1,120 @@
+"""Prints the words that are nearest to learned text prompts. `interpret_prompts/interpret_prompt.py` runs it.
+
+    python interpret_prompts/interpret_prompt.py output/.../MultiModalPromptLearner/model.pth.tar-5 3
+
+For every context vector of every layer (and class or task) it prints the tokens whose embeddings have the smallest
+Euclidean distance, as in CoOp, section 4.4. The embeddings are those of the CLIP in the run's config.yaml, or of
+--backbone or --backbone-path.
+"""
+
+import argparse
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+import yaml
+
+from clip.loading import load_clip
+from clip.simple_tokenizer import tokenizer
+from dassl.utils import InputError, load_checkpoint, write_json
+from train import report_errors
+
+
+class Word(TypedDict):
+    """A token and its distance to a context vector."""
+
+    word: str
+    distance: float
+
+
+class Row(TypedDict):
+    """The nearest words of one context vector. --json writes a list of these."""
+
+    prompt: str  # name of the prompt in the checkpoint
+    vector: int  # number of the vector in the prompt, from 1
+    words: list[Word]
+
+
+def read_prompts(path: str, width: int) -> dict[str, torch.Tensor]:
+    """Return the text prompts in a checkpoint of any method, ours or an official one: name -> (n_vectors, width).
+
+    Raises:
+        InputError: the checkpoint has no text prompts of this width.
+    """
+    state = load_checkpoint(path)["state_dict"]
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in state.items():
+        parts = name.split(".")
+        is_context = parts[-1] == "ctx" or "compound_prompts_text" in parts
+        is_deep = parts[-1] == "VPT_shallow" and parts[0] != "image_encoder"
+        if (is_context or is_deep) and tensor.shape[-1] == width:
+            if tensor.ndim == 3:  # (n_classes or n_tasks, n_vectors, width)
+                found |= {f"{name}[{number}]": prompt for number, prompt in enumerate(tensor)}
+            else:
+                found[name] = tensor
+    if not found:
+        raise InputError(f"{path} has no text prompts {width} wide; it has: {', '.join(list(state)[:8])}")
+    return found
+
+
+def nearest(prompts: dict[str, torch.Tensor], embedding: torch.Tensor, topk: int) -> list[Row]:
+    """Return the `topk` nearest words of every vector.
+
+    Args:
+        embedding: token embeddings (n_tokens, width).
+    """
+    decoder = tokenizer().decoder
+    rows: list[Row] = []
+    for name, prompt in prompts.items():
+        distances, ids = torch.cdist(prompt.float(), embedding.float()).topk(topk, largest=False)  # (n_vectors, topk)
+        for vector, (close, tokens) in enumerate(zip(distances.tolist(), ids.tolist(), strict=True), 1):
+            words: list[Word] = [
+                {"word": decoder[token].replace("</w>", ""), "distance": round(distance, 4)}
+                for token, distance in zip(tokens, close, strict=True)
+            ]
+            rows.append({"prompt": name, "vector": vector, "words": words})
+    return rows
+
+
+def token_embeddings(checkpoint: str, name: str, path: str) -> torch.Tensor:
+    """Return the token embeddings (n_tokens, width) of the CLIP that the prompts were learned with.
+
+    Args:
+        name, path: of the backbone. If both are empty, the config.yaml of the checkpoint's run names it, or else it is
+            ViT-B/16.
+    """
+    config = Path(checkpoint).resolve().parents[1] / "config.yaml"
+    if not (name or path) and config.is_file():
+        settings = yaml.safe_load(config.read_text())["MODEL"]["BACKBONE"]
+        name, path = settings["NAME"], settings["PATH"]
+    model = load_clip(name or "ViT-B/16", path)
+    embedding = model.token_embedding.weight.clone()
+    if model.trained_rows is not None:
+        embedding[~model.trained_rows] = 1e4  # tokens that pretraining never saw are far from every prompt
+    return embedding
+
+
+def main(argv: list[str]) -> int:
+    """Print the nearest words. Returns the exit code: 0, or 2 for a wrong input."""
+    parser = argparse.ArgumentParser(description="Nearest words of learned prompts.")
+    parser.add_argument("fpath", metavar="FILE", help="a checkpoint")
+    parser.add_argument("topk", type=int, metavar="TOPK", help="number of words for each vector")
+    parser.add_argument("--backbone", default="", help="name of the CLIP (default: the run's, else ViT-B/16)")
+    parser.add_argument("--backbone-path", default="", help="file of the CLIP's weights")
+    parser.add_argument("--json", default="", help="also write the words to this file")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    args = parser.parse_args(argv)
+
+    def job() -> None:
+        try:
+            embedding = token_embeddings(args.fpath, args.backbone, args.backbone_path)
+        except (ValueError, RuntimeError) as error:
+            raise InputError(str(error)) from error
+        rows = nearest(read_prompts(args.fpath, embedding.shape[1]), embedding, args.topk)
+        for row in rows:
+            words = "  ".join(f"{word['word']} {word['distance']:.4f}" for word in row["words"])
+            print(f"{row['prompt']} {row['vector']}: {words}")
+        if args.json:
+            write_json(rows, args.json)
+
+    return report_errors(job, args.debug)
