@@ -25,7 +25,7 @@ from datasets.emoji import EmojiScenes
 from datasets.scenes import Scene
 from tools import picture
 from tools.pretrain import pretrain
-from trainers.common.options import default_config_file
+from experiments.config import default_config_file
 from trainers.common.prompts import tokenize_classes
 
 load_plugins("datasets")
