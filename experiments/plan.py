@@ -17,7 +17,7 @@ from typing import Any
 from dassl.utils.errors import InputError, unknown
 from dassl.utils.files import write_json
 from experiments.arguments import Run
-from experiments.config import DATASETS, ROOT, dataset_file, known_value, resolve
+from experiments.config import DATASETS, ROOT, TRAINERS, dataset_file, known_value, resolve
 from experiments.protocols import PROTOCOLS
 from experiments.run import runs, source_of
 
@@ -142,13 +142,12 @@ class PlannedRun:
 
 def known_fields(argv: list[str], run: Run) -> dict[str, object]:
     """What result.json will say about a run that hasn't run yet."""
-    from dassl.engine import get_trainer
     from dassl.engine.run_folder import dataset_label
 
     options = run.options
     path = ("DATASET.PATH", options["DATASET.PATH"]) if "DATASET.PATH" in options else ()
     cfg = resolve(replace(run, overrides=path))  # without other options: a wrong one must not stop the plan
-    learns = getattr(get_trainer(run.trainer), "checkpoints", True)  # a third party's trainer lacks the attribute
+    learns = getattr(TRAINERS.find(run.trainer), "checkpoints", True)  # a third party's trainer lacks the attribute
     source = dataset_label(cfg)
     if argv[0] == "xd_test":
         trained = replace(run, dataset=dataset_file(source_of(run.dataset)), overrides=())
@@ -248,11 +247,10 @@ def _split_variant(options: list[str]) -> tuple[str, list[str]]:
 @functools.cache  # called for every seed and number of shots
 def _keys(spec: str, dataset: str, start: str) -> list[str]:
     """The trainer's config keys that begin with `start`. Keys that its config file sets to 0 are left out."""
-    from dassl.engine import get_trainer
     from trainers.common.options import node_of
 
     run = next(runs(["few_shot", spec, dataset, "1"]))
-    node = node_of(get_trainer(run.trainer))
+    node = node_of(TRAINERS.find(run.trainer))
     options = resolve(run).TRAINER.get(node, {})
     return [f"TRAINER.{node}.{key}" for key, value in options.items() if key.startswith(start) and value]
 
