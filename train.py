@@ -11,7 +11,6 @@ ones override earlier ones. `experiments/` does the work: `arguments.py` parses,
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dassl.utils.command_line import report_errors
@@ -19,8 +18,6 @@ from experiments.arguments import parse_arguments, run_of
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
-
-ROOT = Path(__file__).resolve().parent
 
 
 def build_config(args: argparse.Namespace) -> "CfgNode":

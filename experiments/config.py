@@ -19,6 +19,7 @@ from dassl.config import Setting, check_values, get_cfg_default, merge_settings,
 from dassl.utils.errors import InputError, unknown
 from dassl.utils.outlines import Outline, read_class, registered_names
 from dassl.utils.plugins import find, load_plugins
+from datasets._missing import Layout, missing_data
 from experiments.arguments import Run, stem
 from experiments.protocols import PROTOCOLS
 
@@ -249,6 +250,7 @@ def check_names(run: Run) -> None:
     dataset = known_value(run, "DATASET.NAME")
     if dataset:
         DATASETS.find(dataset)
+        _check_data(run, dataset)
     for key in ("DATASET.PATH", "MODEL.BACKBONE.PATH"):
         path = known_value(run, key)
         absolute = os.path.abspath(os.path.expanduser(path))
@@ -262,6 +264,23 @@ def _check_trainer(run: Run) -> None:
     if not run.trainer or "TRAINER.NAME" in run.options:
         raise InputError(f"say which trainer by --trainer (not by TRAINER.NAME): {', '.join(TRAINERS.names())}")
     TRAINERS.find(run.trainer)
+
+
+def _check_data(run: Run, dataset: str) -> None:
+    """Raise InputError if files of a data set below DATASET.ROOT are missing.
+
+    Does nothing if the class isn't a plain `FewShotDataset` with literal attributes. Such a class checks its files
+    itself, when it is built.
+    """
+    outline = read_class(ROOT / DATASETS.package, DATASETS.registry, dataset, Layout._fields)
+    if outline is None or not outline.is_plain("FewShotDataset", ("locate", "check_present")):
+        return
+    if known_value(run, "DATASET.PATH"):
+        return
+    root = os.path.abspath(os.path.expanduser(known_value(run, "DATASET.ROOT")))
+    error = missing_data(outline.cls, root, os.path.join(root, Layout.of(outline.cls).dataset_dir))
+    if error:
+        raise error
 
 
 def _check_model_dir(run: Run) -> None:

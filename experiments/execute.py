@@ -85,7 +85,7 @@ def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
         raise InputError("--eval-only needs --model-dir, the folder of the prompts to test")
     if no_train:
         return
-    if trainer.get_model_names() and not cfg.TEST.EVAL_ONLY and getattr(trainer.dm.dataset, "test_only", False):
+    if trainer.get_model_names() and not cfg.TEST.EVAL_ONLY and trainer.dm.dataset.test_only:
         raise InputError(f"{cfg.DATASET.NAME} is a test set: train on another, and test here with --eval-only")
     write_text(cfg.dump(), Path(cfg.OUTPUT_DIR) / CONFIG)
     if run:

@@ -14,7 +14,7 @@ import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from yacs.config import CfgNode
 
@@ -25,6 +25,9 @@ from dassl.utils.files import cache_folder, read_json, write_json, write_text
 from experiments.arguments import Run
 from experiments.config import DATASETS, ROOT, TRAINERS, config_of, known_value, last_epoch, locate
 
+if TYPE_CHECKING:
+    from dassl.data.datasets import DatasetBase
+
 #: File in a run's folder: name of a hash -> hash.
 FILE = "inputs.json"
 #: Source files that decide which config a command line resolves to.
@@ -32,21 +35,6 @@ _CODE = ("dassl/config/*.py", "trainers/common/options.py", "experiments/*.py")
 #: Config keys whose values are paths relative to the current folder, or files whose content changes the result.
 _DATA_FOLDERS = ("DATASET.ROOT", "DATASET.PATH")
 _OTHER_FILES = ("DATASET.FEWSHOT_FILE", "MODEL.BACKBONE.PATH", "MODEL.INIT_WEIGHTS")
-
-
-class Item(Protocol):
-    """An image of a data set."""
-
-    impath: str
-
-
-class Data(Protocol):
-    """A data set, as far as its files are concerned."""
-
-    train_x: list[Item] | None
-    train_u: list[Item] | None
-    val: list[Item] | None
-    test: list[Item] | None
 
 
 def is_unchanged(run: Run) -> bool:
@@ -71,7 +59,7 @@ def output_folder(run: Run) -> Path:
     return Path(run.options.get("OUTPUT_DIR") or run.output_dir or known_value(run, "OUTPUT_DIR"))
 
 
-def store(run: Run, cfg: CfgNode, dataset: Data) -> None:
+def store(run: Run, cfg: CfgNode, dataset: "DatasetBase") -> None:
     """Write the hashes of a run to its folder, and the list of its data's files to the cache folder.
 
     Writes nothing if a plugin's source doesn't tell its class: such a run always gets the full check.
@@ -150,7 +138,7 @@ def _state(path: str) -> tuple[int, int] | None:
     return 0 if is_folder else about.st_size, about.st_mtime_ns
 
 
-def _paths(cfg: CfgNode, dataset: Data) -> set[str]:
+def _paths(cfg: CfgNode, dataset: "DatasetBase") -> set[str]:
     """Absolute paths of everything whose change may change the run's data.
 
     These are the images, the folders above them (a new image or class changes a folder's time), the split file, and

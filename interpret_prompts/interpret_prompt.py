@@ -17,10 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 import yaml
 
-import train
 from clip.loading import load_clip
 from clip.simple_tokenizer import tokenizer
-from dassl.utils import InputError, load_checkpoint, write_json
+from dassl.utils import InputError, load_checkpoint, report_errors, write_json
 
 
 def text_prompts(path: str, width: int) -> dict[str, torch.Tensor]:
@@ -92,7 +91,7 @@ def main(argv: list[str]) -> int:
         if args.json:
             write_json(rows, args.json)
 
-    return train.report_errors(job, args.debug)
+    return report_errors(job, args.debug)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import torch
 
 import train
 from dassl.data.datasets import build_dataset
+from dassl.utils import report_errors
 from trainers.base import load_backbone
 from trainers.linear_probe import labelled_features
 
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--split", choices=("train", "val", "test"), required=True)
     own, rest = parser.parse_known_args(argv)
     args = train.parse_arguments(rest)
-    return train.report_errors(lambda: extract(args, own.split), args.debug)
+    return report_errors(lambda: extract(args, own.split), args.debug)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-import train
-from dassl.utils import InputError, write_json
+from dassl.utils import InputError, report_errors, write_json
 from trainers.linear_probe import fit, search
 
 Split = tuple[np.ndarray, np.ndarray]
@@ -67,7 +66,7 @@ def main(argv: list[str]) -> int:
         rows = probe(Path(args.feature_dir) / args.dataset, args.num_step, args.num_run)
         write_json(rows, Path("report") / f"{args.dataset}.json")
 
-    return train.report_errors(job, args.debug)
+    return report_errors(job, args.debug)
 
 
 if __name__ == "__main__":

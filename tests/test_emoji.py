@@ -23,9 +23,9 @@ from dassl.utils import InputError, load_plugins
 from datasets import scenes
 from datasets.emoji import EmojiScenes
 from datasets.scenes import Scene
+from experiments.config import default_config_file
 from tools import picture
 from tools.pretrain import pretrain
-from experiments.config import default_config_file
 from trainers.common.prompts import tokenize_classes
 
 load_plugins("datasets")

@@ -14,16 +14,16 @@ import gdown
 import yaml
 from torchvision.datasets.utils import check_integrity
 
-import train
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import InputError, load_plugins, read_json, unknown
+from dassl.utils import InputError, load_plugins, read_json, report_errors, unknown
 from datasets.base import Download, FewShotDataset
+from experiments.config import ROOT
 
 
 def find(name: str) -> type[FewShotDataset]:
     """The data set class of that name, or the one that the config of that name names."""
     load_plugins("datasets")
-    config = train.ROOT / "configs" / "datasets" / f"{name}.yaml"
+    config = ROOT / "configs" / "datasets" / f"{name}.yaml"
     if config.is_file():
         name = yaml.safe_load(config.read_text())["DATASET"]["NAME"]
     known = {key: DATASET_REGISTRY.get(key) for key in DATASET_REGISTRY.registered_names()}
@@ -123,7 +123,7 @@ def main(argv: list[str]) -> int:
                 get(download, folder)
             print(f"{kind.__name__}: {kind.by_hand or 'complete'} ({folder})")
 
-    return train.report_errors(job, args.debug)
+    return report_errors(job, args.debug)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,19 @@ class Outline:
     cls: type
     files: tuple[Path, ...]  # of the class and of its base classes, as far as they are in the project
 
+    def is_plain(self, base: str, methods: Sequence[str]) -> bool:
+        """Whether the class derives from the class `base`, and no class between both defines one of `methods`."""
+        for cls in self.cls.__mro__:
+            if cls.__name__ == base:
+                return True
+            if set(methods) & set(getattr(cls, _METHODS, ())):
+                return False
+        return False
+
+
+#: Attribute of an outline's class: names of the methods that its class body defines.
+_METHODS = "__outlined_methods__"
+
 
 class _Unreadable(Exception):
     """The source doesn't tell statically what the class is."""
@@ -106,7 +119,8 @@ def _outline(path: Path, name: str, root: Path, attributes: tuple[str, ...], fil
             found = [_outline(path, _dotted(base), root, attributes, files) for base in node.bases]
             bases = tuple(base for base in found if base)
             try:
-                return type(name, bases, _literals(node, attributes))
+                methods = tuple(part.name for part in node.body if isinstance(part, ast.FunctionDef))
+                return type(name, bases, {_METHODS: methods, **_literals(node, attributes)})
             except TypeError as error:  # no consistent order of the base classes
                 raise _Unreadable(f"{name} in {path}") from error
     if name in ("object", "type"):
