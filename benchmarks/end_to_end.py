@@ -36,6 +36,7 @@ import train
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import cache_folder
+from experiments.config import ROOT
 from trainers.base import ClassNames, Method, Output, node_of
 
 _SPLITS = ("train", "test")
@@ -66,7 +67,7 @@ def base_to_new(args: argparse.Namespace, folder: Path, output: Path, *opts: str
     start = time.perf_counter()
     trainer, side = TRAINER_REGISTRY.get(args.trainer), measure.SIZES[args.backbone].image_resolution
     argv = ["--trainer", args.trainer, "--seed", str(seed)]
-    argv += ["--dataset-config-file", str(train.ROOT / "configs" / "datasets" / "folder.yaml")]
+    argv += ["--dataset-config-file", str(ROOT / "configs" / "datasets" / "folder.yaml")]
     argv += ["DATASET.PATH", str(folder / "list.csv"), "MODEL.BACKBONE.PATH", str(folder / "weights.pt")]
     argv += ["INPUT.SIZE", f"({side},{side})", "DATALOADER.TRAIN_X.BATCH_SIZE", str(args.batch)]
     argv += ["OPTIM.MAX_EPOCH", str(args.epochs), f"TRAINER.{node_of(trainer)}.PREC", args.prec]

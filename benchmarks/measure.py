@@ -23,8 +23,9 @@ from dassl.config import merge_file, merge_words
 from dassl.data.datasets import DatasetBase
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_plugins
+from experiments.config import default_config_file
 from trainers.base import Batch, Method, PromptTrainer
-from trainers.common.options import default_config, default_config_file
+from trainers.common.options import default_config
 
 load_plugins("trainers")
 #: Context length, vocabulary, width, heads, layers and MLP width of the text towers.

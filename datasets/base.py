@@ -21,6 +21,7 @@ from datasets._images import Splits as Splits
 from datasets._images import as_data as as_data
 from datasets._images import list_class_folders as list_class_folders
 from datasets._images import list_images as list_images
+from datasets._missing import missing_data
 from datasets._picks import pick_listed
 from datasets._splits import Rng as Rng
 from datasets._splits import halves as halves
@@ -89,16 +90,9 @@ class FewShotDataset(DatasetBase):
 
     def check_present(self) -> None:
         """Raise InputError if files are missing. The message names them and says how to get them."""
-        cls = type(self)
-        wanted = [self.image_dir, *(os.path.join(self.dataset_dir, need) for need in cls.needs)]
-        missing = [path for path in wanted if not os.path.exists(path)]
-        if missing:
-            contents = ", ".join(filter(None, (cls.image_dir and cls.image_dir + "/", cls.split_file, *cls.needs)))
-            how = cls.by_hand or f"get it with: bash scripts/download.sh {cls.__name__}"
-            raise InputError(
-                f"{cls.__name__}: no {missing[0]}. DATASET.ROOT (--root, DATA) is {self.root}; "
-                f"{cls.dataset_dir}/ below it must hold {contents}; {how}"
-            )
+        error = missing_data(type(self), self.root, self.dataset_dir)
+        if error:
+            raise error
 
     def _read_splits(self, seed: int) -> Splits:
         """Return the splits of the published split file, or of the raw files if it is missing."""

@@ -1,0 +1,5 @@
+"""Experiments: from a command line over a `Run` to a config, its execution, and sweeps of many runs.
+
+`arguments.py` parses a command line, `protocols.py` holds the papers' protocols as data, `run.py` turns both into runs,
+`config.py` resolves a run to its config, and `execute.py` trains and tests.
+"""

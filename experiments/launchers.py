@@ -1,6 +1,7 @@
-"""Where a sweep's jobs run. A launcher takes a command line and returns its exit code when it has ended.
+"""Launchers: where a sweep's jobs run. `sweep.py` chooses one of `LAUNCHERS` by --on.
 
-The launching is other people's: subprocess, submitit (Slurm, or its own local executor, to try it out) and Ray.
+A launcher takes a command, starts it, waits for its end, and returns its exit code. Other packages do the work:
+subprocess, submitit (Slurm, or its local executor for trying it out) and Ray.
 """
 
 import os
@@ -10,11 +11,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from dassl.utils.errors import InputError
+
 Launcher = Callable[[list[str]], int]
 
 
 def gpus() -> list[str]:
-    """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them."""
+    """The GPUs that this process may use, as values for CUDA_VISIBLE_DEVICES."""
     import torch
 
     if "CUDA_VISIBLE_DEVICES" in os.environ:
@@ -23,7 +26,7 @@ def gpus() -> list[str]:
 
 
 def local(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
-    """Processes of this machine, each with a GPU of its own as far as there are GPUs."""
+    """Processes on this machine. Each worker uses one GPU; workers share GPUs if there are fewer GPUs than workers."""
     devices, slots = gpus(), queue.SimpleQueue[int]()
     for slot in range(workers):
         slots.put(slot)
@@ -40,39 +43,34 @@ def local(workers: int, threads: int, folder: Path, parameters: dict[str, str]) 
 
 
 def slurm(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
-    """Jobs of Slurm, through submitit; `parameters` are AutoExecutor's: slurm_partition, timeout_min, mem_gb ..."""
-    from dassl.utils import InputError
-
+    """Slurm jobs, through submitit. `parameters` are those of its AutoExecutor: slurm_partition, timeout_min ..."""
     if not shutil.which("sbatch"):
         raise InputError("no sbatch here: --on slurm is for a login node of the cluster; to try it: --on submitit")
     return _submitit("slurm", {"gpus_per_node": "1"} | parameters, threads, folder)
 
 
 def submitit(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
-    """submitit's local executor: what `slurm` does, on this machine."""
+    """submitit's local executor: the same as `slurm`, but on this machine."""
     return _submitit("local", parameters, threads, folder)
 
 
 def _submitit(cluster: str, parameters: dict[str, str], threads: int, folder: Path) -> Launcher:
-    from dassl.utils import InputError
-
+    """A launcher of submitit. Raises InputError if submitit is missing or rejects a parameter."""
     try:
         from submitit import AutoExecutor
     except ImportError as error:
         raise InputError("submitit is not installed: pip install submitit") from error
     executor = AutoExecutor(folder / "submitit", cluster=cluster)
-    words = {"timeout_min": "2880", "cpus_per_task": str(threads)} | parameters
+    texts = {"timeout_min": "2880", "cpus_per_task": str(threads)} | parameters
     try:
-        executor.update_parameters(**{key: int(value) if value.isdigit() else value for key, value in words.items()})
+        executor.update_parameters(**{key: int(value) if value.isdigit() else value for key, value in texts.items()})
     except (NameError, TypeError, ValueError) as error:
         raise InputError(f"submitit doesn't take --slurm {parameters}: {error}") from error
     return lambda command: executor.submit(subprocess.call, command).result()
 
 
 def ray(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
-    """Tasks of a Ray cluster (RAY_ADDRESS), or of a Ray on this machine."""
-    from dassl.utils import InputError
-
+    """Tasks on the Ray cluster that RAY_ADDRESS names, or on a Ray that is started on this machine."""
     try:
         import ray
     except ImportError as error:

@@ -1,24 +1,32 @@
-"""Plans of sweeps: which runs a file of configs/sweeps/ stands for, and what has become of them."""
+"""Plans of sweeps: the runs that a file of configs/sweeps/ declares, and the state of each run.
 
+`sweep.py` calls `Sweep.read`, then `plan`. A planned run is one command line for `run.py`; nothing is started here.
+"""
+
+import argparse
 import functools
 import itertools
 import os
 import re
 import shlex
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import train
-from experiments import run as protocols
+from dassl.utils.errors import InputError, unknown
+from dassl.utils.files import write_json
+from experiments.arguments import Run
+from experiments.config import DATASETS, ROOT, TRAINERS, dataset_file, known_value, resolve
+from experiments.protocols import PROTOCOLS
+from experiments.run import runs, source_of
 
-FILES = train.ROOT / "configs" / "sweeps"
-#: Keys of a sweep's file that hold lists, each with the type of its items.
+FILES = ROOT / "configs" / "sweeps"
+#: Keys of a sweep's file that hold lists -> the type of their items.
 LISTS: dict[str, type] = {
     "trainers": str, "datasets": str, "seeds": int, "shots": int, "depths": int, "lengths": int, "backbones": str,
 }  # fmt: skip
-#: A protocol's runs, one after another; the last is done for all of a job's data sets.
+#: Protocol of a sweep -> the protocols that a job runs one after another. The last one runs for each of its data sets.
 CHAINS = {
     "base2new": ("base2new_train", "base2new_test"),
     "few_shot": ("few_shot",),
@@ -28,24 +36,22 @@ CHAINS = {
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep's file: every trainer x data set x seed x shots x depth x length x backbone of a protocol."""
+    """A sweep's file: every combination of trainer, data set, seed, shots, depth, length and backbone."""
 
-    protocol: str  # of CHAINS; domain generalisation is cross_dataset to ImageNet's variants
+    protocol: str  # a key of CHAINS; domain generalisation is cross_dataset with ImageNet's variants
     trainers: list[str]  # each TRAINER[:CONFIG] [--variant NAME] [KEY VALUE ...]
-    datasets: list[str]  # names of configs/datasets/
+    datasets: list[str]  # names of files in configs/datasets/
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
     shots: list[int] = field(default_factory=lambda: [16])
-    depths: list[int] = field(default_factory=list)  # PROMPT_DEPTH... of every trainer that has it
-    lengths: list[int] = field(default_factory=list)  # N_CTX..., likewise
+    depths: list[int] = field(default_factory=list)  # PROMPT_DEPTH..., for trainers that have this option
+    lengths: list[int] = field(default_factory=list)  # N_CTX..., for trainers that have this option
     backbones: list[str] = field(default_factory=list)  # each NAME [KEY VALUE ...]
-    options: str = ""  # words for every run; a trainer's own words, depth, length and backbone go before them
+    options: str = ""  # flags and KEY VALUE pairs of every run; trainer, depth, length and backbone override them
 
     @classmethod
     def read(cls, name: str) -> "Sweep":
         """The sweep of that name, or in that file. Raises InputError for an unknown name or key, or a wrong type."""
         import yaml
-
-        from dassl.utils import InputError, unknown
 
         file = Path(name) if name.endswith((".yaml", ".yml")) else FILES / f"{name}.yaml"
         if not file.is_file():
@@ -56,153 +62,168 @@ class Sweep:
             raise InputError(f"{file} is not valid YAML: {error}") from error
         if not isinstance(content, dict) or not {"protocol", "trainers", "datasets"} <= set(content):
             raise InputError(f"{file} must say protocol, trainers and datasets")
-        known = [each.name for each in fields(cls)]
         for key, value in content.items():
-            if key not in known:
-                raise unknown(f"key in {file}", key, known)
-            kind = LISTS.get(key)
-            good = isinstance(value, list) and all(type(item) is kind for item in value) if kind else type(value) is str
-            if not good:
-                raise InputError(f"{file}: {key} must be " + (f"a list of {kind.__name__}" if kind else "a text"))
-        if content["protocol"] not in CHAINS:
-            raise unknown(f"protocol in {file}", content["protocol"], CHAINS)
+            _check_entry(file, key, value)
         return cls(**content)
 
-    def narrowed(self, given: dict[str, Any], words: list[str]) -> "Sweep":
-        """With lists of the command line ("a,b") in place of the file's, and more words for every run."""
-        from dassl.utils import InputError
+    def narrowed(self, lists: Mapping[str, str | None], options: list[str]) -> "Sweep":
+        """The sweep with lists of the command line ("a,b") instead of the file's, and more options for every run.
 
-        lists: dict[str, Any] = {}
-        for key, kind in LISTS.items():
-            if given.get(key):
+        Raises InputError for a text instead of a number.
+        """
+        narrowed: dict[str, Any] = {}
+        for key, item_type in LISTS.items():
+            items = lists.get(key)
+            if items:
                 try:
-                    items = re.split(r",(?![^(]*\))", given[key])  # not within INPUT.SIZE (48,48)
-                    lists[key] = [kind(item) for item in items]
+                    # A comma within parentheses, as in INPUT.SIZE (48,48), doesn't separate items.
+                    narrowed[key] = [item_type(item) for item in re.split(r",(?![^(]*\))", items)]
                 except ValueError as error:
-                    raise InputError(f"--{key} takes numbers like 1,2,3, not {given[key]}") from error
-        return replace(self, options=f"{self.options} {shlex.join(words)}", **lists)
+                    raise InputError(f"--{key} takes numbers like 1,2,3, not {items}") from error
+        return replace(self, options=f"{self.options} {shlex.join(options)}", **narrowed)
+
+
+def _check_entry(file: Path, key: str, value: object) -> None:
+    """Raise InputError for an unknown key of a sweep's file, or a value of another type."""
+    known = [each.name for each in fields(Sweep)]
+    if key not in known:
+        raise unknown(f"key in {file}", key, known)
+    if key in LISTS:
+        if not isinstance(value, list) or any(type(item) is not LISTS[key] for item in value):
+            raise InputError(f"{file}: {key} must be a list of {LISTS[key].__name__}")
+    elif type(value) is not str:
+        raise InputError(f"{file}: {key} must be a text")
+    if key == "protocol" and value not in CHAINS:
+        raise unknown(f"protocol in {file}", str(value), CHAINS)
 
 
 @dataclass
 class PlannedRun:
-    """A run of a sweep: its command line for protocols.py, what of its result is known before, what became of it."""
+    """A run of a sweep: its command line for run.py, what is known of its result in advance, and its state."""
 
-    line: list[str]
-    folder: str
-    facts: dict[str, Any]
-    state: str = "to do"  # cut off, finished, failed
+    argv: list[str]
+    run: Run
+    known: dict[str, object]  # fields of the result.json that the run will write
+    state: str = "to do"  # or cut off, finished, failed
     error: str = ""
 
     @classmethod
-    def of(cls, line: list[str]) -> "PlannedRun":
-        """Raises InputError for an unknown trainer, config or data set; a run that must fail otherwise is planned."""
-        from dassl.data.datasets import DATASET_REGISTRY
-        from dassl.engine import get_trainer
-        from dassl.engine.run_folder import dataset_label
-        from dassl.utils import find
+    def of(cls, argv: list[str]) -> "PlannedRun":
+        """Plan a run. Raises InputError for an unknown trainer, config or data set.
 
-        command = next(protocols.commands(line))
-        args = train.parse_arguments(command.words)
-        options = protocols.options_of(args)
-        args.opts = [word for key in ("DATASET.PATH",) if key in options for word in (key, options[key])]
-        cfg = train.build_config(args)  # without the other options: one of them may be what will fail
-        kind = find(DATASET_REGISTRY, "data set", cfg.DATASET.NAME)
-        source = dataset_label(cfg)
-        if line[0] == "xd_test":
-            source = dataset_label(protocols.dataset_config(protocols.dataset_file(command.facts["source"])))
-        facts = {
-            "dataset": dataset_label(cfg),
-            "trained_on": source if getattr(get_trainer(args.trainer), "checkpoints", True) else "",
-            "test_only": getattr(kind, "test_only", False),
-            "subsample_classes": options["DATASET.SUBSAMPLE_CLASSES"],
-            "trainer": args.trainer,
-            "backbone": options.get("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME),
-            "config": command.facts["config"],
-            "shots": int(command.facts["shots"]),
-            "seed": int(command.facts["seed"]),
-        }
-        run = cls(line, args.output_dir, facts)
-        run.examine()
-        return run
+        Other errors are found when the run is started, so that one wrong run doesn't stop a sweep.
+        """
+        planned = cls(argv, run := next(runs(argv)), known_fields(argv, run))
+        planned.examine()
+        return planned
+
+    @property
+    def folder(self) -> str:
+        """The run's output folder."""
+        return self.run.output_dir
 
     @property
     def is_left(self) -> bool:
-        """Whether it is still to be done, or to be gone on with."""
+        """Whether the run must still be started or resumed."""
         return self.state in ("to do", "cut off")
 
     def examine(self) -> None:
-        """See what has become of it."""
-        from dassl.engine.run_folder import is_finished
-        from dassl.utils import InputError
-        from dassl.utils.torchtools import POINTER
+        """Find out the run's state from its folder."""
+        from dassl.engine.run_folder import POINTER, is_finished
 
         try:
-            words = next(protocols.commands(self.line)).words
-            finished = is_finished(train.build_config(train.parse_arguments(words)))
+            finished = is_finished(resolve(self.run))
         except InputError as error:
             self.state, self.error = "failed", str(error)
             return
-        cut = any(Path(self.folder).glob(f"*/{POINTER}"))
-        self.state = "finished" if finished else "cut off" if cut else "to do"
+        was_started = any(Path(self.folder).glob(f"*/{POINTER}"))
+        self.state = "finished" if finished else "cut off" if was_started else "to do"
 
 
-#: Runs one after another, the first training what the others test.
+def known_fields(argv: list[str], run: Run) -> dict[str, object]:
+    """What result.json will say about a run that hasn't run yet."""
+    from dassl.engine.run_folder import dataset_label
+
+    options = run.options
+    path = ("DATASET.PATH", options["DATASET.PATH"]) if "DATASET.PATH" in options else ()
+    cfg = resolve(replace(run, overrides=path))  # without other options: a wrong one must not stop the plan
+    learns = getattr(TRAINERS.find(run.trainer), "checkpoints", True)  # a third party's trainer lacks the attribute
+    source = dataset_label(cfg)
+    if argv[0] == "xd_test":
+        trained = replace(run, dataset=dataset_file(source_of(run.dataset)), overrides=())
+        source = dataset_label(resolve(trained))
+    return {
+        "dataset": dataset_label(cfg),
+        "trained_on": source if learns else "",
+        "test_only": getattr(DATASETS.find(cfg.DATASET.NAME), "test_only", False),
+        "subsample_classes": options["DATASET.SUBSAMPLE_CLASSES"],
+        "trainer": run.trainer,
+        "backbone": options.get("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME),
+        "config": cfg.TRAINER.CONFIG,
+        "protocol": PROTOCOLS[run.protocol].family,
+        "shots": int(known_value(run, "DATASET.NUM_SHOTS")),
+        "seed": int(options.get("SEED", run.seed)),
+    }
+
+
+#: Runs that are executed one after another: the first trains what the others test.
 Job = list[PlannedRun]
 
 
 def plan(sweep: Sweep) -> list[Job]:
-    """All jobs of a sweep. Raises InputError for an unknown trainer, config or data set, or two runs in one folder."""
-    from dassl.utils import InputError
+    """All jobs of a sweep.
 
+    Raises InputError for an unknown trainer, config or data set, or if two runs have the same folder.
+    """
     jobs = []
     for spec in sweep.trainers:
         for seed, shots in itertools.product(sweep.seeds, sweep.shots):
             for datasets in _groups(sweep):
-                for words in variations(sweep, spec, datasets[0]):
-                    words = ["DATASET.NUM_SHOTS", str(shots), *words]
-                    lines = _chain(sweep.protocol, shlex.split(spec)[0], datasets, str(seed), words)
-                    jobs.append([PlannedRun.of(line) for line in lines])
-    runs: dict[str, PlannedRun] = {}
+                for variation in variations(sweep, spec, datasets[0]):
+                    options = ["DATASET.NUM_SHOTS", str(shots), *variation]
+                    lines = _chain(sweep.protocol, shlex.split(spec)[0], datasets, str(seed), options)
+                    jobs.append([PlannedRun.of(argv) for argv in lines])
+    by_folder: dict[str, PlannedRun] = {}
     for run in (run for job in jobs for run in job):
-        other = runs.setdefault(run.folder, run)
+        other = by_folder.setdefault(run.folder, run)
         if other is not run:
-            both = f"{shlex.join(other.line)}; {shlex.join(run.line)}"
+            both = f"{shlex.join(other.argv)}; {shlex.join(run.argv)}"
             raise InputError(f"two runs of the sweep have the folder {run.folder}: {both}")
     return jobs
 
 
 def _groups(sweep: Sweep) -> list[list[str]]:
-    """Data sets that one job is for: those with the same source where prompts are tested across data sets."""
+    """The data sets of each job. In the cross-dataset protocol, a job tests all data sets with the same source."""
     if sweep.protocol != "cross_dataset":
         return [[dataset] for dataset in sweep.datasets]
     sources: dict[str, list[str]] = {}
     for dataset in sweep.datasets:
-        sources.setdefault(protocols.source_of(protocols.dataset_file(dataset)), []).append(dataset)
+        sources.setdefault(source_of(dataset_file(dataset)), []).append(dataset)
     return list(sources.values())
 
 
-def _chain(protocol: str, spec: str, datasets: list[str], seed: str, words: list[str]) -> Iterator[list[str]]:
+def _chain(protocol: str, spec: str, datasets: list[str], seed: str, options: list[str]) -> Iterator[list[str]]:
+    """The command lines of a job."""
     *first, last = CHAINS[protocol]
     for name in first:
-        source = protocol == "cross_dataset"
-        dataset = protocols.source_of(protocols.dataset_file(datasets[0])) if source else datasets[0]
-        yield [name, spec, dataset, seed, *words]
+        dataset = source_of(dataset_file(datasets[0])) if protocol == "cross_dataset" else datasets[0]
+        yield [name, spec, dataset, seed, *options]
     for dataset in datasets:
-        yield [last, spec, dataset, seed, *words]
+        yield [last, spec, dataset, seed, *options]
 
 
 def variations(sweep: Sweep, spec: str, dataset: str) -> Iterator[list[str]]:
-    """For every depth, length and backbone the words that a trainer's runs get, with a --variant that names them."""
+    """The options of a trainer's runs for every depth, length and backbone, with a --variant that names these."""
     trainer, *rest = shlex.split(spec)
-    variant, words = protocols.split_variant(rest)
-    variant_of_all, options = protocols.split_variant(shlex.split(sweep.options))
+    variant, options_of_trainer = _split_variant(rest)
+    variant_of_all, options = _split_variant(shlex.split(sweep.options))
     keys = {"depth": _keys(trainer, dataset, "PROMPT_DEPTH"), "length": _keys(trainer, dataset, "N_CTX")}
     for depth, length, backbone in itertools.product(
         sweep.depths if keys["depth"] and sweep.depths else [0],
         sweep.lengths if keys["length"] and sweep.lengths else [0],
         sweep.backbones or [""],
     ):
-        names, varied = [variant, variant_of_all], [*options, *words]  # of what is said twice the last wins
+        names, varied = [variant, variant_of_all], [*options, *options_of_trainer]  # the last value of a key counts
         for name, number in (("depth", depth), ("length", length)):
             if number:
                 names.append(f"{name}{number}")
@@ -211,26 +232,41 @@ def variations(sweep: Sweep, spec: str, dataset: str) -> Iterator[list[str]]:
             name, *more = shlex.split(backbone)
             names.append("".join(c if c.isalnum() else "-" for c in name).lower())
             varied += ["MODEL.BACKBONE.NAME", name, *more]
-        named = "_".join(filter(None, names))
-        yield [*varied, *(["--variant", named] if named else [])]
+        full_name = "_".join(filter(None, names))
+        yield [*varied, *(["--variant", full_name] if full_name else [])]
 
 
-@functools.cache  # asked for every seed and number of shots
+def _split_variant(options: list[str]) -> tuple[str, list[str]]:
+    """The value of --variant (empty if it is missing), and the other options."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--variant", default="")
+    found, others = parser.parse_known_args(options)
+    return found.variant, others
+
+
+@functools.cache  # called for every seed and number of shots
 def _keys(spec: str, dataset: str, start: str) -> list[str]:
-    """The trainer's config keys that begin so, but for those that its config file switches off by a 0."""
-    command = next(protocols.commands(["few_shot", spec, dataset, "1"]))
-    node = command.facts["node"]
-    options = train.build_config(train.parse_arguments(command.words)).TRAINER.get(node, {})
+    """The trainer's config keys that begin with `start`. Keys that its config file sets to 0 are left out."""
+    from trainers.common.options import node_of
+
+    run = next(runs(["few_shot", spec, dataset, "1"]))
+    node = node_of(TRAINERS.find(run.trainer))
+    options = resolve(run).TRAINER.get(node, {})
     return [f"TRAINER.{node}.{key}" for key, value in options.items() if key.startswith(start) and value]
 
 
 def write(jobs: list[Job], folder: Path) -> None:
-    """Write the plan and what became of it as sweep.json; folders of runs are relative to the sweep's."""
-    from dassl.utils import write_json
-
-    runs = [
-        asdict(run) | {"job": number, "folder": os.path.relpath(run.folder, folder)}
+    """Write sweep.json: the planned runs and their states. Folders of runs are relative to the sweep's folder."""
+    planned = [
+        {
+            "line": run.argv,
+            "folder": os.path.relpath(run.folder, folder),
+            "facts": run.known,
+            "state": run.state,
+            "error": run.error,
+            "job": number,
+        }
         for number, job in enumerate(jobs)
         for run in job
     ]
-    write_json({"runs": runs}, folder / "sweep.json")
+    write_json({"runs": planned}, folder / "sweep.json")

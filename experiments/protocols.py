@@ -1,143 +1,174 @@
-"""The papers' protocols as data: which runs, in which folders, testing whose prompts, on which classes.
+"""The papers' protocols as data: which runs, in which folders, testing which prompts, on which classes.
 
-Words in braces are filled in by experiments/run.py: {outputs} is OUTPUT, the rest are the command line's.
+`run.py` makes runs of these entries and fills in the placeholders in braces. {outputs} is the folder of all output
+(OUTPUT). The other placeholders are arguments of the command line, such as {dataset}, {seed} and {shots}.
 """
 
 from dataclasses import dataclass
 
+_TRAIN_BASE = "{outputs}/base2new/train_base/"
+_TEST_BASE = "{outputs}/base2new/test_base/"
+_TEST_NEW = "{outputs}/base2new/test_new/"
+_EVALUATION = "{outputs}/evaluation/"
 _BASE2NEW = "{dataset}/shots_{shots}/{trainer}/{config}/seed{seed}"
 _CROSS = "{trainer}/{config}_{shots}shots"
 _COOP = "{trainer}/{config}_{shots}shots/nctx{nctx}_csc{csc}_ctp{ctp}"
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run of train.py: where its output goes, whose prompts it tests (none: it trains), on which classes."""
+class Step:
+    """One run of a protocol."""
 
-    output: str
-    tests: str = ""
+    output: str  # output folder
+    tests: str = ""  # folder of the prompts that it tests; empty: it trains
     classes: str = "all"
-    cross_dataset: bool = False  # the trainer's config for training on ImageNet
-    options: str = "DATASET.NUM_SHOTS 16"  # config options, with the protocol's words in braces
+    cross_dataset: bool = False  # use the trainer's config for training on ImageNet
+    options: str = "DATASET.NUM_SHOTS 16"  # KEY VALUE pairs, with placeholders
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """Runs, one after another, by words of the command line. Where SEED is none of them, for every seed of `seeds`."""
+    """Steps that run one after another, and the command line's arguments that they need.
 
-    words: str
-    runs: tuple[Run, ...]
-    seeds: tuple[str, ...] = ("1", "2", "3")
+    If SEED isn't among the arguments, the steps run for every seed of `seeds`.
+    """
+
+    arguments: str
+    steps: tuple[Step, ...]
+    family: str  # the config key PROTOCOL: base2new, few_shot, cross_dataset or empty
+    seeds: tuple[int, ...] = (1, 2, 3)
 
 
 _COOP_OPTIONS = (
     "DATASET.NUM_SHOTS {shots} TRAINER.COOP.N_CTX {nctx} TRAINER.COOP.CSC {csc} TRAINER.COOP.CLASS_TOKEN_POSITION {ctp}"
 )
-_MTCOOP_WORDS = "DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO"
+_MTCOOP_ARGUMENTS = "DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO"
 _MTCOOP = (
-    "{trainer}/{config}_{shots}shots/cnctx{class_n_ctx}_ccsc{class_csc}_tnctx{task_n_ctx}_tcsc{task_csc}"
+    "{dataset}/{trainer}/{config}_{shots}shots/cnctx{class_n_ctx}_ccsc{class_csc}_tnctx{task_n_ctx}_tcsc{task_csc}"
     "_nctx{n_ctx}_csc{csc}_type{pg_type}_ratio{pg_ratio}"
 )
 _MTCOOP_OPTIONS = "DATASET.NUM_SHOTS {shots} " + " ".join(
-    f"TRAINER.{{node}}.{word} {{{word.lower()}}}" for word in _MTCOOP_WORDS.split()[3:]
+    f"TRAINER.{{node}}.{argument} {{{argument.lower()}}}" for argument in _MTCOOP_ARGUMENTS.split()[3:]
 )
 PROTOCOLS = {
-    "base2new_train": Protocol("DATASET SEED", (Run("{outputs}/base2new/train_base/" + _BASE2NEW, classes="base"),)),
+    # MaPLe's scripts
+    "base2new_train": Protocol(
+        "DATASET SEED",
+        (Step(_TRAIN_BASE + _BASE2NEW, classes="base"),),
+        family="base2new",
+    ),
     "base2new_test": Protocol(
         "DATASET SEED",
-        (Run("{outputs}/base2new/test_new/" + _BASE2NEW, "{outputs}/base2new/train_base/" + _BASE2NEW, "new"),),
+        (Step(_TEST_NEW + _BASE2NEW, tests=_TRAIN_BASE + _BASE2NEW, classes="new"),),
+        family="base2new",
     ),
-    "xd_train": Protocol("DATASET SEED", (Run("{outputs}/{dataset}/" + _CROSS + "/seed{seed}", cross_dataset=True),)),
+    "xd_train": Protocol(
+        "DATASET SEED",
+        (Step("{outputs}/{dataset}/" + _CROSS + "/seed{seed}", cross_dataset=True),),
+        family="cross_dataset",
+    ),
     "xd_test": Protocol(
         "DATASET SEED",
         (
-            Run(
-                "{outputs}/evaluation/" + _CROSS + "/{dataset}/seed{seed}",
-                "{outputs}/{source}/" + _CROSS + "/seed{seed}",
+            Step(
+                _EVALUATION + _CROSS + "/{dataset}/seed{seed}",
+                tests="{outputs}/{source}/" + _CROSS + "/seed{seed}",
                 cross_dataset=True,
             ),
         ),
+        family="cross_dataset",
     ),
     "reproduce": Protocol(
         "DATASET SEED WEIGHTS_FOLDER",
         (
-            Run("{outputs}/base2new/test_base/" + _BASE2NEW, "{weights_folder}/base/seed{seed}", "base"),
-            Run("{outputs}/base2new/test_new/" + _BASE2NEW, "{weights_folder}/base/seed{seed}", "new"),
+            Step(_TEST_BASE + _BASE2NEW, tests="{weights_folder}/base/seed{seed}", classes="base"),
+            Step(_TEST_NEW + _BASE2NEW, tests="{weights_folder}/base/seed{seed}", classes="new"),
         ),
+        family="base2new",
     ),
     "reproduce_xd": Protocol(
         "DATASET SEED WEIGHTS_FOLDER",
         (
-            Run(
-                "{outputs}/evaluation/" + _CROSS + "/{dataset}/seed{seed}",
-                "{weights_folder}/seed{seed}",
-                cross_dataset=True,
+            Step(
+                _EVALUATION + _CROSS + "/{dataset}/seed{seed}", tests="{weights_folder}/seed{seed}", cross_dataset=True
             ),
         ),
+        family="cross_dataset",
     ),
-    "few_shot": Protocol("DATASET SEED", (Run("{outputs}/{dataset}/{trainer}/{config}_{shots}shots/seed{seed}"),)),
+    # CoOp's scripts
+    "few_shot": Protocol(
+        "DATASET SEED",
+        (Step("{outputs}/{dataset}/{trainer}/{config}_{shots}shots/seed{seed}"),),
+        family="few_shot",
+    ),
     "coop_main": Protocol(
         "DATASET CFG CTP NCTX SHOTS CSC",
-        (Run("{outputs}/{dataset}/" + _COOP + "/seed{seed}", options=_COOP_OPTIONS),),
+        (Step("{outputs}/{dataset}/" + _COOP + "/seed{seed}", options=_COOP_OPTIONS),),
+        family="few_shot",
     ),
     "coop_eval": Protocol(
         "DATASET CFG",
         (
-            Run(
-                "{outputs}/evaluation/" + _COOP + "/{dataset}/seed{seed}",
-                "{outputs}/{source}/" + _COOP + "/seed{seed}",
+            Step(
+                _EVALUATION + _COOP + "/{dataset}/seed{seed}",
+                tests="{outputs}/{source}/" + _COOP + "/seed{seed}",
                 options=_COOP_OPTIONS.format(shots="16", nctx="16", csc="False", ctp="end"),
             ),
         ),
+        family="cross_dataset",
     ),
+    "zeroshot": Protocol(
+        "DATASET CFG",
+        (Step("{outputs}/{trainer}/{config}/{dataset}", tests="-", options=""),),
+        family="",
+        seeds=(-1,),
+    ),
+    # SoftCPT's scripts
     "mtcoop": Protocol(
-        _MTCOOP_WORDS, (Run("{outputs}/{dataset}/" + _MTCOOP + "/seed{seed}", options=_MTCOOP_OPTIONS),)
+        _MTCOOP_ARGUMENTS,
+        (Step("{outputs}/" + _MTCOOP + "/seed{seed}", options=_MTCOOP_OPTIONS),),
+        family="few_shot",
     ),
     "mtcoop_cls_sample": Protocol(
-        _MTCOOP_WORDS + " CLS_SAMPLE_RATE",
+        _MTCOOP_ARGUMENTS + " CLS_SAMPLE_RATE",
         (
-            Run(
-                "{outputs}/{dataset}/" + _MTCOOP + "_rate{cls_sample_rate}/seed{seed}",
+            Step(
+                "{outputs}/" + _MTCOOP + "_rate{cls_sample_rate}/seed{seed}",
                 options=_MTCOOP_OPTIONS + " TRAINER.{node}.CLS_SAMPLE_RATE {cls_sample_rate}",
             ),
         ),
+        family="few_shot",
     ),
     "mtcoop_hard": Protocol(
         "DATASET CFG SHOTS N_CTX CSC TSC",
         (
-            Run(
+            Step(
                 "{outputs}/{dataset}/{trainer}/{config}_{shots}shots/nctx{n_ctx}_csc{csc}_tsc{tsc}/seed{seed}",
                 options="DATASET.NUM_SHOTS {shots} TRAINER.{node}.N_CTX {n_ctx} TRAINER.{node}.CSC {csc} "
                 "TRAINER.{node}.TSC {tsc}",
             ),
         ),
+        family="few_shot",
     ),
     "mtcoop_base2new_train": Protocol(
-        _MTCOOP_WORDS,
-        (
-            Run(
-                "{outputs}/base2new/train_base/{dataset}/" + _MTCOOP + "/seed{seed}",
-                classes="base",
-                options=_MTCOOP_OPTIONS,
-            ),
-        ),
+        _MTCOOP_ARGUMENTS,
+        (Step(_TRAIN_BASE + _MTCOOP + "/seed{seed}", classes="base", options=_MTCOOP_OPTIONS),),
+        family="base2new",
     ),
     "mtcoop_base2new_test": Protocol(
-        _MTCOOP_WORDS,
+        _MTCOOP_ARGUMENTS,
         (
-            Run(
-                "{outputs}/base2new/test_new/{dataset}/" + _MTCOOP + "/seed{seed}",
-                "{outputs}/base2new/train_base/{dataset}/" + _MTCOOP + "/seed{seed}",
-                "new",
+            Step(
+                _TEST_NEW + _MTCOOP + "/seed{seed}",
+                tests=_TRAIN_BASE + _MTCOOP + "/seed{seed}",
+                classes="new",
                 options=_MTCOOP_OPTIONS,
             ),
         ),
-    ),
-    "zeroshot": Protocol(
-        "DATASET CFG", (Run("{outputs}/{trainer}/{config}/{dataset}", "-", options=""),), seeds=("-1",)
+        family="base2new",
     ),
 }
-#: Names in folders that stand for config options.
+#: Placeholders of folder names whose values are config options. A user's KEY VALUE pair changes the folder, too.
 IN_FOLDERS = {
     "shots": "DATASET.NUM_SHOTS",
     "nctx": "TRAINER.COOP.N_CTX",

@@ -1,6 +1,8 @@
-"""Does a run again, from what its folder says of it, and compares bit by bit: repeat.py RUN_FOLDER [--output FOLDER].
+"""Repeats a run from its folder alone, and compares both runs bit by bit.
 
-Exit code 0 where everything is equal, 1 where something differs, 2 where the run can't be repeated.
+    python -m experiments.repeat RUN_FOLDER [--output FOLDER]
+
+The exit code is 0 if everything is equal, 1 if something differs, 2 if the run can't be repeated.
 """
 
 import argparse
@@ -11,18 +13,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import train
+from dassl.utils.command_line import report_errors
+from dassl.utils.errors import InputError
+from dassl.utils.files import read_json
 
-#: Keys of result.json that are no result.
+#: Keys of result.json that may differ between equal runs.
 _CIRCUMSTANCES = ("seconds", "versions", "command", "threads", "text_chunk")
 
 
-def again(folder: Path, output: Path) -> dict[str, Any]:
-    """Do the run of `folder` in `output`, with as many threads; returns the old result. Raises InputError."""
+def repeat(folder: Path, output: Path) -> dict[str, Any]:
+    """Repeat the run of `folder` in `output`, with the same number of threads. Returns the old result.
+
+    Raises InputError if the run isn't finished or wasn't seeded, or if `output` isn't empty.
+    """
     import torch
 
-    from dassl.utils import InputError, read_json
-    from trainers.common.options import run_config
+    from experiments.execute import run_config
+    from trainers.common.options import run_config as config_of_folder
 
     for name in ("config.yaml", "result.json"):
         if not (folder / name).is_file():
@@ -30,50 +37,55 @@ def again(folder: Path, output: Path) -> dict[str, Any]:
     if output.exists() and any(output.iterdir()):
         raise InputError(f"{output} is not empty")
     result = read_json(folder / "result.json")
-    cfg = run_config(folder)
+    cfg = config_of_folder(folder)
     cfg.OUTPUT_DIR, cfg.RESUME, cfg.TEST.CACHE_FEATURES = str(output), "", False
     cfg.TRAINER.TEXT_CHUNK = result.get("text_chunk", 0)
     cfg.freeze()
     if cfg.SEED < 0:
-        raise InputError(f"{folder} was not seeded (SEED {cfg.SEED}): no two such runs are alike")
+        raise InputError(f"{folder} was not seeded (SEED {cfg.SEED}), so a repetition gives another result")
     threads = torch.get_num_threads()
     torch.set_num_threads(result.get("threads", threads))
     try:
-        train.run(cfg)
+        run_config(cfg)
     finally:
         torch.set_num_threads(threads)
     return result
 
 
 def compare(first: Path, second: Path) -> Iterator[tuple[str, bool]]:
-    """Whether two runs left the same: result, few-shot picks, losses, predictions, every checkpoint's prompts."""
+    """Compare what two runs left: result, few-shot picks, losses, predictions and prompts.
+
+    Yields the name of each file and whether it is equal in both folders.
+    """
     results = [json.loads((folder / "result.json").read_text()) for folder in (first, second)]
-    facts = set(results[0]) - set(_CIRCUMSTANCES)  # an older run has fewer
-    yield "result.json", all(results[0][key] == results[1].get(key) for key in facts)
+    compared = set(results[0]) - set(_CIRCUMSTANCES)  # an older run has fewer keys
+    yield "result.json", all(results[0][key] == results[1].get(key) for key in compared)
     for name in ("fewshot.json", "metrics.jsonl"):
         if (first / name).is_file() or (second / name).is_file():
             yield name, _bytes(first / name) == _bytes(second / name)
     if (first / "predictions.npz").is_file():
-        yield "predictions.npz", _arrays(first / "predictions.npz") == _arrays(second / "predictions.npz")
+        yield "predictions.npz", arrays(first / "predictions.npz") == arrays(second / "predictions.npz")
     for path in sorted(first.glob("*/model.pth.tar-*")):
         other = second / path.relative_to(first)
-        yield str(path.relative_to(first)), other.is_file() and _prompts(path) == _prompts(other)
+        yield str(path.relative_to(first)), other.is_file() and prompts(path) == prompts(other)
 
 
 def _bytes(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def _arrays(path: Path) -> dict[str, Any] | None:
+def arrays(path: Path) -> dict[str, tuple[object, ...]] | None:
+    """Shape, type and bytes of every array of a .npz file. None if the file is missing."""
     import numpy as np
 
     if not path.is_file():
         return None
-    with np.load(path) as arrays:
-        return {name: (array.shape, array.dtype, array.tobytes()) for name, array in arrays.items()}
+    with np.load(path) as content:
+        return {name: (array.shape, array.dtype, array.tobytes()) for name, array in content.items()}
 
 
-def _prompts(path: Path) -> dict[str, Any]:
+def prompts(path: Path) -> dict[str, tuple[object, ...]]:
+    """Type, shape and bytes of every tensor of a checkpoint."""
     from dassl.utils import load_checkpoint
 
     tensors = load_checkpoint(path)["state_dict"]
@@ -81,9 +93,10 @@ def _prompts(path: Path) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Repeat and compare. Returns the exit code."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
-    parser.add_argument("--output", type=Path, help="where the repetition stays (default: it is thrown away)")
+    parser.add_argument("--output", type=Path, help="folder for the repetition (default: a temporary one)")
     args = parser.parse_args(argv)
     different: list[str] = []
 
@@ -92,7 +105,7 @@ def main(argv: list[str]) -> int:
 
         with tempfile.TemporaryDirectory() as temporary:
             output = args.output or Path(temporary)
-            before = again(args.folder, output).get("versions", {})
+            before = repeat(args.folder, output).get("versions", {})
             for name, same in compare(args.folder, output):
                 print(f"{'equal' if same else 'DIFFERS':8} {name}")
                 different.extend([] if same else [name])
@@ -101,7 +114,7 @@ def main(argv: list[str]) -> int:
                 print(f"{name} is {now}, and was {before.get(name)}")
         print("Not the same to the last bit" if different else "The same to the last bit")
 
-    return train.report_errors(job, debug=False) or int(bool(different))
+    return report_errors(job, debug=False) or int(bool(different))
 
 
 if __name__ == "__main__":

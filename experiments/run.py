@@ -1,210 +1,203 @@
-"""The papers' protocols: for DATASET, SEED and the like, which config, which folder, which checkpoint.
+"""Runs of the papers' protocols: PROTOCOL TRAINER[:CONFIG] DATASET SEED ... -> runs -> training and testing.
 
-    python experiments/run.py PROTOCOL TRAINER[:CONFIG] DATASET SEED [--variant NAME] [words for train.py]
-                                [--then PROTOCOL TRAINER[:CONFIG] ...]
+    python -m experiments.run PROTOCOL TRAINER[:CONFIG] DATASET SEED [--variant NAME] [flags and KEY VALUE pairs]
+                              [--then PROTOCOL TRAINER[:CONFIG] ...]
 
-The bash scripts in the folders beside this file call it so. Folder and default config follow the effective trainer,
-config and shots, so that another --trainer never meets this one's results. Folders are those of the original scripts,
-below OUTPUT (output); --variant NAME adds a name to the config's, for runs whose words make them another method.
+The scripts below `scripts/` call this module. Output folders are the original scripts', below OUTPUT ("output").
+Folder and default config follow the trainer, config and shots that are really used: if a user swaps the trainer by
+--trainer, the run never gets into the other trainer's folder. `--variant NAME` extends the config's name.
 """
 
 import argparse
+import dataclasses
+import functools
 import itertools
 import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import train
-from experiments.protocols import IN_FOLDERS, PROTOCOLS, Run
-
-
-def dataset_file(name: str) -> str:
-    """A data set's config file, by the name that the scripts take."""
-    return str(train.ROOT / "configs" / "datasets" / f"{name}.yaml")
+from dassl.utils.command_line import one_line, report_errors
+from dassl.utils.errors import InputError
+from experiments.arguments import Run, flags_of, parser, stem
+from experiments.protocols import IN_FOLDERS, PROTOCOLS, Protocol, Step
 
 
-def dataset_config(file: str) -> Any:
-    """The defaults, with what a data set's file says of DATASET."""
-    from dassl.config import get_cfg_default, merge_file
-    from dassl.utils import load_plugins
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One parsed command line of a protocol, which may ask for several runs."""
 
-    load_plugins("datasets")
-    cfg = get_cfg_default()
-    merge_file(cfg, file, only=("DATASET",))
-    return cfg
+    name: str  # of the protocol
+    trainer: str  # that the script is for
+    config: str  # that the script asks for: a name or a file; empty: the trainer's default
+    arguments: dict[str, str]  # the protocol's arguments in lower case: dataset, seed, shots ...
+    args: argparse.Namespace  # the user's flags and KEY VALUE pairs
+
+    @property
+    def protocol(self) -> Protocol:
+        """The protocol's steps."""
+        return PROTOCOLS[self.name]
+
+
+def parse(argv: Sequence[str]) -> Request:
+    """Parse PROTOCOL TRAINER[:CONFIG] DATASET SEED ... and the flags and KEY VALUE pairs behind these."""
+    from experiments.config import dataset_file
+
+    name, spec, *rest = argv
+    trainer, _, config = spec.partition(":")
+    needed = PROTOCOLS[name].arguments.split()
+    arguments = {argument.lower(): value for argument, value in zip(needed, rest, strict=False)}
+    made = protocol_parser(name)
+    made.set_defaults(
+        trainer=trainer, dataset_config_file=dataset_file(arguments["dataset"]), seed=arguments.get("seed")
+    )
+    return Request(name, trainer, config, arguments, made.parse_intermixed_args(rest[len(needed) :]))
+
+
+def protocol_parser(name: str) -> argparse.ArgumentParser:
+    """The parser of what follows a protocol's arguments: --variant, and everything that train.py takes."""
+    made = parser()
+    made.prog = f"{name}.sh"
+    made.usage = usage(name)
+    made.add_argument("--variant", default="", help="suffix of the config's name in folders and results")
+    return made
+
+
+def usage(name: str) -> str:
+    """How a protocol's script is called."""
+    return f"{name}.sh {PROTOCOLS[name].arguments} [--variant NAME] [flags and KEY VALUE pairs for train.py]"
+
+
+def runs(argv: Sequence[str]) -> Iterator[Run]:
+    """The runs that a command line asks for: every step of the protocol, for every seed. Parses the line once.
+
+    Raises:
+        InputError: unknown trainer or data set, or a KEY VALUE pair that contradicts the protocol.
+    """
+    request = parse(argv)
+    options = _pairs(request.args.opts)
+    seeds = request.protocol.seeds if request.args.seed is None else (request.args.seed,)
+    if "SEED" in options:
+        seeds = seeds[:1]  # the pair sets the seed of every run: make one
+    for seed, step in itertools.product(seeds, request.protocol.steps):
+        yield make_run(request, step, seed, options)
+
+
+def make_run(request: Request, step: Step, seed: int, options: dict[str, str]) -> Run:
+    """The run of one step. The user's `options` override the protocol's, as the user's flags override the script's."""
+    from experiments.config import TRAINERS
+    from trainers.common.options import node_of
+
+    args = request.args
+    cls = TRAINERS.find(args.trainer)
+    placeholders = request.arguments | {"node": node_of(cls), "seed": str(seed)}
+    protocol_options = step.options.format(**placeholders).split()
+    effective = _pairs(protocol_options) | options
+    if step.classes != "all" and "DATASET.SUBSAMPLE_CLASSES" in options:
+        raise InputError(f"DATASET.SUBSAMPLE_CLASSES is {step.classes} in this protocol: leave it out")
+    file = config_file(request, step, cls)
+    placeholders |= {name: effective[key] for name, key in IN_FOLDERS.items() if key in effective}
+    placeholders |= names_in_folders(request, step, file, effective, seed)
+    output = step.output.format(**placeholders)
+    if args.output_dir:
+        output = args.output_dir
+        if len(request.protocol.steps) > 1:  # the steps must not share a folder
+            below = Path(step.output.format(**placeholders)).relative_to(placeholders["outputs"])
+            output = str(Path(output) / below.parts[1])
+    flags = flags_of(args)
+    learns = getattr(cls, "checkpoints", True)  # a trainer that learns nothing has no prompts to load
+    tested = step.tests.format(**placeholders) if learns else ""
+    if step.tests:
+        flags["TEST.EVAL_ONLY"] = True
+        if tested:
+            flags.setdefault("TEST.MODEL_DIR", tested)
+    return Run(
+        trainer=args.trainer,
+        dataset=args.dataset_config_file,
+        config=file,
+        seed=seed,
+        protocol=request.name,
+        variant=args.variant,
+        output_dir=output,
+        trained_in="" if effective.get("TEST.FINAL_MODEL") == "best_val" else tested,
+        flags=flags,
+        overrides=(*protocol_options, "DATASET.SUBSAMPLE_CLASSES", step.classes, *args.opts),
+        no_train=args.no_train,
+    )
+
+
+def config_file(request: Request, step: Step, cls: type) -> str:
+    """Path of the trainer's config: the user's, the script's if the trainer isn't swapped, or the trainer's default."""
+    from experiments.config import ROOT, default_config_file
+
+    args = request.args
+    if args.config_file:
+        return args.config_file
+    asked = request.config if args.trainer == request.trainer else ""
+    if args.trainer == request.trainer and "cfg" in request.arguments:
+        asked = str(ROOT / "configs" / "trainers" / args.trainer / f"{request.arguments['cfg']}.yaml")
+    return (
+        asked
+        if asked.endswith(".yaml")
+        else default_config_file(cls, step.cross_dataset, args.dataset_config_file, asked)
+    )
+
+
+def names_in_folders(request: Request, step: Step, file: str, effective: dict[str, str], seed: int) -> dict[str, str]:
+    """Placeholders of folder names that follow from flags and files."""
+    from dassl.engine.run_folder import own_data_name
+
+    path, args = effective.get("DATASET.PATH"), request.args
+    return {
+        "outputs": os.environ.get("OUTPUT", "output"),
+        "dataset": own_data_name(path) if path else stem(args.dataset_config_file),
+        "source": source_of(args.dataset_config_file) if "{source}" in step.tests else "",
+        "trainer": args.trainer,
+        "config": "_".join(part for part in (stem(file) or "default", args.variant) if part),
+        "seed": effective.get("SEED", str(seed)),
+    }
 
 
 def source_of(file: str) -> str:
-    """The data set, by its config file's name, whose prompts the cross-dataset protocol tests on that of `file`."""
-    from dassl.data.datasets import DATASET_REGISTRY
-    from dassl.utils import find
+    """The data set whose prompts the cross-dataset protocol tests on that of `file`, by its config file's name."""
+    from experiments.config import DATASETS, settings_of
 
-    kind = find(DATASET_REGISTRY, "data set", dataset_config(file).DATASET.NAME)
-    return getattr(kind, "xd_source", "imagenet")
-
-
-@dataclass(frozen=True)
-class Command:
-    """A run's words for train.py, and what its folder's name is made of: dataset, trainer, config, shots, seed ..."""
-
-    words: list[str]
-    facts: dict[str, str]
+    setting = settings_of(file).get("DATASET.NAME")
+    cls = DATASETS.find(str(setting.value) if setting else "")
+    return getattr(cls, "xd_source", "imagenet")  # a third party's data set lacks the attribute
 
 
-def command(
-    run: Run,
-    trainer: str,
-    config: str,
-    given: dict[str, str],
-    words: list[str],
-    variant: str = "",
-    several: bool = False,
-) -> Command:
-    """The words for train.py: the protocol's, then the user's, which win.
-
-    Args:
-        trainer, config: what the script is for; of a --trainer among `words` the own default config is taken.
-        given: the protocol's words by name: dataset, seed ...
-        variant: added to the config's name.
-        several: whether the protocol has more runs than this one.
-    """
-    from dassl.engine import get_trainer
-    from dassl.engine.run_folder import own_name
-    from dassl.utils import InputError, load_plugins
-    from trainers.common.options import default_config_file
-
-    load_plugins("trainers")
-    defaults = ["--trainer", trainer, "--seed", given["seed"], "--dataset-config-file"]
-    defaults.append(dataset_file(given["dataset"]))
-    kind = get_trainer(train.parse_arguments([*defaults, *words]).trainer)
-    given = given | {"node": getattr(kind, "node", "") or kind.__name__.upper()}
-    options = run.options.format(**given).split()
-    args = train.parse_arguments([*defaults, *options, *words])
-    asked = config if args.trainer == trainer else ""
-    if args.trainer == trainer and "cfg" in given:  # as the user said
-        asked = str(train.ROOT / "configs" / "trainers" / trainer / f"{given['cfg']}.yaml")
-    file = args.config_file or asked
-    if not file.endswith(".yaml") and not args.config_file:
-        file = default_config_file(kind, run.cross_dataset, args.dataset_config_file, asked)
-    effective = options_of(args)
-    path = effective.get("DATASET.PATH")
-    facts = given | {name: effective[key] for name, key in IN_FOLDERS.items() if key in effective}
-    facts |= {
-        "outputs": os.environ.get("OUTPUT", "output"),
-        "dataset": own_name(path) if path else Path(args.dataset_config_file).stem,
-        "source": source_of(args.dataset_config_file) if "{source}" in run.tests else "",
-        "trainer": args.trainer,
-        "config": "_".join(part for part in (Path(file).stem or "default", variant) if part),
-        "seed": effective.get("SEED", str(args.seed)),
-    }
-    output = run.output.format(**facts)
-    result = [*defaults, "--config-file", file, "--output-dir", output]
-    if run.tests:
-        learns = getattr(kind, "checkpoints", True)  # else there is nothing to load
-        result += ["--eval-only", *(prompts_to_test(run.tests.format(**facts), effective) if learns else [])]
-    if run.classes != "all" and "DATASET.SUBSAMPLE_CLASSES" in args.opts[::2]:
-        raise InputError(f"DATASET.SUBSAMPLE_CLASSES is {run.classes} in this protocol: leave it out")
-    if args.output_dir and several:  # of a protocol with several runs each has a folder of its own
-        part = Path(output).relative_to(facts["outputs"]).parts[1]
-        words = [*words, "--output-dir", str(Path(args.output_dir) / part)]
-    if variant:
-        options += ["TRAINER.CONFIG", facts["config"]]
-    return Command([*result, *options, "DATASET.SUBSAMPLE_CLASSES", run.classes, *words], facts)
-
-
-def prompts_to_test(model_dir: str, options: dict[str, str]) -> list[str]:
-    """Words that say which prompts are tested: those of a run's folder, the last saved or the best."""
-    best = options.get("TEST.FINAL_MODEL") == "best_val"
-    return ["--model-dir", model_dir, *([] if best else last_epoch(model_dir))]
-
-
-def last_epoch(model_dir: str) -> list[str]:
-    """Words that say which epoch was saved last in a run's folder; none where nothing was."""
-    saved = (path.name.rpartition("-")[2] for path in Path(model_dir).glob("*/model.pth.tar-*"))
-    epochs = [int(epoch) for epoch in saved if epoch.isdigit()]
-    return ["--load-epoch", str(max(epochs))] if epochs else []
-
-
-def check_trained(cfg: Any) -> None:
-    """Raise InputError where the prompts to test are not there, or were trained with another config."""
-    from dassl.config import differences
-    from dassl.utils import InputError
-
-    if not cfg.TEST.MODEL_DIR:
-        return
-    folder = Path(cfg.TEST.MODEL_DIR)
-    if not folder.is_dir():
-        raise InputError(f"nothing to test: no {folder}. Train first, with the same words, or name another folder")
-    config = folder / "config.yaml"
-    done = (folder / "result.json").is_file() or any(folder.glob(f"*/model.pth.tar-{cfg.OPTIM.MAX_EPOCH}"))
-    if config.is_file() and not done:
-        raise InputError(f"the training in {folder} is not finished: start it again, with the same words")
-    nodes = ["MODEL", "OPTIM", "TRAINER"]
-    differing = differences(cfg, config, nodes) if config.is_file() else []
-    if config.is_file() and cfg.DATASET.SUBSAMPLE_CLASSES == "new":  # the same data, the same shots
-        theirs = differences(cfg, config, ["DATASET", "SEED"])
-        differing += [key for key in theirs if not key.startswith("DATASET.SUBSAMPLE_CLASSES")]
-    if differing:
-        raise InputError(f"{folder} was trained with another config: {', '.join(differing)}")
-
-
-def split_variant(words: Sequence[str]) -> tuple[str, list[str]]:
-    """What --variant says (empty where it isn't there), and the other words."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--variant", default="")
-    flags, others = parser.parse_known_args(words)
-    return flags.variant, others
-
-
-def options_of(args: argparse.Namespace) -> dict[str, str]:
-    """The KEY VALUE pairs of a command line; of what is said twice the last wins."""
-    return dict(zip(args.opts[::2], args.opts[1::2], strict=False))
-
-
-def commands(argv: Sequence[str]) -> Iterator[Command]:
-    """The runs that a command line asks for, each made when the one before it is done: tests look for checkpoints."""
-    name, spec, *rest = argv
-    protocol, (trainer, _, config) = PROTOCOLS[name], spec.partition(":")
-    needed = protocol.words.split()
-    given = {word.lower(): value for word, value in zip(needed, rest, strict=False)}
-    variant, words = split_variant(rest[len(needed) :])
-    seeds = (given["seed"],) if "seed" in given else protocol.seeds
-    if len(seeds) > 1 and {"--seed", "SEED"} & set(words):
-        asked = train.parse_arguments(words)
-        seeds = (options_of(asked).get("SEED", str(asked.seed)),)
-    for seed, run in itertools.product(seeds, protocol.runs):
-        yield command(run, trainer, config, given | {"seed": seed}, words, variant, len(protocol.runs) > 1)
+def _pairs(options: Sequence[str]) -> dict[str, str]:
+    """KEY VALUE pairs by key. Of repeated keys the last value counts."""
+    return dict(zip(options[::2], options[1::2], strict=False))
 
 
 def main(argv: list[str]) -> int:
-    """Do one command line after another (--then parts them), whatever becomes of the ones before; of the exit codes
-    the first that is not 0."""
+    """Execute one command line after another, separated by --then, even if one fails. Returns the first non-zero exit
+    code."""
     lines = [list(line) for is_then, line in itertools.groupby(argv, "--then".__eq__) if not is_then]
     for name, _, *rest in lines:
-        words = PROTOCOLS[name].words
-        if len(rest) < len(words.split()):
-            usage = f"usage: {name}.sh {words} [--variant NAME] [flags and KEY VALUE pairs for train.py]"
-            print(usage, file=sys.stderr)
+        if {"-h", "--help"} & set(rest):
+            protocol_parser(name).print_help()
+            return 0
+        if len(rest) < len(PROTOCOLS[name].arguments.split()):
+            print(f"usage: {usage(name)}", file=sys.stderr)
             return 2
 
     def job(line: list[str]) -> None:
-        for command in commands(line):
-            args = train.parse_arguments(command.words)
-            cfg = train.build_config(args)
-            check_trained(cfg)
-            train.run(cfg, args.no_train)
+        from experiments.execute import execute
+
+        for run in runs(line):
+            execute(run)
 
     codes = []
     for line in lines:
         try:
-            codes.append(train.report_errors(lambda line=line: job(line), "--debug" in line))
-        except Exception as error:  # out of memory, say: the other lines may fare better
+            codes.append(report_errors(functools.partial(job, line), "--debug" in line))
+        except Exception as error:  # for example, out of memory: the other lines may succeed
             traceback.print_exc()
-            print(f"error: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"error: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
             codes.append(1)
     return next(filter(None, codes), 0)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,20 @@ def run(tiny_path, own_data, tmp_path, capsys):
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def zero_shot_argv(tiny_path, own_data, tmp_path) -> list[str]:
+    """Arguments of train.py for a quick run: zero-shot on a copy of `own_data`, with a copied config file."""
+    shutil.copytree(own_data, tmp_path / "data")
+    config = tmp_path / "zero_shot.yaml"
+    shutil.copy(ROOT / "configs" / "trainers" / "ZeroshotCLIP" / "vit_b16.yaml", config)
+    return [
+        "--trainer", "ZeroshotCLIP", "--seed", "1", "--root", str(tmp_path), "--output-dir", str(tmp_path / "out"),
+        "--dataset-config-file", "configs/datasets/folder.yaml", "--config-file", str(config),
+        "MODEL.BACKBONE.PATH", str(tiny_path), "INPUT.SIZE", "(32,32)", "DATASET.PATH", str(tmp_path / "data"),
+        "DATALOADER.NUM_WORKERS", "0",
+    ]  # fmt: skip
 
 
 def depth_words(trainer: str, depth: int) -> list[str]:

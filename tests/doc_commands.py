@@ -18,7 +18,7 @@ import yaml
 from doc_pages import ROOT
 
 import train
-from experiments import run, sweep
+from experiments import config, run, sweep
 
 #: A fake Python for the scripts: it writes its arguments to a file instead of starting a module.
 FAKE_PYTHON = """#!/usr/bin/env bash
@@ -38,9 +38,9 @@ def run_protocol(arguments: list[str]) -> int:
 def resolve_protocol(arguments: list[str]) -> None:
     """Build the config of every run of a protocol's command line. Raises InputError if an argument is wrong."""
     protocol, _, *rest = arguments
-    assert len(rest) >= len(run.PROTOCOLS[protocol].words.split())
-    for command in run.commands(arguments):
-        train.build_config(train.parse_arguments(command.words))
+    assert len(rest) >= len(run.PROTOCOLS[protocol].arguments.split())
+    for each in run.runs(arguments):
+        config.resolve(each)
 
 
 def resolve_sweep(arguments: list[str]) -> None:

@@ -6,7 +6,8 @@ from conftest import ROOT
 
 import train
 from dassl.config import get_cfg_default, merge_file
-from experiments import run as protocols
+from experiments.config import last_epoch
+from experiments.execute import check_trained
 
 
 def test_prompts_of_an_unfinished_training_are_refused(run, tmp_path):
@@ -18,9 +19,9 @@ def test_prompts_of_an_unfinished_training_are_refused(run, tmp_path):
     cfg = get_cfg_default()
     merge_file(cfg, ROOT / "configs/datasets/folder.yaml")
     cfg.TEST.MODEL_DIR, cfg.OPTIM.MAX_EPOCH = str(tmp_path / "trained"), 2
-    with pytest.raises(ValueError, match="not finished"):
-        protocols.check_trained(cfg)
-    assert protocols.last_epoch(str(tmp_path / "trained")) == ["--load-epoch", "1"]
+    with pytest.raises(ValueError, match="isn't finished"):
+        check_trained(cfg)
+    assert last_epoch(str(tmp_path / "trained")) == 1
 
 
 def test_prompts_of_other_data_are_not_tested_on_new_classes(run, tmp_path, own_data):
@@ -32,4 +33,4 @@ def test_prompts_of_other_data_are_not_tested_on_new_classes(run, tmp_path, own_
     overrides += f" DATASET.PATH {tmp_path} --model-dir {tmp_path}/trained"
     cfg = train.build_config(train.parse_arguments(overrides.split()))
     with pytest.raises(ValueError, match=r"DATASET\.PATH"):
-        protocols.check_trained(cfg)
+        check_trained(cfg)

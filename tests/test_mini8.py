@@ -13,8 +13,8 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_plugins
 from datasets import scenes
 from datasets.emoji import EmojiScenes
+from experiments.config import default_config_file
 from tools.pretrain import pretrain
-from trainers.common.options import default_config_file
 from trainers.common.prompts import tokenize_classes
 
 load_plugins("datasets")

@@ -9,8 +9,8 @@ from tiny_methods import NAMES, TRAINERS, config, each_trainer, loss, make
 from clip.model import convert_weights, from_state_dict
 from dassl.config import merge_file
 from dassl.utils import InputError
+from experiments.config import default_config_file
 from trainers.common.checkpoint import learned_tensors
-from trainers.common.options import default_config_file
 
 
 @each_trainer

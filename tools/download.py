@@ -17,9 +17,9 @@ import yaml
 from torchvision.datasets.utils import check_integrity
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
-from dassl.utils import InputError, load_plugins, read_json, unknown
+from dassl.utils import InputError, load_plugins, read_json, report_errors, unknown
 from datasets.base import Download
-from train import ROOT, report_errors
+from experiments.config import ROOT
 
 
 def downloads_of(dataset: type[DatasetBase]) -> Sequence[Download]:

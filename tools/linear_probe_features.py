@@ -15,6 +15,7 @@ import torch
 
 import train
 from dassl.data.datasets import build_dataset
+from dassl.utils import report_errors
 from trainers.base import load_backbone
 from trainers.common.features import labelled_features
 
@@ -44,4 +45,4 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--split", choices=("train", "val", "test"), required=True)
     known, rest = parser.parse_known_args(argv)
     args = train.parse_arguments(rest)
-    return train.report_errors(lambda: extract(args, known.split), args.debug)
+    return report_errors(lambda: extract(args, known.split), args.debug)

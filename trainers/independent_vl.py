@@ -1,4 +1,4 @@
-"""IVLP, independent vision-language prompts, and deep language prompting: MaPLe's ablations (arXiv 2210.03117, table 1).
+"""IVLP (independent vision-language prompts) and language prompting, MaPLe's ablations (arXiv 2210.03117, table 1).
 
 In IVLP each tower has deep prompts of its own, without a coupling between them. Language prompting has those of the
 text tower alone.

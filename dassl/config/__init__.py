@@ -6,8 +6,8 @@
 from yacs.config import CfgNode
 
 from dassl.config.defaults import get_cfg_default
-from dassl.config.files import config_files
-from dassl.config.merge import ConfigValue, check_values, differences, keys, merge_file, merge_words
+from dassl.config.files import Setting, config_files, read_config_file
+from dassl.config.merge import ConfigValue, check_values, differences, keys, merge_file, merge_settings, merge_words
 
 
 def clean_cfg(cfg: CfgNode, trainer: str) -> None:
@@ -19,6 +19,7 @@ def clean_cfg(cfg: CfgNode, trainer: str) -> None:
 
 __all__ = [
     "ConfigValue",
+    "Setting",
     "check_values",
     "clean_cfg",
     "config_files",
@@ -26,5 +27,7 @@ __all__ = [
     "get_cfg_default",
     "keys",
     "merge_file",
+    "merge_settings",
     "merge_words",
+    "read_config_file",
 ]

@@ -4,14 +4,14 @@
 """
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
 from yacs.config import CfgNode as CN
 
 from dassl.config.defaults import get_cfg_default
-from dassl.config.files import read_config_file
+from dassl.config.files import Setting, read_config_file
 from dassl.utils.errors import InputError, unknown
 
 #: What a config key can hold.
@@ -36,7 +36,16 @@ def merge_file(cfg: CN, path: str | Path, only: Sequence[str] = ()) -> None:
     Raises:
         InputError: if a file is missing or isn't valid YAML, if a key is unknown, or if a value has a wrong type.
     """
-    for key, (value, file) in read_config_file(path).items():
+    merge_settings(cfg, read_config_file(path), only)
+
+
+def merge_settings(cfg: CN, settings: Mapping[str, Setting], only: Sequence[str] = ()) -> None:
+    """Merge the settings of a config file into `cfg`: `merge_file` for a file that was read before.
+
+    Raises:
+        InputError: if a key is unknown or if a value has a wrong type.
+    """
+    for key, (value, file) in settings.items():
         if not only or key.split(".")[0] in only:
             _set(cfg, key, value, f" in {file}")
 
@@ -113,6 +122,7 @@ def check_values(cfg: CN) -> None:
 
 #: Keys that can't change a result. Two configs that differ only in these keys describe the same run.
 NEUTRAL = (
+    "PROTOCOL",
     "OUTPUT_DIR",
     "RESUME",
     "VERBOSE",

@@ -1,6 +1,8 @@
-"""Trainers by name."""
+"""The registry of trainers, and building a trainer by its name. Needs no torch."""
 
 from typing import Any
+
+from yacs.config import CfgNode
 
 from dassl.utils.plugins import find
 from dassl.utils.registry import Registry
@@ -9,12 +11,12 @@ TRAINER_REGISTRY = Registry("TRAINER")
 
 
 def get_trainer(name: str) -> Any:
-    """The trainer class of that name. Raises InputError (a ValueError) for an unknown one."""
+    """The trainer class of that name. Raises InputError (a ValueError) if there is none."""
     return find(TRAINER_REGISTRY, "trainer", name)
 
 
-def build_trainer(cfg: Any) -> Any:
-    """The trainer that TRAINER.NAME names, built: data loaded, model made."""
+def build_trainer(cfg: CfgNode) -> Any:
+    """Build the trainer that TRAINER.NAME names. Its constructor loads the data set and builds the model."""
     trainer = get_trainer(cfg.TRAINER.NAME)
     if cfg.VERBOSE:
         print(f"Loading trainer: {cfg.TRAINER.NAME}")

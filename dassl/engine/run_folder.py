@@ -1,4 +1,8 @@
-"""A run's folder: the names of its files, who works in it, whether the run is finished. Needs no torch."""
+"""A run's output folder: names of its files, the lock, and whether the run is finished.
+
+The engine and `experiments/` call these functions. Nothing here imports torch, because a finished run must be
+recognised quickly.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,10 +20,10 @@ POINTER = "checkpoint"  # file beside the checkpoints that names the newest one
 
 
 def is_finished(cfg: CfgNode) -> bool:
-    """Whether the output folder holds the result of this very config.
+    """Whether the output folder holds the result of exactly this config.
 
     Raises:
-        InputError: it holds the result or checkpoints of another config; names the keys that differ.
+        InputError: the folder holds the result or checkpoints of another config. The message names the differing keys.
     """
     folder = Path(cfg.OUTPUT_DIR)
     finished, config = (folder / RESULT).is_file(), folder / CONFIG
@@ -36,14 +40,15 @@ def is_finished(cfg: CfgNode) -> bool:
 
 @contextlib.contextmanager
 def exclusive_lock(folder: str | Path) -> Iterator[None]:
-    """Waits until no other process works in a run's folder: what was started twice is done once."""
+    """A context in which no other process works in a run's folder. Waits for the other process, so that a run that is
+    started twice is done once."""
     path = Path(folder) / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"Another process works in {folder}: waiting until it has ended")
+        print(f"Another process works in {folder}: waiting until it ends")
         lock.acquire()
     try:
         yield
@@ -52,22 +57,24 @@ def exclusive_lock(folder: str | Path) -> Iterator[None]:
 
 
 def check_resume(cfg: CfgNode) -> None:
-    """Raise InputError where RESUME names the folder of a run with another config."""
+    """Raise InputError if RESUME names the folder of a run with another config."""
     config = Path(cfg.RESUME) / CONFIG
     differing = differences(cfg, config) if cfg.RESUME and config.is_file() else []
     if differing:
         raise InputError(f"{cfg.RESUME} (--resume) is of another run: {', '.join(differing)}")
 
 
-def own_name(path: str) -> str:
-    """What somebody's own data is called: the folder's name, or the list's without its ending."""
-    own = Path(path).expanduser().resolve()
-    return own.stem if own.suffix in (".csv", ".json") else own.name
+def own_data_name(path: str) -> str:
+    """Name of a user's own data set in results: the folder's name, or the list's name without its suffix."""
+    resolved = Path(path).expanduser().resolve()
+    return resolved.stem if resolved.suffix in (".csv", ".json") else resolved.name
 
 
 def dataset_label(cfg: CfgNode) -> str:
-    """What the data set is called in results: its class's name; the folder's or file's for somebody's own data; the
-    config's for several tasks."""
+    """Name of the data set in results.
+
+    This is the name of a user's own data (DATASET.PATH), the config file's name for several tasks, or the class's name.
+    """
     if cfg.DATASET.PATH:
-        return own_name(cfg.DATASET.PATH)
+        return own_data_name(cfg.DATASET.PATH)
     return cfg.DATASET.CONFIG if cfg.DATASET.TASKS else cfg.DATASET.NAME

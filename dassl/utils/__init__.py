@@ -1,12 +1,94 @@
-"""Helpers under the names that `from dassl.utils import ...` is used with."""
+"""Helpers under Dassl's names: `from dassl.utils import X`.
 
-from dassl.utils.errors import InputError as InputError
-from dassl.utils.errors import unknown as unknown
-from dassl.utils.logger import *  # noqa: F403
-from dassl.utils.meters import *  # noqa: F403
-from dassl.utils.plugins import find as find
-from dassl.utils.plugins import load_plugins as load_plugins
-from dassl.utils.registry import *  # noqa: F403
-from dassl.utils.tools import *  # noqa: F403
-from dassl.utils.torchtools import *  # noqa: F403
-from dassl.utils.unpickle import read_pickle as read_pickle
+The names are imported when they are first used. Modules that need only `InputError` therefore start without torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dassl.utils.command_line import report_errors as report_errors
+    from dassl.utils.errors import InputError as InputError
+    from dassl.utils.errors import unknown as unknown
+    from dassl.utils.files import cache_folder as cache_folder
+    from dassl.utils.files import check_isfile as check_isfile
+    from dassl.utils.files import listdir_nohidden as listdir_nohidden
+    from dassl.utils.files import mkdir_if_missing as mkdir_if_missing
+    from dassl.utils.files import read_json as read_json
+    from dassl.utils.files import write_atomically as write_atomically
+    from dassl.utils.files import write_json as write_json
+    from dassl.utils.files import write_text as write_text
+    from dassl.utils.logger import Logger as Logger
+    from dassl.utils.logger import setup_logger as setup_logger
+    from dassl.utils.meters import AverageMeter as AverageMeter
+    from dassl.utils.meters import MetricMeter as MetricMeter
+    from dassl.utils.plugins import find as find
+    from dassl.utils.plugins import load_plugins as load_plugins
+    from dassl.utils.registry import Registry as Registry
+    from dassl.utils.tools import check_availability as check_availability
+    from dassl.utils.tools import collect_env_info as collect_env_info
+    from dassl.utils.tools import cpu_cores as cpu_cores
+    from dassl.utils.tools import free_memory as free_memory
+    from dassl.utils.tools import read_image as read_image
+    from dassl.utils.tools import set_deterministic as set_deterministic
+    from dassl.utils.tools import set_random_seed as set_random_seed
+    from dassl.utils.tools import tolist_if_not as tolist_if_not
+    from dassl.utils.tools import versions as versions
+    from dassl.utils.torchtools import count_num_param as count_num_param
+    from dassl.utils.torchtools import load_checkpoint as load_checkpoint
+    from dassl.utils.torchtools import load_pretrained_weights as load_pretrained_weights
+    from dassl.utils.torchtools import open_specified_layers as open_specified_layers
+    from dassl.utils.torchtools import resume_from_checkpoint as resume_from_checkpoint
+    from dassl.utils.torchtools import save_checkpoint as save_checkpoint
+    from dassl.utils.unpickle import read_pickle as read_pickle
+
+#: module -> the names that it defines
+_MODULES = {
+    "command_line": ("report_errors",),
+    "errors": ("InputError", "unknown"),
+    "files": (
+        "cache_folder",
+        "check_isfile",
+        "listdir_nohidden",
+        "mkdir_if_missing",
+        "read_json",
+        "write_atomically",
+        "write_json",
+        "write_text",
+    ),
+    "logger": ("Logger", "setup_logger"),
+    "meters": ("AverageMeter", "MetricMeter"),
+    "plugins": ("find", "load_plugins"),
+    "registry": ("Registry",),
+    "tools": (
+        "check_availability",
+        "collect_env_info",
+        "cpu_cores",
+        "free_memory",
+        "read_image",
+        "set_deterministic",
+        "set_random_seed",
+        "tolist_if_not",
+        "versions",
+    ),
+    "torchtools": (
+        "count_num_param",
+        "load_checkpoint",
+        "load_pretrained_weights",
+        "open_specified_layers",
+        "resume_from_checkpoint",
+        "save_checkpoint",
+    ),
+    "unpickle": ("read_pickle",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+__all__ = list(_MODULE_OF)  # generated, so that `import *` offers every name
+
+
+def __getattr__(name: str) -> object:
+    """Import the module that defines `name`, and remember the name here."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,52 +1,57 @@
-"""What is printed, printed into a file too."""
+"""`setup_logger` copies everything that is printed to a log file. Called at the start of every run."""
 
 import sys
 from pathlib import Path
-from typing import TextIO
+from types import TracebackType
+from typing import Any, TextIO
 
 __all__ = ["Logger", "setup_logger"]
 
 
 class Logger:
-    """A text stream that writes to the console and to a file; whatever else is asked of it, the console answers."""
+    """A text stream that writes to the console and to a file. All other attributes are the console's."""
 
     def __init__(self, fpath: str | Path | None = None, console: TextIO | None = None):
         self.console = console or sys.stdout
         self.file: TextIO | None = None
         if fpath is not None:
             Path(fpath).parent.mkdir(parents=True, exist_ok=True)
-            # Appended to: a resumed run's results must be in the file that log parsers read.
-            self.file = open(fpath, "a", buffering=1)  # by line: a kill loses none
+            # Append: after a resume, log parsers must find the whole run in one file.
+            self.file = open(fpath, "a", buffering=1)  # line-buffered: a killed process loses no line
 
     def write(self, text: str) -> int:
+        """Write to the console and to the file. Returns the number of characters."""
         self.console.write(text)
         if self.file is not None:
             self.file.write(text)
         return len(text)
 
     def flush(self) -> None:
+        """Flush the console and the file."""
         self.console.flush()
         if self.file is not None:
             self.file.flush()
 
     def close(self) -> None:
-        """Close the file; the console stays open."""
+        """Close the file. The console stays open."""
         if self.file is not None:
             self.file.close()
             self.file = None
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.console, name)
 
     def __enter__(self) -> "Logger":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self.close()
 
 
 def setup_logger(output: str | Path | None = None) -> None:
-    """Send stdout to `<output>/log.txt` too (or to `output` itself if it ends in .txt or .log); None does nothing."""
+    """Copy stdout to `<output>/log.txt`, or to `output` itself if its name ends in .txt or .log. None does nothing."""
     if output is None:
         return
     path = Path(output)

@@ -1,26 +1,29 @@
-"""Running averages of what a training loop prints."""
+"""Running averages of the numbers that a training loop prints."""
 
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["AverageMeter", "MetricMeter"]
 
 
 class AverageMeter:
-    """Last value, sum and mean of a series; with `ema`, an exponential mean (0.9 old, 0.1 new) instead."""
+    """Last value, sum and mean of a series. With `ema`, an exponential mean (0.9 old, 0.1 new) replaces the mean."""
 
     def __init__(self, ema: bool = False):
         self.ema = ema
         self.reset()
 
     def reset(self) -> None:
+        """Start a new series."""
         self.val = self.avg = self.sum = 0.0
         self.count = 0
 
-    def update(self, val: float | torch.Tensor, n: int = 1) -> None:
-        """Take in `val`, which stands for `n` samples."""
+    def update(self, val: "float | torch.Tensor", n: int = 1) -> None:
+        """Add `val`, the mean of `n` samples."""
         self.val = float(val)
         self.sum += self.val * n
         self.count += n
@@ -31,7 +34,7 @@ class AverageMeter:
 
 
 class MetricMeter:
-    """An AverageMeter by name.
+    """One AverageMeter for each name.
 
     >>> meter = MetricMeter(); meter.update({"loss": 0.5}); print(meter)
     loss 0.5000 (0.5000)
@@ -41,8 +44,8 @@ class MetricMeter:
         self.meters: defaultdict[str, AverageMeter] = defaultdict(AverageMeter)
         self.delimiter = delimiter
 
-    def update(self, input_dict: Mapping | None) -> None:
-        """Take in one value a name. Raises TypeError for what is no mapping."""
+    def update(self, input_dict: "Mapping[str, float | torch.Tensor] | None") -> None:
+        """Add one value for each name. None adds nothing. Raises TypeError if `input_dict` isn't a mapping."""
         if input_dict is None:
             return
         if not isinstance(input_dict, Mapping):

@@ -1,4 +1,4 @@
-"""Name -> class tables, filled by decorators."""
+"""Tables from names to classes. Trainers, data sets and evaluators enter themselves by a decorator."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ __all__ = ["Registry"]
 
 
 class Registry:
-    """Classes by their own name.
+    """Classes by their names.
 
     >>> TRAINERS = Registry("TRAINER")
     >>> @TRAINERS.register()
@@ -20,22 +20,22 @@ class Registry:
         self._objects: dict[str, Any] = {}
 
     def register(self, obj: Any = None, force: bool = False) -> Callable:
-        """Enter `obj` under its `__name__`: called directly, or as a decorator without `obj`.
+        """Register `obj` under its `__name__`. Without `obj`, returns a decorator that does so.
 
         Raises:
-            KeyError: the name is taken and `force` is not set.
+            KeyError: the name is already registered, and `force` isn't set.
         """
         if obj is None:
             return lambda wrapped: self.register(wrapped, force)
         name = obj.__name__
         if name in self._objects and not force:
-            taken = self._objects[name]
-            raise KeyError(f"{name} is registered as {self._name} already, by {taken.__module__}")
+            registered = self._objects[name]
+            raise KeyError(f"{name} is already registered as {self._name}, by {registered.__module__}")
         self._objects[name] = obj
         return obj
 
     def get(self, name: str) -> Any:
-        """The class of that name. Raises KeyError where there is none."""
+        """The class of that name. Raises KeyError if there is none."""
         if name not in self._objects:
             raise KeyError(f"{name} is not registered as {self._name}")
         return self._objects[name]

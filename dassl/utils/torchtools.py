@@ -1,9 +1,14 @@
-"""Checkpoints and parameters."""
+"""Checkpoints and parameters, under Dassl's names. Trainers call these functions.
+
+A file in each checkpoint folder, the pointer, names the newest checkpoint. A resume reads it. The best checkpoint is
+never the newest, so that a resume continues from the last epoch.
+"""
 
 import os
 import pickle
 import warnings
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +17,7 @@ from torch import nn
 
 from dassl.utils import unpickle
 from dassl.utils.errors import InputError
-from dassl.utils.tools import write_atomically, write_text
+from dassl.utils.files import write_atomically, write_text
 
 __all__ = [
     "count_num_param",
@@ -23,7 +28,7 @@ __all__ = [
     "save_checkpoint",
 ]
 
-POINTER = "checkpoint"  # file beside the checkpoints that names the last one
+POINTER = "checkpoint"  # file beside the checkpoints that names the newest one
 BEST = "model-best.pth.tar"
 
 
@@ -34,9 +39,10 @@ def save_checkpoint(
     remove_module_from_keys: bool = True,
     model_name: str = "",
 ) -> Path:
-    """Save `state` as `model.pth.tar-<epoch>` (or `model_name`) and note it as the last one.
+    """Save `state` as `model.pth.tar-<epoch>`, or as `model_name`, and return the path.
 
-    A best model goes to `model-best.pth.tar` and is not noted: a resume goes on from the last epoch, not from the best.
+    The pointer file then names this checkpoint. A best model is saved as `model-best.pth.tar`; the pointer file doesn't
+    change, because a resume must continue from the last epoch.
     """
     folder = Path(save_dir)
     if remove_module_from_keys:
@@ -51,13 +57,12 @@ def save_checkpoint(
 
 
 def load_checkpoint(fpath: str | Path | None) -> dict[str, Any]:
-    """A checkpoint, on the CPU. Runs no code from the file.
+    """Content of a checkpoint, with tensors on the CPU. Runs no code from the file.
 
-    Files that hold more than tensors and plain values (the official ones pickle a live scheduler) are read with
-    inert stand-ins for every other class.
+    Official checkpoints also pickle a scheduler object. Such objects are replaced by `unpickle.Inert`.
 
     Raises:
-        ValueError: no path given.
+        ValueError: the path is None.
         FileNotFoundError: no such file.
         InputError: the file can't be read as a checkpoint.
     """
@@ -65,7 +70,7 @@ def load_checkpoint(fpath: str | Path | None) -> dict[str, Any]:
         raise ValueError("File path is None")
     if not os.path.exists(fpath):
         raise FileNotFoundError(f'File is not found at "{fpath}"')
-    options: dict[str, Any] = {"map_location": "cpu"}  # load_state_dict copies to wherever the model is
+    options: dict[str, Any] = {"map_location": "cpu"}  # load_state_dict copies to the model's device
     try:
         try:
             return torch.load(fpath, weights_only=True, **options)
@@ -82,10 +87,10 @@ def resume_from_checkpoint(
     optimizer: torch.optim.Optimizer | None = None,
     scheduler: Any = None,
 ) -> int:
-    """Load the last checkpoint of `fdir` into what is given; returns the index of the next epoch.
+    """Load the newest checkpoint of `fdir` into model, optimizer and scheduler. Returns the index of the next epoch.
 
     Raises:
-        InputError: the checkpoint's tensors are not the model's.
+        InputError: names or shapes of the checkpoint's tensors differ from the model's.
     """
     path = Path(fdir) / (Path(fdir) / POINTER).read_text().strip()
     print(f'Loading checkpoint from "{path}"')
@@ -98,7 +103,7 @@ def resume_from_checkpoint(
         optimizer.load_state_dict(checkpoint["optimizer"])
     if scheduler is not None and checkpoint.get("scheduler"):
         if isinstance(checkpoint["scheduler"].get("successor"), unpickle.Inert):
-            for _ in range(checkpoint["epoch"]):  # the original's pickled object: step there anew
+            for _ in range(checkpoint["epoch"]):  # an official file: its state is lost, so repeat its steps
                 scheduler.step()
         else:
             scheduler.load_state_dict(checkpoint["scheduler"])
@@ -107,46 +112,48 @@ def resume_from_checkpoint(
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: str | Path) -> None:
-    """Copy the weights whose names and shapes fit; names the others, warns where nothing fits."""
+    """Copy the weights whose names and shapes match the model's. Prints the skipped names; warns if none matches."""
     checkpoint = load_checkpoint(weight_path)
     state = _without_module_prefix(checkpoint.get("state_dict", checkpoint))
-    own = model.state_dict()
-    fitting = {name: w for name, w in state.items() if name in own and own[name].shape == w.shape}
-    model.load_state_dict(own | fitting)
-    if not fitting:
+    current = model.state_dict()
+    matching = {name: w for name, w in state.items() if name in current and current[name].shape == w.shape}
+    model.load_state_dict(current | matching)
+    if not matching:
         warnings.warn(f"no weight of {weight_path} fits the model", stacklevel=2)
         return
     print(f"Successfully loaded pretrained weights from {weight_path}")
-    discarded = [name for name in state if name not in fitting]
+    discarded = [name for name in state if name not in matching]
     if discarded:
         print(f"Layers discarded due to unmatched keys or size: {discarded}")
 
 
-def count_num_param(model: nn.Module | None = None, params: Any = None) -> int:
-    """Number of entries in the parameters of `model`, or in `params` (tensors or parameter groups)."""
+def count_num_param(
+    model: nn.Module | None = None, params: Iterable[torch.Tensor | dict[str, Any]] | None = None
+) -> int:
+    """Number of elements in the parameters of `model`, or in `params` (tensors or parameter groups)."""
     if model is not None:
         return sum(p.numel() for p in model.parameters())
     if params is None:
-        raise ValueError("give a model or parameters to count")
+        raise ValueError("count_num_param needs a model or parameters")
     return sum(count_num_param(params=p["params"]) if isinstance(p, dict) else p.numel() for p in params)
 
 
 def open_specified_layers(model: nn.Module, open_layers: str | list[str]) -> None:
-    """Train only the named top-level children: they get gradients and train mode, all others neither.
+    """Train only the named top-level children. All other children are frozen and set to evaluation mode.
 
     Raises:
-        ValueError: the model has no child of that name.
+        ValueError: the model has no child of such a name.
     """
     names = [open_layers] if isinstance(open_layers, str) else open_layers
     children = dict(model.named_children())
     for name in names:
         if name not in children:
-            raise ValueError(f'"{name}" is no layer of the model; there is: {", ".join(children)}')
+            raise ValueError(f'"{name}" is no layer of the model; its layers are: {", ".join(children)}')
     for name, child in children.items():
         child.train(name in names)
         child.requires_grad_(name in names)
 
 
 def _without_module_prefix(state_dict: dict[str, Any]) -> dict[str, Any]:
-    """Names without the "module." that DataParallel puts in front."""
+    """The state dict without the prefix "module." that DataParallel adds to names."""
     return OrderedDict((name.removeprefix("module."), value) for name, value in state_dict.items())

@@ -14,7 +14,6 @@ from dassl.config import get_cfg_default, merge_file
 from dassl.engine.build import TRAINER_REGISTRY
 from dassl.utils.plugins import extend_config, load_plugins
 
-_FILES = Path(__file__).resolve().parents[2] / "configs" / "trainers"
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
 
 
@@ -97,33 +96,3 @@ def run_config(folder: str | Path) -> CfgNode:
     cfg = default_config()
     merge_file(cfg, Path(folder) / "config.yaml")
     return cfg
-
-
-def default_config_file(
-    trainer: type, cross_dataset: bool = False, dataset_file: str | Path = "", asked: str = ""
-) -> str:
-    """The config file that a trainer class names for itself (or `asked`), empty where it names none.
-
-    For a data set whose file names a backbone, say ViT-Mini/8, it is the trainer's file for that: vit_mini8.yaml, or
-    vit_mini8_cross_datasets.yaml where the other's name ends so too. Where there is none, it is the other.
-    """
-    folder = _FILES / trainer.__name__
-    name = asked or getattr(trainer, "default_config", "")
-    if cross_dataset and not asked:
-        name = getattr(trainer, "cross_dataset_config", "") or name
-    backbone = _backbone_of(dataset_file).lower().replace("-", "_").replace("/", "")
-    if backbone:
-        endings = [file.stem.removeprefix(backbone) for file in folder.glob(f"{backbone}*.yaml")]
-        fitting = [ending for ending in endings if name.endswith(ending)]
-        name = backbone + max(fitting, key=len) if fitting else name
-    return str(folder / f"{name}.yaml") if name else ""
-
-
-def _backbone_of(dataset_file: str | Path) -> str:
-    """The backbone that a data set's file names, empty where it names none."""
-    if not dataset_file:
-        return ""
-    cfg = get_cfg_default()
-    cfg.MODEL.BACKBONE.NAME = ""
-    merge_file(cfg, dataset_file, only=("MODEL",))
-    return cfg.MODEL.BACKBONE.NAME

@@ -1,0 +1,189 @@
+"""Reads plugin classes from their source files, without importing them.
+
+`experiments/` uses this to find a trainer or a data set before torch is imported. An outline is a class with the same
+name and the same literal attributes, and nothing else. The contract for plugins: attributes that choose config files
+or folders (`default_config`, `cross_dataset_config`, `node`, `checkpoints`, `xd_source`, `test_only`) are literals in
+the class body. If a file can't be read in this way, the functions return None, and the caller imports the plugins.
+"""
+
+import ast
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A plugin class as far as its source tells: a class with the literal attributes, and the files that define it."""
+
+    cls: type
+    files: tuple[Path, ...]  # of the class and of its base classes, as far as they are in the project
+
+    def is_plain(self, base: str, methods: Sequence[str]) -> bool:
+        """Whether the class derives from the class `base`, and no class between both defines one of `methods`."""
+        for cls in self.cls.__mro__:
+            if cls.__name__ == base:
+                return True
+            if set(methods) & set(getattr(cls, _METHODS, ())):
+                return False
+        return False
+
+
+#: Attribute of an outline's class: names of the methods that its class body defines.
+_METHODS = "__outlined_methods__"
+
+
+class _Unreadable(Exception):
+    """The source doesn't tell statically what the class is."""
+
+
+def registered_names(folder: Path, registry: str) -> list[str] | None:
+    """Names of the classes that the folder's files register by a decorator, `@<registry>.register()`.
+
+    Returns None if a file can't be parsed, or registers classes in another way.
+    """
+    try:
+        return [name for path in _plugin_files(folder) for name in _registered_in(path, registry)]
+    except _Unreadable:
+        return None
+
+
+def read_class(folder: Path, registry: str, name: str, attributes: Sequence[str]) -> Outline | None:
+    """Outline of the class that a file of the folder registers as `name`, with inherited attributes.
+
+    Returns None if there is no such class, if two files define it, or if one of `attributes` isn't a literal.
+    """
+    try:
+        paths = [path for path in _plugin_files(folder) if name in _registered_in(path, registry)]
+        if len(paths) != 1:
+            return None
+        files: list[Path] = []
+        cls = _outline(paths[0].resolve(), name, folder.resolve().parent, tuple(attributes), files)
+        return Outline(cls, tuple(files)) if cls else None
+    except _Unreadable:
+        return None
+
+
+def _plugin_files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")]
+
+
+@functools.cache
+def _parsed(path: Path) -> ast.Module:
+    try:
+        return ast.parse(path.read_text())
+    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+        raise _Unreadable(path) from error
+
+
+@functools.cache
+def _registered_in(path: Path, registry: str) -> tuple[str, ...]:
+    """Names of the classes that a file registers by a decorator. Raises _Unreadable if it registers others, too."""
+    if registry not in path.read_text():
+        return ()
+    tree, names, decorators = _parsed(path), [], set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            for decorator in node.decorator_list:
+                call = decorator.func if isinstance(decorator, ast.Call) else decorator
+                if _is_register(call, registry):
+                    names.append(node.name)
+                    decorators.add(call)
+    for node in ast.walk(tree):
+        is_alias = isinstance(node, ast.Assign) and _is_named(node.value, registry)
+        if is_alias or (_is_register(node, registry) and node not in decorators):
+            raise _Unreadable(path)
+    return tuple(names)
+
+
+def _is_register(node: ast.AST, registry: str) -> bool:
+    """Whether a node is `<registry>.register`."""
+    return isinstance(node, ast.Attribute) and node.attr == "register" and _is_named(node.value, registry)
+
+
+def _is_named(node: ast.AST, name: str) -> bool:
+    """Whether a node is `name`, or an attribute `name` of something."""
+    return (isinstance(node, ast.Name) and node.id == name) or (isinstance(node, ast.Attribute) and node.attr == name)
+
+
+def _outline(path: Path, name: str, root: Path, attributes: tuple[str, ...], files: list[Path]) -> type | None:
+    """Outline of class `name` in a file, derived from the outlines of its base classes, so Python finds attributes.
+
+    Imports are followed to files below `root`, and `files` collects these. None for a class from elsewhere.
+    """
+    for node in _parsed(path).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            if path not in files:
+                files.append(path)
+            found = [_outline(path, _dotted(base), root, attributes, files) for base in node.bases]
+            bases = tuple(base for base in found if base)
+            try:
+                methods = tuple(part.name for part in node.body if isinstance(part, ast.FunctionDef))
+                return type(name, bases, {_METHODS: methods, **_literals(node, attributes)})
+            except TypeError as error:  # no consistent order of the base classes
+                raise _Unreadable(f"{name} in {path}") from error
+    if name in ("object", "type"):
+        return None
+    first, _, rest = name.partition(".")
+    if first not in _imports(path, root):
+        raise _Unreadable(f"{name} in {path}")
+    module, original = _imports(path, root)[first]
+    return _outline(module, rest or original, root, attributes, files) if module else None
+
+
+def _dotted(node: ast.expr) -> str:
+    """The text of a base class, for example "Trainer" or "module.Trainer"."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value)}.{node.attr}"
+    if isinstance(node, ast.Subscript):  # Generic[...]
+        return _dotted(node.value)
+    raise _Unreadable(ast.dump(node))
+
+
+@functools.cache
+def _imports(path: Path, root: Path) -> dict[str, tuple[Path | None, str]]:
+    """Name in a file -> (file below `root` that it comes from, name there). Only absolute imports are followed."""
+    found: dict[str, tuple[Path | None, str]] = {}
+    for node in ast.walk(_parsed(path)):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            for alias in node.names:
+                submodule = _module_file(root, f"{node.module}.{alias.name}")
+                source = (submodule, "") if submodule else (_module_file(root, node.module), alias.name)
+                found[alias.asname or alias.name] = source
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if not _module_file(root, alias.name):  # `import trainers.x` isn't followed, so x.Base is unreadable
+                    found[alias.asname or alias.name.partition(".")[0]] = (None, alias.name)
+    return found
+
+
+def _module_file(root: Path, module: str) -> Path | None:
+    """The file of a module of the project's rooms with plugins. None for every other module, also for dassl's."""
+    path = root.joinpath(*module.split("."))
+    if module.partition(".")[0] in ("dassl", "clip"):
+        return None
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def _literals(definition: ast.ClassDef, attributes: Sequence[str]) -> dict[str, object]:
+    """Values of the wanted attributes that a class body assigns. Raises _Unreadable if one isn't a literal."""
+    values = {}
+    for node in definition.body:
+        if isinstance(node, ast.Assign):
+            targets, value = node.targets, node.value
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            targets, value = [node.target], node.value
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in attributes:
+            raise _Unreadable(f"{definition.name}.{node.name}")
+        else:
+            continue
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id in attributes:
+                try:
+                    values[target.id] = ast.literal_eval(value)
+                except ValueError as error:
+                    raise _Unreadable(f"{definition.name}.{target.id}") from error
+    return values

@@ -1,0 +1,294 @@
+"""From a `Run` to its config: which files are merged, in which order, and which class is meant by a name.
+
+`execute.py`, the planner of sweeps and train.py call `resolve`. Names and paths are checked by `check_names` before
+torch is imported: classes are read from their source files (`dassl/utils/outlines.py`).
+"""
+
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from dassl.config import Setting, check_values, get_cfg_default, merge_settings, merge_words, read_config_file
+from dassl.utils.errors import InputError, unknown
+from dassl.utils.outlines import Outline, read_class, registered_names
+from dassl.utils.plugins import find, load_plugins
+from datasets._missing import Layout, missing_data
+from experiments.arguments import Run, stem
+from experiments.protocols import PROTOCOLS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+# ---- classes by name ----
+
+
+@dataclass(frozen=True)
+class Plugins:
+    """A folder of plugins, and the registry that their classes enter themselves in."""
+
+    package: str
+    module: str  # that defines the registry
+    registry: str
+    what: str  # what a name is a name of, for errors
+    attributes: tuple[str, ...]  # class attributes that are read from the source
+
+    def find(self, name: str) -> type:
+        """The class of that name, or its outline if it isn't imported yet.
+
+        Imports the plugins only if their sources don't tell the class. Raises InputError for an unknown name.
+        """
+        if name in self._imported():
+            return getattr(sys.modules[self.module], self.registry).get(name)
+        outline = self.outline(name)
+        if outline:
+            return outline.cls
+        names = registered_names(ROOT / self.package, self.registry)
+        if names is not None and name not in names:
+            raise unknown(self.what, name, [*names, *self._imported()])
+        importlib.import_module("torch")  # report a missing torch itself, not all plugins that fail without it
+        load_plugins(self.package)
+        return find(getattr(importlib.import_module(self.module), self.registry), self.what, name)
+
+    def outline(self, name: str) -> Outline | None:
+        """The class as its source tells. None if the source doesn't tell, or if no plugin file defines the class."""
+        return read_class(ROOT / self.package, self.registry, name, self.attributes)
+
+    def names(self) -> list[str]:
+        """All names, as far as the sources tell, or of the imported classes."""
+        return sorted({*(registered_names(ROOT / self.package, self.registry) or []), *self._imported()})
+
+    def _imported(self) -> list[str]:
+        module = sys.modules.get(self.module)
+        return getattr(module, self.registry).registered_names() if module else []
+
+
+TRAINERS = Plugins(
+    "trainers",
+    "dassl.engine.build",
+    "TRAINER_REGISTRY",
+    "trainer",
+    ("node", "checkpoints", "default_config", "cross_dataset_config"),
+)
+DATASETS = Plugins(
+    "datasets",
+    "dassl.data.datasets.build",
+    "DATASET_REGISTRY",
+    "data set (DATASET.NAME)",
+    ("xd_source", "test_only"),
+)
+
+
+# ---- config files ----
+
+
+def locate(path: str) -> str:
+    """A config file's path: relative to the current folder, or else to the project's folder."""
+    in_project = ROOT / path
+    return str(in_project) if path and not Path(path).exists() and in_project.is_file() else path
+
+
+def settings_of(path: str) -> Mapping[str, Setting]:
+    """Settings of a config file and its bases, {"NODE.KEY": setting}. A file is read once, unless it changes.
+
+    Raises InputError if the file is missing or no config file. An empty path has no settings.
+    """
+    if not path:
+        return {}
+    file = Path(locate(path))
+    return _read(file, file.stat().st_mtime_ns if file.is_file() else 0)
+
+
+@functools.cache
+def _read(file: Path, mtime: int) -> Mapping[str, Setting]:
+    return read_config_file(file)
+
+
+def dataset_file(name: str) -> str:
+    """Path of a data set's config file, by the name that the scripts take."""
+    return str(ROOT / "configs" / "datasets" / f"{name}.yaml")
+
+
+def default_config_file(
+    trainer: type, cross_dataset: bool = False, dataset_file: str | Path = "", asked: str = ""
+) -> str:
+    """Path of the trainer's default config file. Empty if the trainer names none.
+
+    If the data set's config file names a backbone, say ViT-Mini/8, the trainer's file for this backbone is preferred:
+    vit_mini8.yaml, or vit_mini8_cross_datasets.yaml if the other name ends in the same way.
+
+    Args:
+        trainer: the class, or its outline.
+        cross_dataset: take the trainer's config for training on ImageNet and testing elsewhere, if it has one.
+        asked: name of the config that is wanted instead of the trainer's default.
+    """
+    folder = ROOT / "configs" / "trainers" / trainer.__name__
+    name = asked or getattr(trainer, "default_config", "")  # a third party's trainer lacks these attributes
+    if cross_dataset and not asked:
+        name = getattr(trainer, "cross_dataset_config", "") or name
+    setting = settings_of(str(dataset_file)).get("MODEL.BACKBONE.NAME")
+    backbone = str(setting.value).lower().replace("-", "_").replace("/", "") if setting else ""
+    if backbone:
+        suffixes = [file.stem.removeprefix(backbone) for file in folder.glob(f"{backbone}*.yaml")]
+        fitting = [suffix for suffix in suffixes if name.endswith(suffix)]
+        name = backbone + max(fitting, key=len) if fitting else name
+    return str(folder / f"{name}.yaml") if name else ""
+
+
+def config_of(run: Run) -> str:
+    """Path of the trainer's config file for a run. Empty if there is none."""
+    return run.config or default_config_file(TRAINERS.find(run.trainer), dataset_file=run.dataset)
+
+
+def known_value(run: Run, key: str) -> Any:
+    """The value of a config key as far as it is known without the plugins' config nodes: text or a Python value."""
+    if key in run.options:
+        return run.options[key]
+    if key in run.flags:
+        return run.flags[key]
+    layers = [settings_of(config_of(run)), settings_of(run.dataset)]
+    if key.startswith(("MODEL.", "INPUT.")):
+        layers.reverse()
+    for settings in layers:
+        if key in settings:
+            return settings[key].value
+    node = get_cfg_default()
+    for part in key.split("."):
+        node = node[part]
+    return node
+
+
+# ---- resolving ----
+
+
+def resolve(run: Run) -> CfgNode:
+    """The frozen config of a run.
+
+    Later sources override earlier ones: defaults, the data set's file, the trainer's file, MODEL and INPUT of the data
+    set's file again, the trainer's values for this data set and protocol, flags, KEY VALUE pairs. A data set's MODEL
+    and INPUT override the trainer's, because a data set may come with a backbone and an image size.
+
+    Raises:
+        InputError: an unknown trainer, file or key, or a wrong value.
+    """
+    from dassl.engine import get_trainer
+    from trainers.common.options import default_config
+
+    cfg = default_config()
+    _check_trainer(run)
+    trainer, dataset = get_trainer(run.trainer), settings_of(run.dataset)
+    config = run.config or default_config_file(trainer, dataset_file=run.dataset)
+    merge_settings(cfg, dataset)
+    merge_settings(cfg, settings_of(config))
+    merge_settings(cfg, dataset, only=("MODEL", "INPUT"))
+    protocol = protocol_of(run, cfg.DATASET.SUBSAMPLE_CLASSES)
+    values = values_of(trainer, run.options.get("DATASET.NAME", cfg.DATASET.NAME), protocol)
+    name = stem(config)
+    flags = {
+        "OUTPUT_DIR": run.output_dir,
+        "SEED": run.seed,
+        "PROTOCOL": protocol,
+        "TRAINER.NAME": run.trainer,
+        "DATASET.CONFIG": stem(run.dataset),
+        "TRAINER.CONFIG": f"{name or 'default'}_{run.variant}" if run.variant else name,
+        "TEST.LOAD_EPOCH": last_epoch(run.trained_in) if run.trained_in else None,
+        **run.flags,
+    }
+    given = {key: value for key, value in flags.items() if value not in (None, "")}
+    for layer in (values, given):
+        merge_words(cfg, [word for pair in layer.items() for word in pair])
+    merge_words(cfg, run.overrides)
+    check_values(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def protocol_of(run: Run, subsample_classes: str) -> str:
+    """The config key PROTOCOL of a run: base2new, few_shot, cross_dataset, or empty.
+
+    A run that train.py starts directly belongs to base2new if it uses base or new classes.
+    """
+    if run.protocol:
+        default = PROTOCOLS[run.protocol].family
+    else:
+        classes = run.options.get("DATASET.SUBSAMPLE_CLASSES", subsample_classes)
+        default = "base2new" if classes in ("base", "new") else ""
+    return run.options.get("PROTOCOL", default)
+
+
+def values_of(trainer: type, dataset: str, protocol: str) -> dict[str, object]:
+    """The trainer's config values for a data set (DATASET.NAME) and protocol: full config keys -> values.
+
+    A trainer defines them in `values(dataset, protocol)`. Plain Dassl trainers have no such method, so no values.
+    """
+    values = getattr(trainer, "values", None)
+    return dict(values(dataset, protocol)) if callable(values) else {}
+
+
+def last_epoch(folder: str) -> int | None:
+    """The last epoch whose checkpoint is in a run's folder. None if it has no checkpoint."""
+    saved = (path.name.rpartition("-")[2] for path in Path(folder).glob("*/model.pth.tar-*"))
+    return max((int(epoch) for epoch in saved if epoch.isdigit()), default=None)
+
+
+# ---- checks before torch is imported ----
+
+
+def check_names(run: Run) -> None:
+    """Raise InputError for an unknown trainer or data set, or a missing config file, data folder or weights file.
+
+    These checks need no torch. `resolve` and the trainer check everything else.
+    """
+    _check_trainer(run)
+    settings_of(config_of(run))
+    dataset = known_value(run, "DATASET.NAME")
+    if dataset:
+        DATASETS.find(dataset)
+        _check_data(run, dataset)
+    for key in ("DATASET.PATH", "MODEL.BACKBONE.PATH"):
+        path = known_value(run, key)
+        absolute = os.path.abspath(os.path.expanduser(path))
+        if path and not os.path.exists(absolute):
+            raise InputError(f"no {absolute} ({key})")
+    _check_model_dir(run)
+
+
+def _check_trainer(run: Run) -> None:
+    """Raise InputError unless --trainer names a trainer."""
+    if not run.trainer or "TRAINER.NAME" in run.options:
+        raise InputError(f"say which trainer by --trainer (not by TRAINER.NAME): {', '.join(TRAINERS.names())}")
+    TRAINERS.find(run.trainer)
+
+
+def _check_data(run: Run, dataset: str) -> None:
+    """Raise InputError if files of a data set below DATASET.ROOT are missing.
+
+    Does nothing if the class isn't a plain `FewShotDataset` with literal attributes. Such a class checks its files
+    itself, when it is built.
+    """
+    outline = read_class(ROOT / DATASETS.package, DATASETS.registry, dataset, Layout._fields)
+    if outline is None or not outline.is_plain("FewShotDataset", ("locate", "check_present")):
+        return
+    if known_value(run, "DATASET.PATH"):
+        return
+    root = os.path.abspath(os.path.expanduser(known_value(run, "DATASET.ROOT")))
+    error = missing_data(outline.cls, root, os.path.join(root, Layout.of(outline.cls).dataset_dir))
+    if error:
+        raise error
+
+
+def _check_model_dir(run: Run) -> None:
+    """Raise InputError if the prompts to test are in no folder."""
+    folder = known_value(run, "TEST.MODEL_DIR")
+    if not folder or known_value(run, "TEST.EVAL_ONLY") not in (True, "True") or Path(folder).is_dir():
+        return
+    if run.protocol:
+        raise InputError(f"nothing to test: no {folder}. Train first, with the same options, or name another folder")
+    names = list(getattr(TRAINERS.find(run.trainer), "checkpoints", None) or [""])
+    raise InputError(f"no {Path(folder) / names[0]} to load prompts from (--model-dir)")

@@ -1,0 +1,135 @@
+"""Executes a run: recognises a finished one, trains and tests otherwise.
+
+train.py and `run.py` call `execute`. torch is imported only when there is something to do or to check.
+"""
+
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from dassl.config import differences
+from dassl.engine.run_folder import CONFIG, RESULT, exclusive_lock, is_finished
+from dassl.utils.errors import InputError
+from dassl.utils.files import write_text
+from experiments import finished
+from experiments.arguments import Run
+from experiments.config import check_names, resolve, values_of
+
+
+def execute(run: Run) -> None:
+    """Train and test a run, or only test it. A finished run stays as it is.
+
+    Raises:
+        InputError: a wrong input, or a folder that belongs to another config.
+    """
+    check_names(run)
+    if not run.no_train and finished.is_unchanged(run):
+        _print_finished(finished.output_folder(run))
+        return
+    import torch  # noqa: F401  # report a missing torch itself, not all plugins that fail without it
+
+    cfg = resolve(run)
+    if run.protocol:
+        check_trained(cfg)
+    run_config(cfg, run.no_train, run)
+
+
+def run_config(cfg: CfgNode, no_train: bool = False, run: Run | None = None) -> None:
+    """Train and test the resolved config `cfg`, or only test it. A finished run stays as it is.
+
+    `run` is what `cfg` was resolved from. With it, the hashes are stored by which the next call recognises the result.
+    """
+    if no_train or not is_finished(cfg):
+        with exclusive_lock(cfg.OUTPUT_DIR):
+            if no_train or not is_finished(cfg):  # another process may have finished it
+                train_and_test(cfg, no_train, run)
+                return
+    _print_finished(cfg.OUTPUT_DIR)
+    if run and not (Path(cfg.OUTPUT_DIR) / finished.FILE).exists():
+        _store_hashes_later(cfg, run)
+
+
+def _print_finished(folder: str | Path) -> None:
+    print(f"Finished already, nothing to do: the result of this config is in {folder}")
+
+
+def _store_hashes_later(cfg: CfgNode, run: Run) -> None:
+    """Store the hashes of a run that an older version of the project finished."""
+    from dassl.data.datasets import build_dataset
+
+    try:
+        dataset = build_dataset(cfg)
+    except (InputError, OSError) as error:
+        print(f"The next call repeats the full check, because the data can't be read: {error}")
+    else:
+        finished.store(run, cfg, dataset)
+
+
+def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
+    """Build the trainer, train and test, whatever the output folder holds."""
+    import torch
+
+    from dassl.engine import build_trainer
+    from dassl.engine.results import write_picks, write_result
+    from dassl.utils import collect_env_info, set_deterministic, set_random_seed, setup_logger
+
+    setup_logger(cfg.OUTPUT_DIR)
+    set_deterministic(cfg.DETERMINISTIC or not (cfg.USE_CUDA and torch.cuda.is_available()))
+    if cfg.SEED >= 0:
+        print(f"Setting fixed seed: {cfg.SEED}")
+        set_random_seed(cfg.SEED)
+    print(cfg, collect_env_info(), sep="\n\n")
+    _print_values(cfg)
+    trainer = build_trainer(cfg)
+    if cfg.TEST.EVAL_ONLY and trainer.get_model_names() and not cfg.TEST.MODEL_DIR:
+        raise InputError("--eval-only needs --model-dir, the folder of the prompts to test")
+    if no_train:
+        return
+    if trainer.get_model_names() and not cfg.TEST.EVAL_ONLY and trainer.dm.dataset.test_only:
+        raise InputError(f"{cfg.DATASET.NAME} is a test set: train on another, and test here with --eval-only")
+    write_text(cfg.dump(), Path(cfg.OUTPUT_DIR) / CONFIG)
+    if run:
+        finished.store(run, cfg, trainer.dm.dataset)
+    if not cfg.TEST.EVAL_ONLY:
+        write_picks(trainer)
+        trainer.train()
+        return
+    trainer.load_model(cfg.TEST.MODEL_DIR, epoch=cfg.TEST.LOAD_EPOCH if cfg.TEST.LOAD_EPOCH >= 0 else None)
+    trainer.test()
+    write_result(trainer)
+
+
+def _print_values(cfg: CfgNode) -> None:
+    """Log the config keys that the trainer sets for this data set and protocol, with their values in the config."""
+    from dassl.config import keys
+    from dassl.engine import get_trainer
+
+    values = values_of(get_trainer(cfg.TRAINER.NAME), cfg.DATASET.NAME, cfg.PROTOCOL)
+    if values:
+        resolved = dict(keys(cfg))
+        pairs = " ".join(f"{key} {resolved[key]}" for key in values)
+        print(f"Values of {cfg.TRAINER.NAME} for {cfg.DATASET.NAME} ({cfg.PROTOCOL or 'no protocol'}): {pairs}")
+
+
+def check_trained(cfg: CfgNode) -> None:
+    """Raise InputError if the prompts to test are missing, unfinished, or trained with another config."""
+    if not cfg.TEST.MODEL_DIR:
+        return
+    folder = Path(cfg.TEST.MODEL_DIR)
+    if not folder.is_dir():
+        raise InputError(f"nothing to test: no {folder}. Train first, with the same options, or name another folder")
+    config = folder / CONFIG
+    if not config.is_file():
+        return  # prompts from elsewhere
+    done = (folder / RESULT).is_file() or any(folder.glob(f"*/model.pth.tar-{cfg.OPTIM.MAX_EPOCH}"))
+    if not done:
+        raise InputError(f"the training in {folder} isn't finished: start it again, with the same options")
+    differing = differences(cfg, config, ["MODEL", "OPTIM", "TRAINER"])
+    if cfg.DATASET.SUBSAMPLE_CLASSES == "new":  # new classes must come from the same data, with the same shots
+        differing += [
+            key
+            for key in differences(cfg, config, ["DATASET", "SEED"])
+            if not key.startswith("DATASET.SUBSAMPLE_CLASSES")
+        ]
+    if differing:
+        raise InputError(f"{folder} was trained with another config: {', '.join(differing)}")

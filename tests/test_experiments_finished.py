@@ -1,0 +1,137 @@
+"""Finished runs: the stored hashes tell an unchanged run, and every change leads to the full check."""
+
+import json
+import os
+import shutil
+
+import pytest
+from conftest import ROOT, result_of
+
+import train
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import cache_folder
+from experiments import config
+from experiments.arguments import parse_arguments, run_of
+from experiments.finished import FILE, is_unchanged
+
+
+def unchanged(argv):
+    return is_unchanged(run_of(parse_arguments(argv)))
+
+
+@pytest.fixture
+def argv(zero_shot_argv, tmp_path, monkeypatch):
+    """Arguments of a finished run. Its plugins are read from a copy of their folders, project/."""
+    project = tmp_path / "project"
+    for name in ("trainers", "datasets"):
+        shutil.copytree(ROOT / name, project / name)
+    (project / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.setattr(config, "ROOT", project)
+    assert train.main(zero_shot_argv) == 0
+    return zero_shot_argv
+
+
+def test_an_unchanged_run_is_recognised(argv):
+    assert unchanged(argv)
+    assert unchanged([*argv, "--debug"])
+
+
+@pytest.mark.parametrize("override", ["DATALOADER.NUM_WORKERS 1", "OPTIM.LR 0.5", "--seed 2", "TRAINER.CONFIG x"])
+def test_another_argument_leads_to_the_full_check(override, argv):
+    assert not unchanged([*argv, *override.split()])
+
+
+def test_the_full_check_decides_after_a_change(argv, capsys):
+    """A key that can't change the result: finished. Another key: refused. Nothing in the folder changes."""
+    folder = config.Path(argv[argv.index("--output-dir") + 1])
+    times = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert train.main([*argv, "DATALOADER.NUM_WORKERS", "1"]) == 0
+    assert "Finished already, nothing to do" in capsys.readouterr().out
+    assert train.main([*argv, "OPTIM.LR", "0.5"]) == 2
+    assert "OPTIM.LR" in capsys.readouterr().err
+    assert times == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_changed_config_file_leads_to_the_full_check(argv, tmp_path):
+    with (tmp_path / "zero_shot.yaml").open("a") as file:
+        file.write("# another line\n")
+    assert not unchanged(argv)
+
+
+@pytest.mark.parametrize("name", ["trainers/zsclip.py", "datasets/folder.py", "datasets/base.py"])
+def test_a_changed_plugin_leads_to_the_full_check(name, argv, tmp_path):
+    """The files of the trainer, of the data set, and of their base classes count."""
+    with (tmp_path / "project" / name).open("a") as file:
+        file.write("# another line\n")
+    assert not unchanged(argv)
+
+
+def test_another_plugin_does_not_count(argv, tmp_path):
+    with (tmp_path / "project/trainers/coop.py").open("a") as file:
+        file.write("# another line\n")
+    assert unchanged(argv)
+
+
+@pytest.mark.parametrize("change", ["content", "new image", "new class", "removed image"])
+def test_changed_data_leads_to_the_full_check(change, argv, tmp_path, capsys):
+    image = tmp_path / "data/blue/0.png"
+    if change == "content":
+        os.utime(image, ns=(1, 1))
+    elif change == "new image":
+        shutil.copy(image, tmp_path / "data/blue/new.png")
+    elif change == "new class":
+        shutil.copytree(tmp_path / "data/blue", tmp_path / "data/violet")
+    else:
+        image.unlink()
+    assert not unchanged(argv)
+    assert train.main(argv) == 0  # the config is equal, so the run stays finished
+    assert "Finished already, nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["result.json", "inputs.json"])
+def test_a_damaged_file_leads_to_the_full_check(name, argv, tmp_path):
+    (tmp_path / "out" / name).write_text("{")
+    assert not unchanged(argv)
+
+
+def test_an_older_run_gets_its_hashes(argv, tmp_path):
+    """A run without hashes is recognised by the full check, which then stores them."""
+    before = result_of(tmp_path / "out")
+    (tmp_path / "out" / FILE).unlink()
+    assert not unchanged(argv)
+    assert train.main(argv) == 0
+    assert unchanged(argv)
+    assert result_of(tmp_path / "out") == before
+
+
+def test_a_lost_list_of_data_files_leads_to_the_full_check(argv, tmp_path):
+    digest = json.loads((tmp_path / "out" / FILE).read_text())["data_files"]
+    (cache_folder() / "data" / digest).unlink()
+    assert not unchanged(argv)
+
+
+def test_a_test_of_other_prompts_leads_to_the_full_check(run, tmp_path):
+    """The tested folder's config and result count."""
+    assert run(output=tmp_path / "trained")[0] == 0
+    options = ("--eval-only", "--model-dir", tmp_path / "trained")
+    assert run(*options, output=tmp_path / "tested")[0] == 0
+    stored = json.loads((tmp_path / "tested" / FILE).read_text())
+    result = tmp_path / "trained/result.json"
+    result.write_text(result.read_text().replace("MaPLe", "Other"))
+    shutil.rmtree(tmp_path / "tested")
+    assert run(*options, output=tmp_path / "tested")[0] == 0
+    now = json.loads((tmp_path / "tested" / FILE).read_text())
+    assert [name for name in stored if stored[name] != now[name]] == ["trained"]
+
+
+def test_a_class_without_a_plugin_file_has_no_hashes(argv, tmp_path, monkeypatch):
+    """Such a run always gets the full check."""
+
+    class Unwritten(TRAINER_REGISTRY.get("ZeroshotCLIP")):
+        node = "ZEROSHOTCLIP"
+
+    monkeypatch.setitem(TRAINER_REGISTRY._objects, "Unwritten", Unwritten)
+    other = [*argv, "--trainer", "Unwritten", "--output-dir", str(tmp_path / "other")]
+    assert train.main(other) == 0
+    assert not (tmp_path / "other" / FILE).exists()
+    assert not unchanged(other)

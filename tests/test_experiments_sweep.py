@@ -1,0 +1,140 @@
+"""Running sweeps: failures stay separate, kills change nothing, and all launchers give the same results."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from conftest import ROOT, result_of
+
+from experiments import repeat
+
+
+@pytest.fixture(scope="module")
+def declared(tmp_path_factory, tiny_path, own_data):
+    """File of a sweep of two methods on a user's own data with the tiny CLIP."""
+    file = tmp_path_factory.mktemp("sweep") / "own.yaml"
+    options = [
+        "DATASET.PATH", own_data, "MODEL.BACKBONE.PATH", tiny_path, "INPUT.SIZE", "(32,32)", "OPTIM.MAX_EPOCH", 4,
+        "DATALOADER.NUM_WORKERS", 0, "TEST.SAVE_PREDICTIONS", True, "TRAINER.MAPLE.PROMPT_DEPTH", 2,
+    ]  # fmt: skip
+    content = {
+        "protocol": "base2new", "trainers": ["ZeroshotCLIP", "MaPLe"], "datasets": ["folder"], "seeds": [1],
+        "shots": [2], "options": " ".join(map(str, options)),
+    }  # fmt: skip
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def start(file, output, *options):
+    """Start sweep.py in a new process."""
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.sweep",
+        str(file),
+        "--output",
+        str(output),
+        "--threads",
+        "1",
+        *options,
+    ]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finished(process):
+    """Exit code, output and errors of a process that ends."""
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+def outcome(output):
+    """Every result and every prompt of a sweep, without times and commands."""
+    found = {}
+    for path in sorted(output.glob("base2new/**/result.json")):
+        result = result_of(path.parent)
+        found[path.relative_to(output)] = {
+            key: value for key, value in result.items() if key not in ("seconds", "command", "text_chunk")
+        }
+        found[path.relative_to(output)]["predictions"] = repeat.arrays(path.parent / "predictions.npz")
+    for path in sorted(output.glob("base2new/**/model.pth.tar-*")):
+        found[path.relative_to(output)] = repeat.prompts(path)
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(declared, tmp_path_factory):
+    """(output folder, printed output) of the sweep, run without interruption."""
+    output = tmp_path_factory.mktemp("undisturbed")
+    code, out, err = finished(start(declared, output))
+    assert code == 0, err
+    return output, out
+
+
+def test_a_sweep_ends_in_a_report(undisturbed):
+    output, out = undisturbed
+    assert "4 runs in 2 jobs: 4 to do" in out
+    assert "4 runs in 2 jobs: 4 finished" in out
+    assert "HM" in out
+    assert len(outcome(output)) == 5  # four results, one checkpoint
+    page = (output / "sweeps/own/report.html").read_text()
+    assert '<figure id="confusion">' in page
+    plan = json.loads((output / "sweeps/own/sweep.json").read_text())
+    assert [run["state"] for run in plan["runs"]] == ["finished"] * 4
+
+
+def test_finished_runs_are_skipped(undisturbed, declared):
+    output, _ = undisturbed
+    before = {path: path.stat().st_mtime_ns for path in output.glob("base2new/**/*")}
+    code, out, _ = finished(start(declared, output))
+    assert (code, "4 runs in 2 jobs: 4 finished" in out) == (0, True)
+    assert before == {path: path.stat().st_mtime_ns for path in output.glob("base2new/**/*")}
+
+
+def test_a_sweep_that_is_killed_twice_ends_the_same(undisturbed, declared, tmp_path):
+    """The first kill ends the sweep only: its run continues, and the next sweep waits for it. The second ends both."""
+    for number, whole_group in enumerate((False, True)):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "experiments.sweep", str(declared), "--output", str(tmp_path), "--threads", "1"],
+            cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        pattern = "base2new/**/result.json" if number == 0 else "base2new/**/MultiModalPromptLearner/checkpoint"
+        for _ in range(1200):
+            if any(tmp_path.glob(pattern)):
+                break
+            time.sleep(0.05)
+        (os.killpg if whole_group else os.kill)(process.pid, signal.SIGKILL)
+        process.wait()
+    code, _, err = finished(start(declared, tmp_path))
+    assert code == 0, err
+    assert outcome(tmp_path) == outcome(undisturbed[0])
+
+
+def test_a_failed_run_is_named_and_does_not_stop_the_others(undisturbed, declared, tmp_path):
+    content = yaml.safe_load(declared.read_text())
+    content["trainers"] = ["MaPLe --variant bad OPTIM.NAME nope", "MaPLe"]
+    file = tmp_path / "bad.yaml"
+    file.write_text(yaml.safe_dump(content))
+    output, before = undisturbed[0], outcome(undisturbed[0])
+    code, out, _ = finished(start(file, output))
+    assert code == 1
+    assert "4 runs in 2 jobs: 2 failed, 2 finished" in out
+    assert "unknown optimiser (OPTIM.NAME) 'nope'" in out
+    assert outcome(output) == before
+    page = (output / "sweeps/bad/report.html").read_text()
+    assert "failed: MaPLe (vit_b16_c2_ep5_batch4_2ctx_bad)" in page
+
+
+@pytest.mark.parametrize("launcher", ["submitit", "ray"])
+def test_every_launcher_gives_the_same_results(launcher, undisturbed, declared, tmp_path):
+    pytest.importorskip(launcher)
+    code, _, err = finished(start(declared, tmp_path, "--on", launcher, "--trainers", "MaPLe"))
+    assert code == 0, err
+    expected = {path: found for path, found in outcome(undisturbed[0]).items() if "MaPLe" in path.parts}
+    assert len(expected) == 3  # two results, one checkpoint
+    assert outcome(tmp_path) == expected
+    assert (tmp_path / "sweeps/own-trainers_MaPLe/report.html").is_file()
