@@ -1,7 +1,7 @@
 """Reads few-shot picks from a file (DATASET.FEWSHOT_FILE) instead of drawing them. `FewShotDataset.select` calls it.
 
 The file is a run's fewshot.json or a cache of the original code (.pkl). Its absolute paths may come from another
-machine, so an image is recognised by the last two parts of its path: class folder and file name.
+machine. So an image is recognised by class folder and file name, the last two parts of its path.
 """
 
 from pathlib import Path

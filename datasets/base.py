@@ -49,8 +49,9 @@ class FewShotDataset(DatasetBase):
 
     A subclass sets the attributes below and defines `read_annotations`, which is called if there is no split file.
 
-    Few-shot picks equal those of the original code for the same seed and split file: drawn class by class in order of
-    first appearance, train before val, at most 4 per class for val, before base or new classes are selected.
+    For the same seed and split file, few-shot picks equal those of the original code. Train is drawn before val, and
+    within them class by class in order of first appearance. Val gets at most 4 images per class. Base or new classes
+    are selected after the draw.
 
     Raises:
         InputError: if files are missing. The message names them and says how to get them.

@@ -38,11 +38,8 @@ class EmojiScenes(FewShotDataset):
     category = ""  # category of the drawings; empty: all
     styles: Sequence[str] = ("noto", "fluent")  # styles of the scenes, in rotation; a class skips those that it lacks
     scene = Scene().softened(0.5)
-    counts: Mapping[str, int] = {
-        "train": 24,
-        "val": 8,
-        "test": 12,
-    }  # scenes per class; few-shot images are drawn from "train"
+    # Scenes per class. Few-shot images are drawn from "train".
+    counts: Mapping[str, int] = {"train": 24, "val": 8, "test": 12}
     by_hand = "nothing to download: the images are made on first use"
     template = "a photo of a {}."
     xd_source = "emoji"
