@@ -5,6 +5,7 @@ are parsed, and their config is built (`resolve`). Commands that install, downlo
 `NOT_RUN` with the reason. A command or code block of another form fails, so that new docs are noticed.
 """
 
+import dataclasses
 import importlib
 import os
 import re
@@ -45,9 +46,24 @@ NO_COMMANDS = {
     "[v_1] ...": "a formula",
     "text layer i:": "a formula",
 }
-#: Placeholders in the docs -> values to check the commands with.
-PLACEHOLDERS = {"DATASET": "dtd", "SEED": "1", "NAME": "emoji_food"}
-COMMANDS = [command for page in PAGES for command in doc_pages.commands(page)]
+#: The run of the small project that placeholders and example paths stand for.
+RUN_FOLDER = "output/base2new/train_base/emoji_food/shots_16/MaPLe/vit_mini8/seed1"
+#: Placeholders and example paths in the docs -> values to check the commands with.
+PLACEHOLDERS = {
+    "DATASET": "dtd",
+    "SEED": "1",
+    "NAME": "emoji_food",
+    "FOLDER": RUN_FOLDER,
+    "WEIGHTS_FOLDER": RUN_FOLDER,
+    "output/.../MultiModalPromptLearner/model.pth.tar-5": f"{RUN_FOLDER}/MultiModalPromptLearner/model.pth.tar-5",
+    "output/base2new/train_base/dtd/shots_16/MaPLe/vit_b16_c2_ep5_batch4_2ctx": str(Path(RUN_FOLDER).parent),
+}
+COMMANDS = [
+    dataclasses.replace(command, words=[PLACEHOLDERS.get(word, word) for word in command.words])
+    for page in PAGES
+    for command in doc_pages.commands(page)
+]
+#: Every command once, in prose and in a block.
 ALL = list({(str(command), command.is_mention): command for command in COMMANDS}.values())
 SMALL = ("base2new_train", "base2new_test")
 
@@ -79,18 +95,6 @@ def in_project(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return project
 
 
-def fill_in(words: list[str], project: Path) -> list[str]:
-    """Replace the docs' placeholders and example paths by files of the small project."""
-    run = next(project.glob("output/base2new/train_base/emoji_food/*/MaPLe/*/seed1"))
-    examples = PLACEHOLDERS | {
-        "FOLDER": str(run),
-        "WEIGHTS_FOLDER": str(run),
-        "output/.../MultiModalPromptLearner/model.pth.tar-5": str(next(run.glob("*/model.pth.tar-5"))),
-        "output/base2new/train_base/dtd/shots_16/MaPLe/vit_b16_c2_ep5_batch4_2ctx": str(run.parent),
-    }
-    return [examples.get(word, word) for word in words]
-
-
 #: Starts of commands that are cheap enough to run -> the module whose `main` runs them in this process.
 RUN = {
     "python report.py": "report",
@@ -108,13 +112,12 @@ def test_command(command: Command, in_project: Path, tmp_path: Path, monkeypatch
     if command.is_mention:
         assert (ROOT / command.words[1]).is_file()
         return
-    words = fill_in(command.words, in_project)
     for start, module in RUN.items():
         if str(command).startswith(start):
             monkeypatch.syspath_prepend(str(ROOT / "interpret_prompts"))
-            assert importlib.import_module(module).main(words[2:]) == 0
+            assert importlib.import_module(module).main(command.words[2:]) == 0
             return
-    resolve(words, tmp_path, monkeypatch)
+    resolve(command.words, tmp_path, monkeypatch)
 
 
 def test_not_run_lists_only_commands_of_the_docs() -> None:
@@ -177,11 +180,10 @@ def test_the_tasks_of_the_softcpt_page_are_a_config(in_project: Path) -> None:
 
 
 def test_the_readme_s_python_runs(in_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The snippets run as they are, but with the small project's run and image."""
-    (run,) = fill_in(["FOLDER"], in_project)
+    """The snippets run as they are, but on the small project's run and image."""
     make_image(in_project / "photo.jpg", (200, 40, 40), seed=0)
     for text in code("README.md", "python"):
-        exec(re.sub(r"output/[\w/.+-]+", run, text), {"__name__": "readme"})
+        exec(re.sub(r"output/[\w/.+-]+", RUN_FOLDER, text), {"__name__": "readme"})
 
 
 def test_the_examples_of_contributing_run(tmp_path: Path, tiny_path: Path) -> None:
