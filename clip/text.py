@@ -63,8 +63,8 @@ def encode(
         rows: "inserted" to return the rows of the inserted tokens too, (N, n, width).
 
     Raises:
-        ValueError: a layer doesn't exist, the prefix is too short for the prompts, prompts have another number of
-            groups than there are prefixes or sequences, or `rows` asks for rows that don't exist.
+        ValueError: a layer or the rows don't exist, the prefix is too short for the prompts, or the number of prompt
+            groups is neither the number of prefixes nor that of sequences.
     """
     inputs.check(tower.transformer.layers, "text")
     if any(prompt.shape[-2] >= prefix.shape[1] for prompt in inputs.prompts.values()):

@@ -1,7 +1,7 @@
 """Runs the layers of the text transformer: packed (the fast path), or through the modules' own `forward`.
 
-`clip.text.encode` calls one of the two. Both take a prefix (G, P, width) and packed class tokens (total, width), with
-positions added, and return the rows of EOT (N, width) after the last layer.
+`clip.text.encode` calls one of the two. Both take prefixes (G, P, width) and packed class tokens (total, width), with
+positions added. Both return the rows of EOT after the last layer, (N, width).
 """
 
 from collections.abc import Sequence

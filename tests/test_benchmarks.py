@@ -25,13 +25,14 @@ def test_the_naive_baseline_computes_the_same(trainer, tiny_clip, monkeypatch):
         if learnable:
             return features_and_gradients(lambda: method(images), learnable)
         with torch.no_grad():
-            return method(images), []
+            return [method(images)]
 
     fast = outcome()
     assert not lengths  # the fast path doesn't call the blocks' forward
     with measure.naive(method):
         slow = outcome()
-    image_tokens = 4 + 1 + (len(method.image_prompts()[0]) if method.image_prompts() else 0)
+    prompts = method.image_inputs().prompts
+    image_tokens = 4 + 1 + (len(prompts[0]) if prompts else 0)
     assert set(lengths) == {image_tokens} | ({77} if trainer != "LinearProbe" else set())
     assert_same(fast, slow)
     lengths.clear()

@@ -6,9 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import clip.vision
+from clip.model import from_state_dict
 from dassl.utils import cache_folder
+from trainers.common.features import is_frozen_and_original
 from trainers.coop import CoOp
 
 
@@ -73,14 +76,14 @@ def test_a_changed_weight_transform_or_image_is_encoded_again(encoded, own_data,
 def test_features_of_a_hooked_tower_are_not_cached(part, encoded, monkeypatch):
     """With a hook anywhere in the tower, the cache is neither read nor written."""
     plain, _ = encoded()
-    make = CoOp.make_model.__func__
+    build = CoOp.build_method.__func__
 
-    def hooked(cls, cfg, model, data):
-        model.visual.get_submodule(part).register_forward_hook(lambda *about: about[-1] * 2 + 1)
-        return make(cls, cfg, model, data)
+    def hooked(cls, cfg, clip, *args):
+        clip.visual.get_submodule(part).register_forward_hook(lambda *args: args[-1] * 2 + 1)
+        return build(cls, cfg, clip, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(CoOp, "make_model", classmethod(hooked))
+        patch.setattr(CoOp, "build_method", classmethod(hooked))
         changed = [encoded("OPTIM.MAX_EPOCH", 0, trainer="CoOp") for _ in range(2)]
     assert [made for _, made in changed] == [8, 8]
     assert np.array_equal(changed[0][0], changed[1][0])
@@ -110,7 +113,7 @@ def test_a_broken_cache_costs_no_result(encoded, tmp_path, monkeypatch):
     assert encoded()[1] == 0  # the file was written again
     (tmp_path / "no folder").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no folder"))
-    with pytest.warns(UserWarning, match="can't keep image features"):
+    with pytest.warns(UserWarning, match="can't write image features"):
         assert np.array_equal(encoded()[0], plain)
 
 
@@ -127,3 +130,13 @@ def test_compiling_without_a_compiler_is_refused(run, monkeypatch):
     code, _, err = run("TRAINER.COMPILE", "True")
     assert code == 2
     assert "needs a C++ compiler" in err
+
+
+def test_only_a_frozen_original_tower_is_cached(tiny_clip, resnet_weights):
+    resnet = from_state_dict(resnet_weights)
+    assert is_frozen_and_original(tiny_clip.visual)
+    assert is_frozen_and_original(resnet.visual)
+    tiny_clip.visual.proj.requires_grad_(True)
+    resnet.visual.layer4[0].bn1 = nn.Identity()
+    assert not is_frozen_and_original(tiny_clip.visual)
+    assert not is_frozen_and_original(resnet.visual)
