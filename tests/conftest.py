@@ -16,9 +16,8 @@ from clip.model import CLIP, from_state_dict
 from clip.sizes import Sizes
 from dassl.config import get_cfg_default, merge_words
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
-from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import load_plugins
 from datasets.emoji import EmojiScenes
+from experiments.config import TRAINERS
 from trainers.common.options import default_config
 from trainers.common.options import node_of as _node_of
 
@@ -140,8 +139,7 @@ def depth_words(trainer: str, depth: int) -> list[str]:
 
 def node_of(trainer: str) -> str:
     """The config node of a trainer."""
-    load_plugins("trainers")  # registers the trainers, whichever test runs first
-    return _node_of(TRAINER_REGISTRY.get(trainer))
+    return _node_of(TRAINERS.find(trainer))
 
 
 def config(*words):

@@ -22,7 +22,7 @@ from conftest import make_image
         (["INPUT.SIZE", "(64,64)"], 'add INPUT.SIZE "(32,32)"'),
         (["INPUT.PIXEL_MEAN", "[0.5,0.5,0.5]"], "add INPUT.PIXEL_MEAN"),
         (["DATASET.PATH", "/nowhere"], "no /nowhere"),
-        (["DATASET.NAME", "Caltech101"], "DATASET.PATH is for one's own data"),
+        (["DATASET.NAME", "Caltech101"], "DATASET.PATH is for your own data"),
         (["DATASET.NAME", "Caltech101", "DATASET.PATH", ""], "caltech-101/ below it must hold 101_ObjectCategories/"),
         (["DATASET.SUBSAMPLE_CLASSES", "old"], "all, base, new"),
         (["OPTIM.NAME", "sdg"], "Did you mean sgd"),

@@ -34,6 +34,7 @@ def is_light(done, code):
 
 
 DTD = ("--dataset-config-file", "configs/datasets/dtd.yaml")
+EMOJI = ("--dataset-config-file", "configs/datasets/emoji_food.yaml")
 
 
 @pytest.mark.parametrize(
@@ -47,8 +48,9 @@ DTD = ("--dataset-config-file", "configs/datasets/dtd.yaml")
         (["--trainer", "MaPLe", "--config-file", "x.yaml"], 2, "unknown config file 'x.yaml'"),
         (["--trainer", "MaPLe", *DTD, "DATASET.NAME", "EuroSat"], 2, "Did you mean EuroSAT"),
         (["--trainer", "MaPLe", *DTD, "DATASET.PATH", "/nowhere"], 2, "no /nowhere (DATASET.PATH)"),
-        (["--trainer", "MaPLe", *DTD, "MODEL.BACKBONE.PATH", "/nowhere/x.pt"], 2, "no /nowhere/x.pt"),
-        (["--trainer", "MaPLe", *DTD, "--eval-only", "--model-dir", "/nowhere"], 2, "no /nowhere/MultiModal"),
+        (["--trainer", "MaPLe", *DTD, "--root", "/nowhere"], 2, "no /nowhere/dtd/images. DATASET.ROOT (--root, DATA)"),
+        (["--trainer", "MaPLe", *EMOJI, "MODEL.BACKBONE.PATH", "/nowhere/x.pt"], 2, "no /nowhere/x.pt"),
+        (["--trainer", "MaPLe", *EMOJI, "--eval-only", "--model-dir", "/nowhere"], 2, "no /nowhere/MultiModal"),
     ],
 )
 def test_train_starts_light(argv, code, message):
@@ -65,7 +67,7 @@ def test_train_starts_light(argv, code, message):
         (["dtd", "1", "--trainer", "MaPLee"], 2, "Did you mean MaPLe"),
         (["dt", "1"], 2, "Did you mean"),
         (["dtd", "1", "DATASET.PATH", "/nowhere"], 2, "no /nowhere"),
-        (["dtd", "1", "--model-dir", "/nowhere"], 2, "nothing to test: no /nowhere"),
+        (["emoji_food", "1", "--model-dir", "/nowhere"], 2, "nothing to test: no /nowhere"),
     ],
 )
 def test_experiments_start_light(argv, code, message):
@@ -78,7 +80,7 @@ def test_a_missing_torch_is_one_line(tmp_path):
     """With a Python that has no torch, a correct command line says so in one line."""
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import train; sys.exit(train.main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "--trainer", "MaPLe", *DTD, "--output-dir", str(tmp_path / "out")]
+    command = [sys.executable, "-c", code, "--trainer", "MaPLe", *EMOJI, "--output-dir", str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == (
