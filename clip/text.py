@@ -136,7 +136,7 @@ def _encode_chunk(
     class_tokens: torch.Tensor,
     batch: TextBatch,
 ) -> TowerOutput:
-    """Free memory of the chunk before, then encode the sequences of one chunk."""
+    """Return the memory of earlier chunks to the system, then encode the sequences of one chunk."""
     if class_tokens.device.type == "cpu" and len(class_tokens) > _LARGE_CHUNK:
         trim_heap()
     return _encode_all(tower, prefix, class_tokens, batch)
