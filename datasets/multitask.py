@@ -1,29 +1,19 @@
 """Several data sets trained at once, each as one task. SoftCPT and its baselines train on such a data set.
 
 Labels and class names differ from those of a single data set. `MultiTask.classnames` is a list per task, and the label
-of a `MultiTaskDatum` is a row over the classes of all tasks. `MultiTask.tasks` describes the tasks in one type.
+of a `MultiTaskDatum` is a row over the classes of all tasks. `MultiTask.tasks` lists
+the tasks with their classes.
 """
 
 import itertools
-from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from yacs.config import CfgNode
 
 from dassl.config import merge_words
-from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, Task, build_dataset
 from dassl.utils import InputError, unknown
 from datasets.base import halves
-
-
-class Task(NamedTuple):
-    """One task of a `MultiTask`."""
-
-    name: str  # such as "pet breed recognition"
-    classnames: list[str]  # in order of the labels within the task
-    columns: tuple[int, int]  # first column of the task in a label row, and the column after its last
-    metric: str  # overall_acc, or mean_acc: the mean over classes
 
 
 class MultiTaskDatum(Datum):
@@ -58,7 +48,7 @@ class MultiTask(DatasetBase):
     number. DATASET.SUBSAMPLE_CLASSES selects classes within each task.
 
     Attributes, in order of the tasks:
-        tasknames: names of the tasks; `task_name` says where a name comes from.
+        tasknames: names of the tasks; `DatasetBase.task_name` says where a name comes from.
         classnames: class names of every task.
         columns: first column of every task in a label row, and the column after its last.
         metrics: score of every task, overall_acc or mean_acc.
@@ -90,7 +80,7 @@ class MultiTask(DatasetBase):
     @property
     def tasks(self) -> list[Task]:
         """All tasks, in order of their columns."""
-        return list(map(Task, self.tasknames, self.classnames, self.columns, self.metrics))
+        return list(map(Task, self.tasknames, self.classnames))
 
     def load_tasks(self, cfg: CfgNode) -> list[tuple[str, DatasetBase]]:
         """Return (task name, data set) of every task in DATASET.TASKS that has data.
@@ -113,7 +103,7 @@ class MultiTask(DatasetBase):
             except InputError as error:
                 missing.append(f"{name} ({error})")
             else:
-                tasks.append((task_name(source, taskname), source))
+                tasks.append((source.task_name(taskname), source))
         if not tasks:
             raise InputError(f"no task has data: {'; '.join(missing)}")
         if missing:
@@ -130,15 +120,3 @@ class MultiTask(DatasetBase):
             numbers = (str(number) for number in range(len(tasks)))
             raise unknown("choice of tasks (DATASET.SUBSAMPLE_TASKS)", which, ("all", "base", "new", *numbers))
         return tasks if which == "all" else list(halves(tasks, which))
-
-
-def task_name(source: DatasetBase, default: str = "") -> str:
-    """Return the name of a data set's task.
-
-    It is the first line of `task_name.txt` in the data set's folder, else `default`, else made from the class's name.
-    """
-    file = Path(source.dataset_dir) / "task_name.txt"
-    if file.is_file():
-        return file.read_text().strip().splitlines()[0]
-    words = "".join(f" {c}" if c.isupper() else c for c in type(source).__name__).strip().lower()
-    return default or f"{words} recognition"

@@ -169,13 +169,16 @@ def _worst_images(
 
 def _build_dataset(folder: Path) -> DatasetBase | None:
     """Build the data set of a run. None: its images are not on this machine."""
+    from dassl.config import get_cfg_default, merge_file
     from dassl.data.datasets import build_dataset
-    from dassl.utils import InputError
-    from trainers.common.options import run_config
+    from dassl.utils import InputError, load_plugins
 
+    load_plugins("datasets")
+    cfg = get_cfg_default()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            return build_dataset(run_config(folder))
+            merge_file(cfg, folder / "config.yaml", only=("DATASET", "SEED"))
+            return build_dataset(cfg)
     except (InputError, OSError):
         return None
 

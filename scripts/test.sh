@@ -8,4 +8,4 @@ cd "$root"
 "$python" -m ruff format --check .
 "$python" -m mypy
 # A process a CPU: most of the time goes into starting Python. Threads of theirs would wait for each other.
-OMP_NUM_THREADS=1 "$python" -m pytest -n logical --maxprocesses 4 --dist loadfile "$@"
+OMP_NUM_THREADS=1 "$python" -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not slow" "$@"

@@ -1,8 +1,9 @@
 """What a method's file needs, from one place: the base classes and the pieces that methods are made of."""
 
+from dassl.data.datasets import Task
 from trainers.common.backbone import cast_weights, load_backbone
 from trainers.common.features import LabelledFeatures, TrainingFeatures
-from trainers.common.method import Batch, ClassNames, Losses, Method, Output, Task, normalized, total
+from trainers.common.method import Batch, ClassNames, Losses, Method, Output, normalized, total
 from trainers.common.options import Options, node_of
 from trainers.common.prompts import (
     ClassPrompts,

@@ -70,3 +70,4 @@ class FeatureCache(PromptTrainer):
 
     method = FeatureCacheCLIP
     checkpoints = {"cache": ""}
+    default_config = "CoOp/vit_b16_ep50"

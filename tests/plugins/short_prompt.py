@@ -39,3 +39,4 @@ class ShortPrompt(PromptTrainer):
     method = ShortPromptCLIP
     options = ShortPromptOptions
     checkpoints = {"prompt_learner": "prompt_learner"}  # folder -> part of the method
+    default_config = "CoOp/vit_b16_ep50"  # settings of images and optimiser

@@ -76,6 +76,7 @@ class TaughtPrompt(PromptTrainer):
     method = TaughtPromptCLIP
     options = TaughtPromptOptions
     checkpoints = {"prompt_learner": "prompt_learner"}
+    default_config = "CoOp/vit_b16_ep50"
 
     @classmethod
     def values(cls, dataset: str, protocol: str) -> dict[str, object]:

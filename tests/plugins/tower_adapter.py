@@ -67,3 +67,4 @@ class TowerAdapter(PromptTrainer):
     method = TowerAdapterCLIP
     options = TowerAdapterOptions
     checkpoints = {"adapters": ""}
+    default_config = "CoOp/vit_b16_ep50"

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from clip.model import CLIP
+from dassl.data.datasets import Task
 from dassl.utils import InputError
-from trainers.common.method import ClassNames, Method, Task
+from trainers.common.method import ClassNames, Method
 
 #: Embeddings of the training classes' names in official checkpoints. We compute them from the names at hand.
 _CLASS_TOKENS = ("token_prefix", "token_suffix")

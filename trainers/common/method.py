@@ -8,7 +8,6 @@ learnable parts alone.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,17 +15,10 @@ from torch import nn
 
 from clip.inputs import NO_INPUTS, TowerInputs
 from clip.model import CLIP
+from dassl.data.datasets import Task
 from dassl.metrics import compute_accuracy
 from trainers.common.features import TrainingFeatures
 from trainers.common.options import Options
-
-
-class Task(NamedTuple):
-    """One of several tasks that are trained together: its name and the names of its classes."""
-
-    name: str
-    classnames: Sequence[str]
-
 
 #: What a method classifies: class names in the order of their labels, or several tasks.
 ClassNames = Sequence[str] | Sequence[Task]

@@ -10,20 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from clip.model import CLIP
-from dassl.data.datasets import DatasetBase
+from dassl.data.datasets import DatasetBase, Task
 from dassl.metrics import compute_accuracy
-from datasets.multitask import MultiTask, task_name
-from trainers.common.method import Batch, ClassNames, Losses, Method, Output, Task
+from trainers.common.method import Batch, ClassNames, Losses, Method, Output
 from trainers.common.options import Options
 from trainers.common.trainer import PromptTrainer
-
-
-def tasks_of(dataset: DatasetBase) -> list[Task]:
-    """The tasks of a data set; one that has no tasks is a single task."""
-    if isinstance(dataset, MultiTask):
-        names = zip(dataset.tasknames, dataset.classnames, strict=True)
-        return [Task(name, list(classnames)) for name, classnames in names]
-    return [Task(task_name(dataset), list(dataset.classnames))]
 
 
 def own_task(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,7 +50,7 @@ class MultiTaskTrainer(PromptTrainer):
 
     @classmethod
     def class_names(cls, dataset: DatasetBase) -> ClassNames:
-        return tasks_of(dataset)
+        return [Task(name, list(classnames)) for name, classnames in dataset.tasks]
 
     @classmethod
     def from_names(cls, names: Sequence[str]) -> ClassNames:

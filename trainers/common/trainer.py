@@ -52,7 +52,7 @@ class PromptTrainer(TrainerX):
     options: type[Options] = Options
     node = ""  # config node below TRAINER; empty: the class's name in capitals
     checkpoints: Mapping[str, str] = {}  # checkpoint folder -> name of the method's submodule in it; "": the method
-    default_config = ""  # file below configs/trainers/<trainer>/, used without --config-file
+    default_config = ""  # file below configs/trainers/<trainer>/, or another trainer's: "CoOp/vit_b16_ep50"
     cross_dataset_config = ""  # the same for training on ImageNet and testing elsewhere, if it differs
 
     model: Method

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, TypeVar, overload
+from typing import NamedTuple, Protocol, TypeVar, overload
 
 from dassl.utils.errors import unknown
 from dassl.utils.tools import check_isfile
@@ -55,6 +55,13 @@ class Datum:
     @property
     def classname(self) -> str:
         return self._classname
+
+
+class Task(NamedTuple):
+    """A classification task: its name, such as "pet breed recognition", and its classes in order of their labels."""
+
+    name: str
+    classnames: Sequence[str]
 
 
 class DatasetBase:
@@ -108,6 +115,23 @@ class DatasetBase:
     def classnames(self) -> list[str]:
         """Class names in the order of their labels."""
         return self._classnames
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks that a method may learn together: this data set alone, unless a subclass joins several."""
+        return [Task(self.task_name(), self.classnames)]
+
+    def task_name(self, default: str = "") -> str:
+        """Return the name of this data set's task.
+
+        It is the first line of `task_name.txt` in the data set's folder, else `default`, else made from the class's
+        name.
+        """
+        file = Path(self.dataset_dir) / "task_name.txt"
+        if file.is_file():
+            return file.read_text().strip().splitlines()[0]
+        words = "".join(f" {c}" if c.isupper() else c for c in type(self).__name__).strip().lower()
+        return default or f"{words} recognition"
 
     @property
     def num_classes(self) -> int:
