@@ -44,8 +44,7 @@ class Plugins:
     def folder(self) -> Path:
         """The package's folder, where Python finds it."""
         spec = importlib.util.find_spec(self.package)
-        assert spec and spec.submodule_search_locations
-        return Path(spec.submodule_search_locations[0])
+        return Path((spec and spec.submodule_search_locations or [self.package])[0])
 
     def find(self, name: str) -> type:
         """The class of that name, or its outline if it isn't imported yet.
