@@ -6,6 +6,7 @@ torch is imported: classes are read from their source files (`dassl/utils/outlin
 
 import functools
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Mapping
@@ -39,6 +40,12 @@ class Plugins:
     what: str  # what a name is a name of, for errors
     attributes: tuple[str, ...]  # class attributes that are read from the source
 
+    @property
+    def folder(self) -> Path:
+        """The package's folder, where Python finds it."""
+        spec = importlib.util.find_spec(self.package)
+        return Path(((spec and spec.submodule_search_locations) or [self.package])[0])
+
     def find(self, name: str) -> type:
         """The class of that name, or its outline if it isn't imported yet.
 
@@ -49,7 +56,7 @@ class Plugins:
         outline = self.outline(name)
         if outline:
             return outline.cls
-        names = registered_names(ROOT / self.package, self.registry)
+        names = registered_names(self.folder, self.registry)
         if names is not None and name not in names:
             raise unknown(self.what, name, [*names, *self._imported()])
         importlib.import_module("torch")  # report a missing torch itself, not all plugins that fail without it
@@ -58,11 +65,11 @@ class Plugins:
 
     def outline(self, name: str) -> Outline | None:
         """The class as its source tells. None if the source doesn't tell, or if no plugin file defines the class."""
-        return read_class(ROOT / self.package, self.registry, name, self.attributes)
+        return read_class(self.folder, self.registry, name, self.attributes)
 
     def names(self) -> list[str]:
         """All names, as far as the sources tell, or of the imported classes."""
-        return sorted({*(registered_names(ROOT / self.package, self.registry) or []), *self._imported()})
+        return sorted({*(registered_names(self.folder, self.registry) or []), *self._imported()})
 
     def _imported(self) -> list[str]:
         module = sys.modules.get(self.module)
@@ -275,7 +282,7 @@ def _check_data(run: Run, dataset: str) -> None:
     Does nothing if the class isn't a plain `FewShotDataset` with literal attributes. Such a class checks its files
     itself, when it is built.
     """
-    outline = read_class(ROOT / DATASETS.package, DATASETS.registry, dataset, Layout._fields)
+    outline = read_class(DATASETS.folder, DATASETS.registry, dataset, Layout._fields)
     if outline is None or not outline.is_plain("FewShotDataset", ("locate", "check_present")):
         return
     if known_value(run, "DATASET.PATH"):

@@ -45,7 +45,9 @@ def run_config(cfg: CfgNode, no_train: bool = False, run: Run | None = None) -> 
                 train_and_test(cfg, no_train, run)
                 return
     _print_finished(cfg.OUTPUT_DIR)
-    if run and not (Path(cfg.OUTPUT_DIR) / finished.FILE).exists():
+    if run and (Path(cfg.OUTPUT_DIR) / finished.FILE).exists():
+        finished.refresh(run)
+    elif run:
         _store_hashes_later(cfg, run)
 
 

@@ -1,9 +1,9 @@
 """Recognises a finished run without importing torch, by hashes that the run stored in its folder when it started.
 
-`execute.py` calls `is_unchanged` first, and `store` when a run starts. The hashes are of the resolved arguments, the
-config files, the source files that make the config, and the data: paths, sizes and times of change of its files. The
-list of the data's files is in the cache folder, once for all runs that use the same files. If a hash differs or is
-missing, the caller must do the full check (`dassl.engine.run_folder.is_finished`).
+`execute.py` calls `is_unchanged` first, `store` when a run starts, and `refresh` after a full check. There are hashes
+of the arguments, of the config files, of the source files that make the config, and of the data: paths, sizes and
+times of change of its files. The list of the data's files is in the cache folder, once for all runs that use the
+same files. If a hash differs or is missing, the full check decides (`dassl.engine.run_folder.is_finished`).
 """
 
 import contextlib
@@ -78,6 +78,21 @@ def store(run: Run, cfg: CfgNode, dataset: "DatasetBase") -> None:
         warnings.warn(f"can't write {file} (XDG_CACHE_HOME names another folder): {error.strerror}", stacklevel=2)
         return
     write_json(found | {"data_files": digest, "data": fingerprint(paths)}, Path(cfg.OUTPUT_DIR) / FILE)
+
+
+def refresh(run: Run) -> None:
+    """Update the stored hashes of a run that the full check has found finished, so that the next call is quick.
+
+    The same arguments may have other sources now: a newer version of the project. The hash of the data stays as it
+    is, since the full check doesn't compare the data. Other arguments change nothing: they aren't the run's.
+    """
+    file, now = output_folder(run) / FILE, hashes(run)
+    try:
+        stored = read_json(file)
+        if now is not None and stored["arguments"] == now["arguments"] and stored != stored | now:
+            write_json(stored | now, file)
+    except (InputError, KeyError, TypeError):
+        file.unlink()  # a damaged file: the next full check stores the hashes again
 
 
 def hashes(run: Run) -> dict[str, str] | None:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets up, then runs the main job, base-to-new generalisation, with ZeroshotCLIP, CoOp and MaPLe on the embedded
-# benchmark, and prints a table. Nothing is downloaded but packages.
+# Install, then run base-to-new generalisation with ZeroshotCLIP, CoOp and MaPLe on the embedded benchmark, and print a
+# table. Only packages are downloaded.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 install
@@ -13,4 +13,4 @@ for trainer in ZeroshotCLIP CoOp MaPLe; do
 done
 PYTHONPATH="$root" "$python" -P -m tools.picture output/base2new picture.png
 "$python" "$root/report.py" output --protocol base2new --html report.html
-echo "All is in output/demo: report.html, results in output/base2new, what each method says of some images in picture.png."
+echo "All is in output/demo: report.html, results in output/base2new, predictions for some images in picture.png."

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# DATASET [DATASET ...]: fetch data sets into the folder that DATA names (data by default).
+# DATASET [DATASET ...]: download data sets into the folder DATA (default: data).
 exec bash "$(dirname "$0")/run.sh" tools.download "$@"

@@ -1,4 +1,4 @@
-# Sourced: sets `root` and `python`, the active environment's or else .venv's, and offers `install`.
+# To be sourced. Sets `root` (the project) and `python` (of the active environment, or else of .venv). Defines `install`.
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 if [ -n "${VIRTUAL_ENV:-}" ]; then
     environment="$VIRTUAL_ENV"
@@ -12,7 +12,7 @@ if [ ! -x "$python" ]; then
     python=python3 # no environment yet
 fi
 
-# Make .venv if there is no environment, and install what setup.py asks for, once for every change of it.
+# Make .venv if there is no environment. Install the packages that setup.py lists, again whenever setup.py changes.
 install() {
     if [ ! -x "$environment/bin/python" ]; then
         python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, python3 is " + sys.version.split()[0])'

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# RUN_FOLDER: does a run again from its folder alone, and compares the two bit by bit.
+# RUN_FOLDER: repeat a run from its folder alone, and compare both runs bit by bit.
 exec bash "$(dirname "$0")/run.sh" experiments.repeat "$@"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# NAME|FILE: every run of a sweep (configs/sweeps/), then its report. --dry-run lists them.
+# NAME|FILE: all runs of a sweep (configs/sweeps/), then its report. --dry-run lists the runs.
 exec bash "$(dirname "$0")/run.sh" experiments.sweep "$@"

@@ -25,8 +25,7 @@ def argv(zero_shot_argv, tmp_path, monkeypatch):
     project = tmp_path / "project"
     for name in ("trainers", "datasets"):
         shutil.copytree(ROOT / name, project / name)
-    (project / "configs").symlink_to(ROOT / "configs")
-    monkeypatch.setattr(config, "ROOT", project)
+    monkeypatch.setattr(config.Plugins, "folder", property(lambda plugins: project / plugins.package))
     assert train.main(zero_shot_argv) == 0
     return zero_shot_argv
 
@@ -66,6 +65,16 @@ def test_a_changed_plugin_leads_to_the_full_check(name, argv, tmp_path):
     assert not unchanged(argv)
 
 
+def test_the_full_check_updates_the_hashes_of_sources(argv, tmp_path):
+    with (tmp_path / "project/trainers/zsclip.py").open("a") as file:
+        file.write("# another line\n")
+    before = json.loads((tmp_path / "out" / FILE).read_text())
+    assert train.main(argv) == 0
+    assert unchanged(argv)
+    after = json.loads((tmp_path / "out" / FILE).read_text())
+    assert [name for name in before if before[name] != after[name]] == ["sources"]
+
+
 def test_another_plugin_does_not_count(argv, tmp_path):
     with (tmp_path / "project/trainers/coop.py").open("a") as file:
         file.write("# another line\n")
@@ -86,6 +95,7 @@ def test_changed_data_leads_to_the_full_check(change, argv, tmp_path, capsys):
     assert not unchanged(argv)
     assert train.main(argv) == 0  # the config is equal, so the run stays finished
     assert "Finished already, nothing to do" in capsys.readouterr().out
+    assert not unchanged(argv)  # the stored hash stays that of the data that gave the result
 
 
 @pytest.mark.parametrize("name", ["result.json", "inputs.json"])

@@ -58,9 +58,9 @@ def read_class(folder: Path, registry: str, name: str, attributes: Sequence[str]
         paths = [path for path in _plugin_files(folder) if name in _registered_in(path, registry)]
         if len(paths) != 1:
             return None
-        files: list[Path] = []
-        cls = _outline(paths[0].resolve(), name, folder.resolve().parent, tuple(attributes), files)
-        return Outline(cls, tuple(files)) if cls else None
+        made: dict[tuple[Path, str], type] = {}
+        cls = _outline(paths[0], name, folder.parent, tuple(attributes), made)
+        return Outline(cls, tuple(dict.fromkeys(path for path, _ in made))) if cls else None
     except _Unreadable:
         return None
 
@@ -107,20 +107,24 @@ def _is_named(node: ast.AST, name: str) -> bool:
     return (isinstance(node, ast.Name) and node.id == name) or (isinstance(node, ast.Attribute) and node.attr == name)
 
 
-def _outline(path: Path, name: str, root: Path, attributes: tuple[str, ...], files: list[Path]) -> type | None:
+def _outline(
+    path: Path, name: str, root: Path, attributes: tuple[str, ...], made: dict[tuple[Path, str], type]
+) -> type | None:
     """Outline of class `name` in a file, derived from the outlines of its base classes, so Python finds attributes.
 
-    Imports are followed to files below `root`, and `files` collects these. None for a class from elsewhere.
+    Imports are followed to files below `root`. `made` collects the outlines by file and name, because a class that is
+    reached twice must be the same class. None for a class from elsewhere.
     """
+    if (path, name) in made:
+        return made[path, name]
     for node in _parsed(path).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
-            if path not in files:
-                files.append(path)
-            found = [_outline(path, _dotted(base), root, attributes, files) for base in node.bases]
+            found = [_outline(path, _dotted(base), root, attributes, made) for base in node.bases]
             bases = tuple(base for base in found if base)
             try:
                 methods = tuple(part.name for part in node.body if isinstance(part, ast.FunctionDef))
-                return type(name, bases, {_METHODS: methods, **_literals(node, attributes)})
+                made[path, name] = type(name, bases, {_METHODS: methods, **_literals(node, attributes)})
+                return made[path, name]
             except TypeError as error:  # no consistent order of the base classes
                 raise _Unreadable(f"{name} in {path}") from error
     if name in ("object", "type"):
@@ -129,7 +133,7 @@ def _outline(path: Path, name: str, root: Path, attributes: tuple[str, ...], fil
     if first not in _imports(path, root):
         raise _Unreadable(f"{name} in {path}")
     module, original = _imports(path, root)[first]
-    return _outline(module, rest or original, root, attributes, files) if module else None
+    return _outline(module, rest or original, root, attributes, made) if module else None
 
 
 def _dotted(node: ast.expr) -> str:

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# DATASET CFG: test on another data set what main.sh trained on imagenet, seeds 1 to 3.
+# DATASET CFG: test the prompts of main.sh, trained on imagenet, on another data set, seeds 1 to 3.
 exec bash "$(dirname "$0")/../run.sh" experiments.run coop_eval CoOp "$@"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# DATASET SEED: base-to-new at several prompt depths (configs/sweeps/depth.yaml), and their report.
+# DATASET SEED: base-to-new with several prompt depths (configs/sweeps/depth.yaml), with a report.
 exec bash "$(dirname "$0")/../ablation.sh" depth IVLP "$@"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# DATASET SEED: MaPLe against MaPLe-dagger, and their report.
+# DATASET SEED: compare MaPLe with MaPLe-dagger, and write a report.
 exec bash "$(dirname "$0")/../ablation.sh" dagger "" "$@"

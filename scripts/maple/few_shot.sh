@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# few_shot.sh DATASET SEED [flags and KEY VALUE pairs]: trains on 16 shots of all classes (DATASET.NUM_SHOTS 1 ...).
+# DATASET SEED: train and test on all classes, with 16 shots. DATASET.NUM_SHOTS 1 sets another number.
 exec bash "$(dirname "$0")/../run.sh" experiments.run few_shot MaPLe "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# pretrain.sh FOLDER [--steps N] [--out FILE]: pretrains ViT-Mini/8, in about 40 minutes on two cores.
+# FOLDER [--steps N] [--out FILE]: pretrain ViT-Mini/8, in about 40 minutes on two cores.
 #
-# FOLDER holds, or gets through npm, the packages with drawings that are not in this repository.
+# FOLDER holds the packages with drawings that aren't in this repository. Missing ones are downloaded through npm.
 exec bash "$(dirname "$0")/../run.sh" tools.pretrain.pretrain "$@"

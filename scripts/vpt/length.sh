@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# DATASET SEED: base-to-new with several prompt lengths (configs/sweeps/length.yaml), and their report.
+# DATASET SEED: base-to-new with several prompt lengths (configs/sweeps/length.yaml), with a report.
 exec bash "$(dirname "$0")/../ablation.sh" length VPT "$@"
