@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -16,9 +15,7 @@ from trainers.common.method import ClassNames, Method
 _CLASS_TOKENS = ("token_prefix", "token_suffix")
 
 
-def learned_tensors(
-    checkpoint: Mapping[str, Any], part: nn.Module, method: Method, path: Path
-) -> dict[str, torch.Tensor]:
+def learned_tensors(checkpoint: Mapping, part: nn.Module, method: Method, path: Path) -> dict[str, torch.Tensor]:
     """The entries of a checkpoint that are learned by `part`, all of them and no others.
 
     Args:
@@ -63,7 +60,7 @@ def plain_names(classes: ClassNames) -> list[str | list[str | list[str]]]:
     return [item if isinstance(item, str) else [item.name, list(item.classnames)] for item in classes]
 
 
-def trained_classes(checkpoint: Mapping[str, Any]) -> ClassNames | None:
+def trained_classes(checkpoint: Mapping) -> ClassNames | None:
     """The classes or tasks that a checkpoint was trained on, as `plain_names` saved them.
 
     Official and older checkpoints don't name them: None.

@@ -10,10 +10,12 @@ import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
 from yacs.config import CfgNode
@@ -124,7 +126,7 @@ class PromptTrainer(TrainerX):
     def _register_parts(self, has_parameters: bool) -> None:
         """Register the method's parts, each with a checkpoint folder. One optimiser serves all of them."""
         cfg = self.cfg
-        optimizer: tuple[Any, Any] = (None, None)
+        optimizer: tuple[Optimizer | None, LRScheduler | None] = (None, None)
         if has_parameters:
             self.optim = build_optimizer(self.model, cfg.OPTIM)
             self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
@@ -165,23 +167,23 @@ class PromptTrainer(TrainerX):
         if is_last:
             self.model.search(self._training_features())
 
-    def extra_state(self) -> dict[str, Any]:
+    def extra_state(self) -> dict[str, object]:
         """Beside parameters: the classes and the template, the method's state, and under amp the loss scale."""
-        state: dict[str, Any] = {"classnames": plain_names(self.model.classnames), "template": self.model.template}
+        state: dict[str, object] = {"classnames": plain_names(self.model.classnames), "template": self.model.template}
         if method_state := self.model.state():
             state["method"] = method_state
         if self.scaler.is_enabled():
             state["scaler"] = self.scaler.state_dict()
         return state
 
-    def load_extra_state(self, checkpoint: dict[str, Any]) -> None:
+    def load_extra_state(self, checkpoint: dict) -> None:
         """Restore what `extra_state` saved, on a resume."""
         if "method" in checkpoint:
             self.model.load_state(checkpoint["method"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(checkpoint["scaler"])
 
-    def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
+    def forward_backward(self, batch: dict) -> dict[str, float]:
         inputs = self.read_batch(batch)
         with self._autocast():
             output = self.model.outputs(inputs)
@@ -201,7 +203,7 @@ class PromptTrainer(TrainerX):
         self.scaler.step(self.optim)
         self.scaler.update()
 
-    def read_batch(self, batch: dict[str, Any]) -> Batch:
+    def read_batch(self, batch: dict) -> Batch:
         """A loader's batch, on the device."""
         views = batch["img"] if isinstance(batch["img"], list) else [batch["img"]]  # a list if K_TRANSFORMS > 1
         on_device = tuple(view.to(self.device, non_blocking=True) for view in views)
@@ -258,6 +260,6 @@ class PromptTrainer(TrainerX):
             else:
                 self.model.has_new_classes = trained != list(self.model.classnames)
 
-    def result_fields(self) -> dict[str, Any]:
+    def result_fields(self) -> dict[str, object]:
         """What `result.json` says of the method beside the engine's keys."""
         return {"options": dict(self.cfg.TRAINER[node_of(type(self))]), "text_chunk": self.model.clip.text_chunk}
