@@ -22,7 +22,7 @@ from datasets._images import as_data as as_data
 from datasets._images import list_class_folders as list_class_folders
 from datasets._images import list_images as list_images
 from datasets._missing import missing_data
-from datasets._picks import pick_listed
+from datasets._fewshot_file import pick_listed
 from datasets._splits import Rng as Rng
 from datasets._splits import halves as halves
 
