@@ -12,7 +12,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from yacs.config import CfgNode
 
@@ -44,7 +43,8 @@ class Plugins:
     def folder(self) -> Path:
         """The package's folder, where Python finds it."""
         spec = importlib.util.find_spec(self.package)
-        return Path(((spec and spec.submodule_search_locations) or [self.package])[0])
+        locations = spec.submodule_search_locations if spec else None
+        return Path(locations[0] if locations else self.package)
 
     def find(self, name: str) -> type:
         """The class of that name, or its outline if it isn't imported yet.
@@ -130,18 +130,15 @@ def default_config_file(
     If the data set's config file names a backbone, say ViT-Mini/8, the trainer's file for this backbone is preferred:
     vit_mini8.yaml, or vit_mini8_cross_datasets.yaml if the other name ends in the same way.
 
-    A trainer may name another trainer's file: "CoOp/vit_b16_ep50". So a new method needs no YAML file.
-
     Args:
         trainer: the class, or its outline.
         cross_dataset: take the trainer's config for training on ImageNet and testing elsewhere, if it has one.
         asked: name of the config that is wanted instead of the trainer's default.
     """
+    folder = ROOT / "configs" / "trainers" / trainer.__name__
     name = asked or getattr(trainer, "default_config", "")  # a third party's trainer lacks these attributes
     if cross_dataset and not asked:
         name = getattr(trainer, "cross_dataset_config", "") or name
-    owner, _, name = name.rpartition("/")
-    folder = ROOT / "configs" / "trainers" / (owner or trainer.__name__)
     setting = settings_of(str(dataset_file)).get("MODEL.BACKBONE.NAME")
     backbone = str(setting.value).lower().replace("-", "_").replace("/", "") if setting else ""
     if backbone:
@@ -156,7 +153,7 @@ def config_of(run: Run) -> str:
     return run.config or default_config_file(TRAINERS.find(run.trainer), dataset_file=run.dataset)
 
 
-def known_value(run: Run, key: str) -> Any:
+def known_value(run: Run, key: str) -> object:
     """The value of a config key as far as it is known without the plugins' config nodes: text or a Python value."""
     if key in run.options:
         return run.options[key]
@@ -172,6 +169,12 @@ def known_value(run: Run, key: str) -> Any:
     for part in key.split("."):
         node = node[part]
     return node
+
+
+def known_text(run: Run, key: str) -> str:
+    """`known_value` as a text. Empty for None."""
+    value = known_value(run, key)
+    return "" if value is None else str(value)
 
 
 # ---- resolving ----
@@ -257,12 +260,12 @@ def check_names(run: Run) -> None:
     """
     _check_trainer(run)
     settings_of(config_of(run))
-    dataset = known_value(run, "DATASET.NAME")
+    dataset = known_text(run, "DATASET.NAME")
     if dataset:
         DATASETS.find(dataset)
         _check_data(run, dataset)
     for key in ("DATASET.PATH", "MODEL.BACKBONE.PATH"):
-        path = known_value(run, key)
+        path = known_text(run, key)
         absolute = os.path.abspath(os.path.expanduser(path))
         if path and not os.path.exists(absolute):
             raise InputError(f"no {absolute} ({key})")
@@ -287,7 +290,7 @@ def _check_data(run: Run, dataset: str) -> None:
         return
     if known_value(run, "DATASET.PATH"):
         return
-    root = os.path.abspath(os.path.expanduser(known_value(run, "DATASET.ROOT")))
+    root = os.path.abspath(os.path.expanduser(known_text(run, "DATASET.ROOT")))
     error = missing_data(outline.cls, root, os.path.join(root, Layout.of(outline.cls).dataset_dir))
     if error:
         raise error
@@ -295,7 +298,7 @@ def _check_data(run: Run, dataset: str) -> None:
 
 def _check_model_dir(run: Run) -> None:
     """Raise InputError if the prompts to test are in no folder."""
-    folder = known_value(run, "TEST.MODEL_DIR")
+    folder = known_text(run, "TEST.MODEL_DIR")
     if not folder or known_value(run, "TEST.EVAL_ONLY") not in (True, "True") or Path(folder).is_dir():
         return
     if run.protocol:

@@ -98,7 +98,7 @@ def test_changed_data_leads_to_the_full_check(change, argv, tmp_path, capsys):
     assert not unchanged(argv)  # the stored hash stays that of the data that gave the result
 
 
-@pytest.mark.parametrize("name", ["result.json", "inputs.json"])
+@pytest.mark.parametrize("name", ["result.json", "inputs.json", "config.yaml"])
 def test_a_damaged_file_leads_to_the_full_check(name, argv, tmp_path):
     (tmp_path / "out" / name).write_text("{")
     assert not unchanged(argv)
