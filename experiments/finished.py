@@ -23,7 +23,8 @@ from dassl.engine.run_folder import CONFIG, RESULT
 from dassl.utils.errors import InputError
 from dassl.utils.files import cache_folder, read_json, write_json, write_text
 from experiments.arguments import Run
-from experiments.config import DATASETS, ROOT, TRAINERS, config_of, known_text, known_value, last_epoch, locate
+from experiments.classes import DATASETS, TRAINERS
+from experiments.config import ROOT, config_of, known_text, known_value, last_epoch, locate
 
 if TYPE_CHECKING:
     from dassl.data.datasets import DatasetBase
@@ -32,9 +33,8 @@ if TYPE_CHECKING:
 FILE = "inputs.json"
 #: Source files that decide which config a command line resolves to.
 _CODE = ("dassl/config/*.py", "trainers/common/options.py", "experiments/*.py")
-#: Config keys whose values are paths relative to the current folder, or files whose content changes the result.
+#: Config keys whose values may be paths relative to the current folder.
 _DATA_FOLDERS = ("DATASET.ROOT", "DATASET.PATH")
-_OTHER_FILES = ("DATASET.FEWSHOT_FILE", "MODEL.BACKBONE.PATH", "MODEL.INIT_WEIGHTS")
 
 
 def is_unchanged(run: Run) -> bool:

@@ -17,7 +17,8 @@ from typing import Any
 from dassl.utils.errors import InputError, unknown
 from dassl.utils.files import write_json
 from experiments.arguments import Run
-from experiments.config import DATASETS, ROOT, TRAINERS, dataset_file, known_text, resolve
+from experiments.classes import DATASETS, TRAINERS
+from experiments.config import ROOT, dataset_file, known_text, resolve
 from experiments.protocols import PROTOCOLS
 from experiments.run import runs, source_of
 
