@@ -5,91 +5,18 @@ torch is imported: classes are read from their source files (`dassl/utils/outlin
 """
 
 import functools
-import importlib
-import importlib.util
-import os
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from yacs.config import CfgNode
 
 from dassl.config import Setting, check_values, get_cfg_default, merge_settings, merge_words, read_config_file
-from dassl.utils.errors import InputError, unknown
-from dassl.utils.outlines import Outline, read_class, registered_names
-from dassl.utils.plugins import find, load_plugins
-from datasets._missing import Layout, missing_data
+from dassl.utils.errors import InputError
 from experiments.arguments import Run, stem
+from experiments.classes import TRAINERS
 from experiments.protocols import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-# ---- classes by name ----
-
-
-@dataclass(frozen=True)
-class Plugins:
-    """A folder of plugins, and the registry that their classes enter themselves in."""
-
-    package: str
-    module: str  # that defines the registry
-    registry: str
-    what: str  # what a name is a name of, for errors
-    attributes: tuple[str, ...]  # class attributes that are read from the source
-
-    @property
-    def folder(self) -> Path:
-        """The package's folder, where Python finds it."""
-        spec = importlib.util.find_spec(self.package)
-        return Path(((spec and spec.submodule_search_locations) or [self.package])[0])
-
-    def find(self, name: str) -> type:
-        """The class of that name, or its outline if it isn't imported yet.
-
-        Imports the plugins only if their sources don't tell the class. Raises InputError for an unknown name.
-        """
-        if name in self._imported():
-            return getattr(sys.modules[self.module], self.registry).get(name)
-        outline = self.outline(name)
-        if outline:
-            return outline.cls
-        names = registered_names(self.folder, self.registry)
-        if names is not None and name not in names:
-            raise unknown(self.what, name, [*names, *self._imported()])
-        importlib.import_module("torch")  # report a missing torch itself, not all plugins that fail without it
-        load_plugins(self.package)
-        return find(getattr(importlib.import_module(self.module), self.registry), self.what, name)
-
-    def outline(self, name: str) -> Outline | None:
-        """The class as its source tells. None if the source doesn't tell, or if no plugin file defines the class."""
-        return read_class(self.folder, self.registry, name, self.attributes)
-
-    def names(self) -> list[str]:
-        """All names, as far as the sources tell, or of the imported classes."""
-        return sorted({*(registered_names(self.folder, self.registry) or []), *self._imported()})
-
-    def _imported(self) -> list[str]:
-        module = sys.modules.get(self.module)
-        return getattr(module, self.registry).registered_names() if module else []
-
-
-TRAINERS = Plugins(
-    "trainers",
-    "dassl.engine.build",
-    "TRAINER_REGISTRY",
-    "trainer",
-    ("node", "checkpoints", "default_config", "cross_dataset_config"),
-)
-DATASETS = Plugins(
-    "datasets",
-    "dassl.data.datasets.build",
-    "DATASET_REGISTRY",
-    "data set (DATASET.NAME)",
-    ("xd_source", "test_only"),
-)
 
 
 # ---- config files ----
@@ -130,18 +57,15 @@ def default_config_file(
     If the data set's config file names a backbone, say ViT-Mini/8, the trainer's file for this backbone is preferred:
     vit_mini8.yaml, or vit_mini8_cross_datasets.yaml if the other name ends in the same way.
 
-    A trainer may name another trainer's file: "CoOp/vit_b16_ep50". So a new method needs no YAML file.
-
     Args:
         trainer: the class, or its outline.
         cross_dataset: take the trainer's config for training on ImageNet and testing elsewhere, if it has one.
         asked: name of the config that is wanted instead of the trainer's default.
     """
+    folder = ROOT / "configs" / "trainers" / trainer.__name__
     name = asked or getattr(trainer, "default_config", "")  # a third party's trainer lacks these attributes
     if cross_dataset and not asked:
         name = getattr(trainer, "cross_dataset_config", "") or name
-    owner, _, name = name.rpartition("/")
-    folder = ROOT / "configs" / "trainers" / (owner or trainer.__name__)
     setting = settings_of(str(dataset_file)).get("MODEL.BACKBONE.NAME")
     backbone = str(setting.value).lower().replace("-", "_").replace("/", "") if setting else ""
     if backbone:
@@ -156,7 +80,7 @@ def config_of(run: Run) -> str:
     return run.config or default_config_file(TRAINERS.find(run.trainer), dataset_file=run.dataset)
 
 
-def known_value(run: Run, key: str) -> Any:
+def known_value(run: Run, key: str) -> object:
     """The value of a config key as far as it is known without the plugins' config nodes: text or a Python value."""
     if key in run.options:
         return run.options[key]
@@ -172,6 +96,12 @@ def known_value(run: Run, key: str) -> Any:
     for part in key.split("."):
         node = node[part]
     return node
+
+
+def known_text(run: Run, key: str) -> str:
+    """`known_value` as a text. Empty for None."""
+    value = known_value(run, key)
+    return "" if value is None else str(value)
 
 
 # ---- resolving ----
@@ -191,7 +121,7 @@ def resolve(run: Run) -> CfgNode:
     from trainers.common.options import default_config
 
     cfg = default_config()
-    _check_trainer(run)
+    check_trainer(run)
     trainer, dataset = get_trainer(run.trainer), settings_of(run.dataset)
     config = run.config or default_config_file(trainer, dataset_file=run.dataset)
     merge_settings(cfg, dataset)
@@ -217,6 +147,13 @@ def resolve(run: Run) -> CfgNode:
     check_values(cfg)
     cfg.freeze()
     return cfg
+
+
+def check_trainer(run: Run) -> None:
+    """Raise InputError unless --trainer names a trainer."""
+    if not run.trainer or "TRAINER.NAME" in run.options:
+        raise InputError(f"say which trainer by --trainer (not by TRAINER.NAME): {', '.join(TRAINERS.names())}")
+    TRAINERS.find(run.trainer)
 
 
 def protocol_of(run: Run, subsample_classes: str) -> str:
@@ -245,60 +182,3 @@ def last_epoch(folder: str) -> int | None:
     """The last epoch whose checkpoint is in a run's folder. None if it has no checkpoint."""
     saved = (path.name.rpartition("-")[2] for path in Path(folder).glob("*/model.pth.tar-*"))
     return max((int(epoch) for epoch in saved if epoch.isdigit()), default=None)
-
-
-# ---- checks before torch is imported ----
-
-
-def check_names(run: Run) -> None:
-    """Raise InputError for an unknown trainer or data set, or a missing config file, data folder or weights file.
-
-    These checks need no torch. `resolve` and the trainer check everything else.
-    """
-    _check_trainer(run)
-    settings_of(config_of(run))
-    dataset = known_value(run, "DATASET.NAME")
-    if dataset:
-        DATASETS.find(dataset)
-        _check_data(run, dataset)
-    for key in ("DATASET.PATH", "MODEL.BACKBONE.PATH"):
-        path = known_value(run, key)
-        absolute = os.path.abspath(os.path.expanduser(path))
-        if path and not os.path.exists(absolute):
-            raise InputError(f"no {absolute} ({key})")
-    _check_model_dir(run)
-
-
-def _check_trainer(run: Run) -> None:
-    """Raise InputError unless --trainer names a trainer."""
-    if not run.trainer or "TRAINER.NAME" in run.options:
-        raise InputError(f"say which trainer by --trainer (not by TRAINER.NAME): {', '.join(TRAINERS.names())}")
-    TRAINERS.find(run.trainer)
-
-
-def _check_data(run: Run, dataset: str) -> None:
-    """Raise InputError if files of a data set below DATASET.ROOT are missing.
-
-    Does nothing if the class isn't a plain `FewShotDataset` with literal attributes. Such a class checks its files
-    itself, when it is built.
-    """
-    outline = read_class(DATASETS.folder, DATASETS.registry, dataset, Layout._fields)
-    if outline is None or not outline.is_plain("FewShotDataset", ("locate", "check_present")):
-        return
-    if known_value(run, "DATASET.PATH"):
-        return
-    root = os.path.abspath(os.path.expanduser(known_value(run, "DATASET.ROOT")))
-    error = missing_data(outline.cls, root, os.path.join(root, Layout.of(outline.cls).dataset_dir))
-    if error:
-        raise error
-
-
-def _check_model_dir(run: Run) -> None:
-    """Raise InputError if the prompts to test are in no folder."""
-    folder = known_value(run, "TEST.MODEL_DIR")
-    if not folder or known_value(run, "TEST.EVAL_ONLY") not in (True, "True") or Path(folder).is_dir():
-        return
-    if run.protocol:
-        raise InputError(f"nothing to test: no {folder}. Train first, with the same options, or name another folder")
-    names = list(getattr(TRAINERS.find(run.trainer), "checkpoints", None) or [""])
-    raise InputError(f"no {Path(folder) / names[0]} to load prompts from (--model-dir)")

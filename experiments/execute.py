@@ -7,13 +7,13 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from dassl.config import differences
 from dassl.engine.run_folder import CONFIG, RESULT, exclusive_lock, is_finished
 from dassl.utils.errors import InputError
 from dassl.utils.files import write_text
 from experiments import finished
 from experiments.arguments import Run
-from experiments.config import check_names, resolve, values_of
+from experiments.checks import check_names, check_paths, check_trained
+from experiments.config import resolve, values_of
 
 
 def execute(run: Run) -> None:
@@ -26,6 +26,8 @@ def execute(run: Run) -> None:
     if not run.no_train and finished.is_unchanged(run):
         _print_finished(finished.output_folder(run))
         return
+    if run.no_train or not (finished.output_folder(run) / RESULT).is_file():
+        check_paths(run)
     import torch  # noqa: F401  # report a missing torch itself, not all plugins that fail without it
 
     cfg = resolve(run)
@@ -111,27 +113,3 @@ def _print_values(cfg: CfgNode) -> None:
         resolved = dict(keys(cfg))
         pairs = " ".join(f"{key} {resolved[key]}" for key in values)
         print(f"Values of {cfg.TRAINER.NAME} for {cfg.DATASET.NAME} ({cfg.PROTOCOL or 'no protocol'}): {pairs}")
-
-
-def check_trained(cfg: CfgNode) -> None:
-    """Raise InputError if the prompts to test are missing, unfinished, or trained with another config."""
-    if not cfg.TEST.MODEL_DIR:
-        return
-    folder = Path(cfg.TEST.MODEL_DIR)
-    if not folder.is_dir():
-        raise InputError(f"nothing to test: no {folder}. Train first, with the same options, or name another folder")
-    config = folder / CONFIG
-    if not config.is_file():
-        return  # prompts from elsewhere
-    done = (folder / RESULT).is_file() or any(folder.glob(f"*/model.pth.tar-{cfg.OPTIM.MAX_EPOCH}"))
-    if not done:
-        raise InputError(f"the training in {folder} isn't finished: start it again, with the same options")
-    differing = differences(cfg, config, ["MODEL", "OPTIM", "TRAINER"])
-    if cfg.DATASET.SUBSAMPLE_CLASSES == "new":  # new classes must come from the same data, with the same shots
-        differing += [
-            key
-            for key in differences(cfg, config, ["DATASET", "SEED"])
-            if not key.startswith("DATASET.SUBSAMPLE_CLASSES")
-        ]
-    if differing:
-        raise InputError(f"{folder} was trained with another config: {', '.join(differing)}")

@@ -23,7 +23,8 @@ from dassl.engine.run_folder import CONFIG, RESULT
 from dassl.utils.errors import InputError
 from dassl.utils.files import cache_folder, read_json, write_json, write_text
 from experiments.arguments import Run
-from experiments.config import DATASETS, ROOT, TRAINERS, config_of, known_value, last_epoch, locate
+from experiments.classes import DATASETS, TRAINERS
+from experiments.config import ROOT, config_of, known_text, known_value, last_epoch, locate
 
 if TYPE_CHECKING:
     from dassl.data.datasets import DatasetBase
@@ -32,9 +33,8 @@ if TYPE_CHECKING:
 FILE = "inputs.json"
 #: Source files that decide which config a command line resolves to.
 _CODE = ("dassl/config/*.py", "trainers/common/options.py", "experiments/*.py")
-#: Config keys whose values are paths relative to the current folder, or files whose content changes the result.
+#: Config keys whose values may be paths relative to the current folder.
 _DATA_FOLDERS = ("DATASET.ROOT", "DATASET.PATH")
-_OTHER_FILES = ("DATASET.FEWSHOT_FILE", "MODEL.BACKBONE.PATH", "MODEL.INIT_WEIGHTS")
 
 
 def is_unchanged(run: Run) -> bool:
@@ -56,7 +56,7 @@ def is_unchanged(run: Run) -> bool:
 
 def output_folder(run: Run) -> Path:
     """The run's output folder."""
-    return Path(run.options.get("OUTPUT_DIR") or run.output_dir or known_value(run, "OUTPUT_DIR"))
+    return Path(run.options.get("OUTPUT_DIR") or run.output_dir or known_text(run, "OUTPUT_DIR"))
 
 
 def store(run: Run, cfg: CfgNode, dataset: "DatasetBase") -> None:
@@ -96,20 +96,25 @@ def refresh(run: Run) -> None:
 
 
 def hashes(run: Run) -> dict[str, str] | None:
-    """Hashes of a run's arguments, config files and sources. None if a plugin's source doesn't tell its class."""
+    """Hashes of a run's arguments, config files, resolved config and sources.
+
+    None if a plugin's source doesn't tell its class. The resolved config is the run's config.yaml, so that a damaged
+    folder gets the full check.
+    """
     sources = _sources(run)
     if sources is None:
         return None
     arguments = dataclasses.asdict(run) | {
         "overrides": run.options,
         "load_epoch": last_epoch(run.trained_in) if run.trained_in else None,
-        "folders": [os.path.abspath(os.path.expanduser(known_value(run, key))) for key in _DATA_FOLDERS],
+        "folders": [os.path.abspath(os.path.expanduser(known_text(run, key))) for key in _DATA_FOLDERS],
     }
     configs = [path for name in (run.dataset, config_of(run)) if name for path in config_files(locate(name))]
-    trained = known_value(run, "TEST.MODEL_DIR")
+    trained = known_text(run, "TEST.MODEL_DIR")
     return {
         "arguments": _digest(json.dumps(arguments, sort_keys=True, default=str)),
         "config_files": _content_digest(configs),
+        "config": _content_digest([output_folder(run) / CONFIG]),
         "trained": _content_digest([Path(trained) / CONFIG, Path(trained) / RESULT] if trained else []),
         "sources": _content_digest(sources),
     }
@@ -117,7 +122,7 @@ def hashes(run: Run) -> dict[str, str] | None:
 
 def _sources(run: Run) -> list[Path] | None:
     """Source files of the trainer, of the data sets, and of what makes configs."""
-    names = [known_value(run, "DATASET.NAME")]
+    names = [known_text(run, "DATASET.NAME")]
     tasks = known_value(run, "DATASET.TASKS")
     names += [task[0] for task in tasks] if isinstance(tasks, list) else []
     outlines = [TRAINERS.outline(run.trainer), *(DATASETS.outline(name) for name in names)]

@@ -17,7 +17,8 @@ from typing import Any
 from dassl.utils.errors import InputError, unknown
 from dassl.utils.files import write_json
 from experiments.arguments import Run
-from experiments.config import DATASETS, ROOT, TRAINERS, dataset_file, known_value, resolve
+from experiments.classes import DATASETS, TRAINERS
+from experiments.config import ROOT, dataset_file, known_text, resolve
 from experiments.protocols import PROTOCOLS
 from experiments.run import runs, source_of
 
@@ -161,7 +162,7 @@ def known_fields(argv: list[str], run: Run) -> dict[str, object]:
         "backbone": options.get("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME),
         "config": cfg.TRAINER.CONFIG,
         "protocol": PROTOCOLS[run.protocol].family,
-        "shots": int(known_value(run, "DATASET.NUM_SHOTS")),
+        "shots": int(known_text(run, "DATASET.NUM_SHOTS")),
         "seed": int(options.get("SEED", run.seed)),
     }
 

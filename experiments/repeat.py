@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from dassl.utils.command_line import report_errors
 from dassl.utils.errors import InputError
@@ -21,8 +20,8 @@ from dassl.utils.files import read_json
 _CIRCUMSTANCES = ("seconds", "versions", "command", "threads", "text_chunk")
 
 
-def repeat(folder: Path, output: Path) -> dict[str, Any]:
-    """Repeat the run of `folder` in `output`, with the same number of threads. Returns the old result.
+def repeat(folder: Path, output: Path) -> dict[str, str]:
+    """Repeat the run of `folder` in `output`, with the same number of threads. Returns the versions of the old run.
 
     Raises InputError if the run isn't finished or wasn't seeded, or if `output` isn't empty.
     """
@@ -49,7 +48,7 @@ def repeat(folder: Path, output: Path) -> dict[str, Any]:
         run_config(cfg)
     finally:
         torch.set_num_threads(threads)
-    return result
+    return result.get("versions", {})
 
 
 def compare(first: Path, second: Path) -> Iterator[tuple[str, bool]]:
@@ -105,7 +104,7 @@ def main(argv: list[str]) -> int:
 
         with tempfile.TemporaryDirectory() as temporary:
             output = args.output or Path(temporary)
-            before = repeat(args.folder, output).get("versions", {})
+            before = repeat(args.folder, output)
             for name, same in compare(args.folder, output):
                 print(f"{'equal' if same else 'DIFFERS':8} {name}")
                 different.extend([] if same else [name])

@@ -86,7 +86,7 @@ def runs(argv: Sequence[str]) -> Iterator[Run]:
 
 def make_run(request: Request, step: Step, seed: int, options: dict[str, str]) -> Run:
     """The run of one step. The user's `options` override the protocol's, as the user's flags override the script's."""
-    from experiments.config import TRAINERS
+    from experiments.classes import TRAINERS
     from trainers.common.options import node_of
 
     args = request.args
@@ -161,7 +161,8 @@ def names_in_folders(request: Request, step: Step, file: str, effective: dict[st
 
 def source_of(file: str) -> str:
     """The data set whose prompts the cross-dataset protocol tests on that of `file`, by its config file's name."""
-    from experiments.config import DATASETS, settings_of
+    from experiments.classes import DATASETS
+    from experiments.config import settings_of
 
     setting = settings_of(file).get("DATASET.NAME")
     cls = DATASETS.find(str(setting.value) if setting else "")

@@ -17,7 +17,7 @@ from clip.sizes import Sizes
 from dassl.config import get_cfg_default, merge_words
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from datasets.emoji import EmojiScenes
-from experiments.config import TRAINERS
+from experiments.classes import TRAINERS
 from trainers.common.options import default_config
 from trainers.common.options import node_of as _node_of
 

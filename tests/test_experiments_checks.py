@@ -6,8 +6,8 @@ from conftest import ROOT
 
 import train
 from dassl.config import get_cfg_default, merge_file
+from experiments.checks import check_trained
 from experiments.config import last_epoch
-from experiments.execute import check_trained
 
 
 def test_prompts_of_an_unfinished_training_are_refused(run, tmp_path):

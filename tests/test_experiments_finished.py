@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, result_of
@@ -10,7 +11,7 @@ from conftest import ROOT, result_of
 import train
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import cache_folder
-from experiments import config
+from experiments import classes
 from experiments.arguments import parse_arguments, run_of
 from experiments.finished import FILE, is_unchanged
 
@@ -25,7 +26,7 @@ def argv(zero_shot_argv, tmp_path, monkeypatch):
     project = tmp_path / "project"
     for name in ("trainers", "datasets"):
         shutil.copytree(ROOT / name, project / name)
-    monkeypatch.setattr(config.Plugins, "folder", property(lambda plugins: project / plugins.package))
+    monkeypatch.setattr(classes.Plugins, "folder", property(lambda plugins: project / plugins.package))
     assert train.main(zero_shot_argv) == 0
     return zero_shot_argv
 
@@ -42,7 +43,7 @@ def test_another_argument_leads_to_the_full_check(override, argv):
 
 def test_the_full_check_decides_after_a_change(argv, capsys):
     """A key that can't change the result: finished. Another key: refused. Nothing in the folder changes."""
-    folder = config.Path(argv[argv.index("--output-dir") + 1])
+    folder = Path(argv[argv.index("--output-dir") + 1])
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert train.main([*argv, "DATALOADER.NUM_WORKERS", "1"]) == 0
     assert "Finished already, nothing to do" in capsys.readouterr().out
@@ -98,7 +99,17 @@ def test_changed_data_leads_to_the_full_check(change, argv, tmp_path, capsys):
     assert not unchanged(argv)  # the stored hash stays that of the data that gave the result
 
 
-@pytest.mark.parametrize("name", ["result.json", "inputs.json"])
+def test_a_finished_run_needs_neither_data_nor_weights(argv, tmp_path, capsys):
+    shutil.rmtree(tmp_path / "data")
+    weights = argv.index("MODEL.BACKBONE.PATH") + 1
+    assert train.main(argv) == 0
+    assert "Finished already, nothing to do" in capsys.readouterr().out
+    other = [*argv[:weights], "/nowhere/x.pt", *argv[weights + 1 :], "--output-dir", str(tmp_path / "other")]
+    assert train.main(other) == 2
+    assert "no " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["result.json", "inputs.json", "config.yaml"])
 def test_a_damaged_file_leads_to_the_full_check(name, argv, tmp_path):
     (tmp_path / "out" / name).write_text("{")
     assert not unchanged(argv)

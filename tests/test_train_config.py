@@ -5,7 +5,8 @@ import pytest
 import train
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError
-from experiments.config import check_names, known_value, resolve
+from experiments.checks import check_names
+from experiments.config import known_value, resolve
 from experiments.run import runs
 
 

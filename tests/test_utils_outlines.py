@@ -7,7 +7,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_plugins
 from dassl.utils.outlines import read_class, registered_names
-from experiments.config import DATASETS, TRAINERS
+from experiments.classes import DATASETS, TRAINERS
 
 load_plugins("trainers")
 load_plugins("datasets")

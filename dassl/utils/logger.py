@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TextIO
 
 __all__ = ["Logger", "setup_logger"]
 
@@ -38,7 +38,7 @@ class Logger:
             self.file.close()
             self.file = None
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self.console, name)
 
     def __enter__(self) -> "Logger":

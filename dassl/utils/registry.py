@@ -17,9 +17,9 @@ class Registry:
 
     def __init__(self, name: str):
         self._name = name
-        self._objects: dict[str, Any] = {}
+        self._objects: dict[str, type] = {}
 
-    def register(self, obj: Any = None, force: bool = False) -> Callable:
+    def register(self, obj: type | None = None, force: bool = False) -> Callable:
         """Register `obj` under its `__name__`. Without `obj`, returns a decorator that does so.
 
         Raises:

@@ -10,7 +10,6 @@ import random
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import PIL
 import psutil
@@ -91,7 +90,7 @@ def check_availability(requested: str, available: list[str]) -> None:
         raise unknown("name", requested, available)
 
 
-def tolist_if_not(x: Any) -> list[Any]:
+def tolist_if_not(x: object) -> list:
     """`x` itself if it is a list, or else a list with `x` as its only item."""
     return x if isinstance(x, list) else [x]
 

@@ -8,12 +8,13 @@ import os
 import pickle
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from dassl.utils import unpickle
 from dassl.utils.errors import InputError
@@ -28,12 +29,14 @@ __all__ = [
     "save_checkpoint",
 ]
 
+#: Content of a checkpoint file: state_dict, epoch, optimizer, scheduler and val_result.
+Checkpoint = dict[str, Any]
 POINTER = "checkpoint"  # file beside the checkpoints that names the newest one
 BEST = "model-best.pth.tar"
 
 
 def save_checkpoint(
-    state: dict[str, Any],
+    state: Checkpoint,
     save_dir: str | Path,
     is_best: bool = False,
     remove_module_from_keys: bool = True,
@@ -56,7 +59,7 @@ def save_checkpoint(
     return folder / name
 
 
-def load_checkpoint(fpath: str | Path | None) -> dict[str, Any]:
+def load_checkpoint(fpath: str | Path | None) -> Checkpoint:
     """Content of a checkpoint, with tensors on the CPU. Runs no code from the file.
 
     Official checkpoints also pickle a scheduler object. Such objects are replaced by `unpickle.Inert`.
@@ -70,12 +73,12 @@ def load_checkpoint(fpath: str | Path | None) -> dict[str, Any]:
         raise ValueError("File path is None")
     if not os.path.exists(fpath):
         raise FileNotFoundError(f'File is not found at "{fpath}"')
-    options: dict[str, Any] = {"map_location": "cpu"}  # load_state_dict copies to the model's device
+    device = "cpu"  # load_state_dict copies to the model's device
     try:
         try:
-            return torch.load(fpath, weights_only=True, **options)
+            return torch.load(fpath, device, weights_only=True)
         except pickle.UnpicklingError:
-            return torch.load(fpath, weights_only=False, pickle_module=unpickle, **options)
+            return torch.load(fpath, device, weights_only=False, pickle_module=unpickle)
     except Exception as error:  # a broken file can raise almost anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"can't read the checkpoint {fpath}: {reason}") from error
@@ -85,7 +88,7 @@ def resume_from_checkpoint(
     fdir: str | Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer | None = None,
-    scheduler: Any = None,
+    scheduler: LRScheduler | None = None,
 ) -> int:
     """Load the newest checkpoint of `fdir` into model, optimizer and scheduler. Returns the index of the next epoch.
 
@@ -154,6 +157,6 @@ def open_specified_layers(model: nn.Module, open_layers: str | list[str]) -> Non
         child.requires_grad_(name in names)
 
 
-def _without_module_prefix(state_dict: dict[str, Any]) -> dict[str, Any]:
+def _without_module_prefix(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The state dict without the prefix "module." that DataParallel adds to names."""
     return OrderedDict((name.removeprefix("module."), value) for name, value in state_dict.items())
