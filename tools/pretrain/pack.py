@@ -9,6 +9,7 @@ import lzma
 import sys
 from pathlib import Path
 
+from datasets.scenes import DrawnClass
 from tools.pretrain.packages import PERMISSIVE, Icons, fetch
 
 FILE = Path(__file__).resolve().parents[2] / "assets" / "emoji" / "drawings.json.xz"
@@ -22,7 +23,7 @@ CATEGORIES = {
 }
 
 
-def classes(icons: dict[str, Icons]) -> list[dict]:
+def classes(icons: dict[str, Icons]) -> list[DrawnClass]:
     """Return name, category, aliases and drawings by style of every class, in order of category and name."""
     found, taken = [], set()
     for noto_category, category in CATEGORIES.items():
