@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import InputError
 from datasets import _splits
+from datasets._fewshot_file import pick_listed
 from datasets._images import IMG_EXTENSIONS as IMG_EXTENSIONS
 from datasets._images import Item as Item
 from datasets._images import Listed as Listed
@@ -22,7 +23,6 @@ from datasets._images import as_data as as_data
 from datasets._images import list_class_folders as list_class_folders
 from datasets._images import list_images as list_images
 from datasets._missing import missing_data
-from datasets._fewshot_file import pick_listed
 from datasets._splits import Rng as Rng
 from datasets._splits import halves as halves
 
