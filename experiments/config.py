@@ -57,15 +57,18 @@ def default_config_file(
     If the data set's config file names a backbone, say ViT-Mini/8, the trainer's file for this backbone is preferred:
     vit_mini8.yaml, or vit_mini8_cross_datasets.yaml if the other name ends in the same way.
 
+    A trainer may name another trainer's file: "CoOp/vit_b16_ep50". So a new method needs no YAML file.
+
     Args:
         trainer: the class, or its outline.
         cross_dataset: take the trainer's config for training on ImageNet and testing elsewhere, if it has one.
         asked: name of the config that is wanted instead of the trainer's default.
     """
-    folder = ROOT / "configs" / "trainers" / trainer.__name__
     name = asked or getattr(trainer, "default_config", "")  # a third party's trainer lacks these attributes
     if cross_dataset and not asked:
         name = getattr(trainer, "cross_dataset_config", "") or name
+    owner, _, name = name.rpartition("/")
+    folder = ROOT / "configs" / "trainers" / (owner or trainer.__name__)
     setting = settings_of(str(dataset_file)).get("MODEL.BACKBONE.NAME")
     backbone = str(setting.value).lower().replace("-", "_").replace("/", "") if setting else ""
     if backbone:
