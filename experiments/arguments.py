@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Run:
-    """One training or one test: everything that its command line says. No file has been read for it.
+    """One training or one test: the content of its command line. Making it reads no file.
 
     `config.resolve` makes the config. Paths are as the user wrote them, and empty where the user gave none.
     """
@@ -82,7 +82,7 @@ def run_of(args: argparse.Namespace) -> Run:
 
 
 def flags_of(args: argparse.Namespace) -> dict[str, object]:
-    """The flags that set config keys and aren't fields of `Run`: config key -> value. Flags not given are left out."""
+    """The flags that set config keys and aren't fields of `Run`: config key -> value. Missing flags are left out."""
     flags = {
         "DATASET.ROOT": args.root,
         "RESUME": args.resume,

@@ -143,8 +143,8 @@ def resolve(run: Run) -> CfgNode:
         "TEST.LOAD_EPOCH": last_epoch(run.trained_in) if run.trained_in else None,
         **run.flags,
     }
-    given = {key: value for key, value in flags.items() if value not in (None, "")}
-    for layer in (values, given):
+    set_flags = {key: value for key, value in flags.items() if value not in (None, "")}
+    for layer in (values, set_flags):
         merge_words(cfg, [word for pair in layer.items() for word in pair])
     merge_words(cfg, run.overrides)
     check_values(cfg)

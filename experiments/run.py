@@ -41,7 +41,7 @@ class Request:
 
 
 def parse(argv: Sequence[str]) -> Request:
-    """Parse PROTOCOL TRAINER[:CONFIG] DATASET SEED ... and the flags and KEY VALUE pairs behind these."""
+    """Parse PROTOCOL TRAINER[:CONFIG] DATASET SEED ... and the flags and KEY VALUE pairs that follow."""
     from experiments.config import dataset_file
 
     name, spec, *rest = argv

@@ -91,5 +91,5 @@ def test_a_plan_knows_what_a_result_says(run, tmp_path, own_data):
     argv = ["base2new_train", "ZeroshotCLIP", "folder", "1", "DATASET.PATH", str(own_data), "DATASET.NUM_SHOTS", "2"]
     known = plans.PlannedRun.of(argv).known
     result = result_of(tmp_path / "out")
-    del known["backbone"]  # the finished run has weights of its own
+    del known["backbone"]  # the finished run reads other weights
     assert known == {key: result[key] for key in known}

@@ -56,8 +56,8 @@ def test_a_finished_run_is_not_changed(run, tmp_path):
 
 def test_the_seed_decides(run, tmp_path):
     prompts = []
-    for number, words in enumerate([(), ("DATALOADER.NUM_WORKERS", 2), ("SEED", 2)]):
-        assert run(*words, output=tmp_path / str(number))[0] == 0
+    for number, overrides in enumerate([(), ("DATALOADER.NUM_WORKERS", 2), ("SEED", 2)]):
+        assert run(*overrides, output=tmp_path / str(number))[0] == 0
         path = tmp_path / str(number) / "MultiModalPromptLearner/model.pth.tar-1"
         prompts.append(torch.load(path, weights_only=True)["state_dict"]["prompt_learner.ctx"])
     assert torch.equal(prompts[0], prompts[1])
@@ -65,13 +65,13 @@ def test_the_seed_decides(run, tmp_path):
 
 
 def test_a_killed_run_resumes_to_the_same_bits(run, tmp_path, tiny_path, own_data):
-    words = ["OPTIM.MAX_EPOCH", "4"]
-    assert run(*words, output=tmp_path / "whole")[0] == 0
+    overrides = ["OPTIM.MAX_EPOCH", "4"]
+    assert run(*overrides, output=tmp_path / "whole")[0] == 0
     command = [
         sys.executable, "train.py", "--trainer", "MaPLe", "--seed", "1", "--output-dir", str(tmp_path / "cut"),
         "--dataset-config-file", "configs/datasets/folder.yaml", "MODEL.BACKBONE.PATH", str(tiny_path),
         "INPUT.SIZE", "(32,32)", "DATASET.PATH", str(own_data), "DATASET.NUM_SHOTS", "2",
-        "DATALOADER.NUM_WORKERS", "0", "TRAINER.MAPLE.PROMPT_DEPTH", "2", *words,
+        "DATALOADER.NUM_WORKERS", "0", "TRAINER.MAPLE.PROMPT_DEPTH", "2", *overrides,
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     pointer = tmp_path / "cut/MultiModalPromptLearner/checkpoint"

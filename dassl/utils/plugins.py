@@ -45,7 +45,7 @@ def extend_config(cfg: CfgNode, plugins: Sequence[ModuleType]) -> None:
 
 
 def find(registry: Registry, what: str, name: str) -> Any:
-    """The class registered as `name`. `what` says in errors what is looked for, for example "trainer".
+    """The class registered as `name`. Error messages call it a `what`, for example "trainer".
 
     Raises:
         InputError: no class has this name (the message lists all names), or the file that defines it can't be imported.
