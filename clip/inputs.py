@@ -121,7 +121,7 @@ NO_INPUTS = TowerInputs()
 
 
 def insert_tokens(x: torch.Tensor, inputs: TowerInputs, layer: int) -> torch.Tensor:
-    """Insert the tokens of `layer` after the first row of each sequence. If an earlier layer did so, replace its tokens.
+    """Insert the tokens of `layer` after the first row of each sequence. If earlier layers did, replace their tokens.
 
     Args:
         x: (sequences, length, width), the input of `layer`.

@@ -11,13 +11,13 @@ import torch
 
 
 def _select(prefix: torch.Tensor, group: torch.Tensor | None, count: int) -> torch.Tensor:
-    """Return the entry of `prefix` for each of `count` sequences: (G, ...) -> (count, ...). See `Bucket` for `group`."""
+    """Give each of `count` sequences the entry of its prefix: (G, ...) -> (count, ...). `group` is as in `Bucket`."""
     return prefix.expand(count, *prefix.shape[1:]) if group is None else prefix[group]
 
 
 @dataclass
 class Bucket:
-    """Sequences with the same number of class tokens. The attention is computed bucket by bucket, so it needs no padding.
+    """Sequences with the same number of class tokens. Attention runs bucket by bucket, so it needs no padding.
 
     Args:
         length: number of class tokens of each sequence.
@@ -128,16 +128,16 @@ class Tokens:
 
         Args:
             ids: (N, context length) as returned by `tokenize`. A row starts with SOS. EOT has the highest id.
-            start: length of the prefix. The default is the number of tokens that all texts have in common.
+            start: length of the prefix. The default is the number of tokens before EOT that all texts share.
         """
         eot = ids.argmax(dim=-1)  # (N,)
         if start is None:
-            same = (ids == ids[0]).all(dim=0).long().cumprod(0)  # (context length,) 1 where all texts are equal up to here, else 0
+            same = (ids == ids[0]).all(dim=0).long().cumprod(0)  # (context length,) 1 before the first difference
             start = min(int(same.sum()), int(eot.min()))
         lengths = eot + 1 - start
         class_tokens = torch.cat([row[start : end + 1] for row, end in zip(ids, eot.tolist(), strict=True)])
         return cls(ids[0, :start], class_tokens, Layout(lengths))
 
     def to(self, device: torch.device) -> "Tokens":
-        """Return a copy of the tokens on `device`."""
+        """Return the same tokens on `device`."""
         return Tokens(self.prefix.to(device), self.class_tokens.to(device), Layout(self.layout.lengths.to(device)))
