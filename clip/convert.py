@@ -144,8 +144,8 @@ _HUGGINGFACE_NAMES = (
 def huggingface_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Convert the weights of a Hugging Face `CLIPModel` to OpenAI's names and layout.
 
-    The three projections of queries, keys and values become one matrix. The output projections of the towers are
-    transposed.
+    The three projections of queries, keys and values are merged into one matrix. The matrices that project to the
+    embedding space are transposed.
     """
     weights: dict[str, torch.Tensor] = {}
     for name, weight in state.items():

@@ -46,7 +46,7 @@ class Layout:
 
     def __init__(self, lengths: torch.Tensor, group: torch.Tensor | None = None):
         self.count = len(lengths)
-        self.offset = _offsets(lengths)  # (total,) index of each class token within its sequence
+        self.offset = _offsets(lengths)  # (total,) index of each class token among those of its sequence
         self.eot = lengths.cumsum(0) - 1  # (N,) packed row of EOT
         self.lengths, self.group = lengths, group
         self.order = lengths.argsort(stable=True)  # (N,) indices of the sequences, sorted by length as in `buckets`

@@ -20,7 +20,7 @@ from clip.model import CLIP, from_state_dict
 from clip.sizes import Sizes
 
 _OPENAI = "https://openaipublic.azureedge.net/clip/models"
-#: OpenAI's models: name -> URL. The second-last part of the URL is the file's SHA-256.
+#: OpenAI's models: name -> URL. The last folder in the URL is the file's SHA-256.
 MODELS = {
     "RN50": f"{_OPENAI}/afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt",
     "RN101": f"{_OPENAI}/8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599/RN101.pt",
@@ -45,10 +45,10 @@ class WeightsError(RuntimeError):
 def download(url: str, root: str | Path | None = None) -> str:
     """Download the file at `url` to the folder `root` and return its path. An existing file isn't downloaded again.
 
-    The second-last part of the URL is the file's SHA-256. An existing file with the wrong SHA-256 is replaced.
+    The last folder in the URL is the file's SHA-256. An existing file with the wrong SHA-256 is replaced.
 
     Args:
-        root: None: ~/.cache/clip.
+        root: target folder; None: ~/.cache/clip.
 
     Raises:
         WeightsError: the download fails; or the downloaded file has the wrong SHA-256; or the target exists, but isn't
@@ -149,7 +149,7 @@ def _openclip(name: str, path: Path | None, root: str | Path | None = None) -> t
     if model_cfg is None or (path is None and not pretrained):
         tags = open_clip.list_pretrained_tags_by_model(architecture)
         choices = f"tags of {architecture}: {', '.join(tags)}" if tags else f"names: {', '.join((*MODELS, mini.NAME))}"
-        raise ValueError(f"unknown backbone (MODEL.BACKBONE.NAME); {choices}; or an OpenCLIP ARCHITECTURE:TAG")
+        raise ValueError(f"unknown backbone (MODEL.BACKBONE.NAME); {choices}; or an OpenCLIP model as ARCHITECTURE:TAG")
     quick_gelu = (pretrained or model_cfg).get("quick_gelu", False)
     # This call comes before the download, because it raises if the model isn't supported.
     sizes = convert.openclip_sizes(model_cfg, pretrained, quick_gelu)
@@ -216,7 +216,7 @@ def read_weights(path: str | Path) -> Weights:
         raise WeightsError(f"can't read the weights {path}: {reason}") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(f"can't read the weights {path}: it isn't a dict of names and tensors")
+        raise WeightsError(f"can't read the weights {path}: its content isn't a dict of tensors")
     return state
 
 

@@ -103,7 +103,7 @@ class CLIP(nn.Module):
         return self.visual(image.type(self.dtype), inputs, rows)
 
     def _check_image_inputs(self, inputs: TowerInputs, needs_vit: bool = False) -> None:
-        """Raise TypeError if the image tower is a ResNet, and `inputs` aren't empty or the caller needs a ViT."""
+        """Raise TypeError if the image tower is a ResNet, but `inputs` aren't empty or `needs_vit` is True."""
         if isinstance(self.visual, ModifiedResNet) and (needs_vit or not inputs.is_empty):
             raise TypeError("the image tower is a ResNet: only a ViT takes TowerInputs or returns rows")
 
@@ -202,7 +202,7 @@ def convert_weights(model: nn.Module, dtype: torch.dtype = torch.float16) -> Non
 
 
 def from_state_dict(state: Mapping[str, torch.Tensor], sizes: Sizes | None = None) -> CLIP:
-    """Build a frozen float32 CLIP in eval mode. Float32 tensors of `state` aren't copied: the model uses them.
+    """Build a frozen float32 CLIP in eval mode. Float32 tensors in `state` aren't copied but shared.
 
     Args:
         state: weights under OpenAI's names. Entries that only TorchScript archives have are ignored.

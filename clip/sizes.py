@@ -96,7 +96,7 @@ def _vit(state: Mapping[str, torch.Tensor]) -> _VisionSizes:
 
 def _resnet(state: Mapping[str, torch.Tensor]) -> _VisionSizes:
     width = state["visual.layer1.0.conv1.weight"].shape[0]
-    grid = round((state["visual.attnpool.positional_embedding"].shape[0] - 1) ** 0.5)  # positions per side (without the mean)
+    grid = round((state["visual.attnpool.positional_embedding"].shape[0] - 1) ** 0.5)  # positions per side
     return _VisionSizes(
         resolution=grid * 32,
         layers=tuple(_count(state, rf"visual\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4)),

@@ -58,28 +58,28 @@ def encode(
     """Encode N texts that are given as token embeddings.
 
     Args:
-        prefix: token embeddings of the G prefixes, (G, P, width). The first is SOS. Positional embeddings are added
-            here.
+        prefix: token embeddings of the G prefixes, (G, P, width). Position 0 is SOS. They must not include positional
+            embeddings, which this function adds.
         class_tokens: token embeddings of the sequences' class tokens, (total, width), packed as `layout` describes.
-            Positional embeddings are added here.
+            They must not include positional embeddings either.
         rows: "inserted": also return the rows of the inserted tokens, (N, n, width). None: return only features.
 
     Raises:
         ValueError: `inputs` has a layer that the tower doesn't have; or the wanted rows don't exist; or the prefix is
-            too short for the prompts; or a layer's prompts are neither one for all, one per prefix nor one per
-            sequence.
+            too short for the prompts; or a layer's number of prompt groups is neither 1, nor the number of prefixes,
+            nor the number of sequences.
     """
     inputs.check(tower.transformer.layers, "text")
     if any(prompt.shape[-2] >= prefix.shape[1] for prompt in inputs.prompts.values()):
-        raise ValueError("the prefix is too short: text prompts replace the tokens after SOS, so it needs SOS and a token per prompt")
+        raise ValueError("the prefix is too short: it needs SOS and one token for each text prompt to replace")
     if rows == "patches" or (rows == "inserted" and not inputs.inserted):
-        raise ValueError(f"the text tower can't return {rows} rows, because its input has no such rows")
+        raise ValueError(f"the text tower can't return {rows} rows, because it has no such rows")
     prompts = DeepPrompts.of(inputs.prompts, len(prefix), layout)
     batch = TextBatch(layout, prompts, inputs, rows)
     n_prefixes = len(prefix) if prompts.split_layer is None else layout.count
     total = len(class_tokens) + n_prefixes * (prefix.shape[1] + inputs.n_inserted)
     if 0 < tower.chunk < total:
-        # `chunk` limits prefixes and class tokens together. Give the class tokens a share in proportion to their number.
+        # `chunk` limits prefixes and class tokens together. The class tokens get a share in proportion to their number.
         return _encode_chunked(tower, prefix, class_tokens, batch, tower.chunk * len(class_tokens) // total)
     return _encode_all(tower, prefix, class_tokens, batch)
 

@@ -34,7 +34,7 @@ class DeepPrompts:
         """Check the caller's prompts, and find the first layer with separate prompts for each sequence.
 
         Raises:
-            ValueError: a layer's prompts have G groups, but G isn't 1, the number of prefixes or the number of
+            ValueError: a layer's number of prompt groups is neither 1, nor the number of prefixes, nor the number of
                 sequences.
         """
         per_sequence = []
@@ -71,7 +71,7 @@ class DeepPrompts:
         }
 
     def _by_prefix(self, layer: int) -> bool:
-        """Return whether 3-dimensional prompts of `layer` have one entry per prefix. If not, they have one per sequence."""
+        """Return True if 3-D prompts of `layer` have one entry per prefix, and False if they have one per sequence."""
         return self.split_layer is None or layer < self.split_layer
 
 

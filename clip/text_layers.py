@@ -1,8 +1,8 @@
 """Runs the layers of the text transformer, in one of two ways.
 
 `encode_packed` is the fast path. `encode_reference` calls the `forward` of the modules. `clip.text.encode` calls one of
-them. Both take prefixes (G, P, width) and packed class tokens (total, width), to which positional embeddings are already
-added. Both return the rows of EOT (N, width) after the last layer, and the rows of the inserted tokens.
+them. Both take prefixes (G, P, width) and packed class tokens (total, width). Positional embeddings are already added
+to them. Both return the rows of EOT (N, width) after the last layer, and the rows of the inserted tokens.
 """
 
 from collections.abc import Sequence

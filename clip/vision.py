@@ -1,7 +1,7 @@
 """CLIP's Vision Transformer. It takes prompts, inserted tokens and adapters as arguments (`TowerInputs`).
 
-`CLIP.encode_image` calls it. Of the last layer, only the class token (CLS) and the rows that the caller wants are used,
-so queries are computed only for them.
+`CLIP.encode_image` calls it. At the last layer, queries are computed only up to the last row that is
+returned. If the caller wants only features, this is the class token (CLS), which is the first row.
 """
 
 from collections.abc import Sequence
