@@ -1,4 +1,7 @@
-"""CLIP with OpenAI's names (`clip.load`, `clip.tokenize`). Its towers take prompts and adapters as arguments."""
+"""CLIP's model, weights and tokenizer, with the function names of OpenAI's package (`clip.load`, `clip.tokenize`).
+
+Unlike in OpenAI's package, the image tower and the text tower take prompts and adapters as arguments.
+"""
 
 from clip.clip import available_models, load, tokenize
 

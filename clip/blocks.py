@@ -1,8 +1,8 @@
-"""The residual attention block, of which both towers consist, and the transformer.
+"""The residual attention block and the transformer. The text tower and the Vision Transformer are built from them.
 
 The towers call a block in one of two ways. The reference path calls `forward`, which runs every submodule. The fast
-paths call `queries`, `keys_values` and `output` on packed rows. They compute with the submodules' weights, so they are
-used only if `is_original` finds no replaced or hooked submodule.
+paths call `queries`, `keys_values` and `output` on packed rows. They use the submodules' weights directly, so they
+would ignore a replaced or hooked submodule. Therefore they are used only if `is_original` returns True.
 """
 
 from collections import OrderedDict
@@ -18,7 +18,7 @@ from clip.inputs import BlockAdapter, Projection
 
 
 class LayerNorm(nn.LayerNorm):
-    """Computes in float32 and returns the input's dtype, as CLIP's half-precision models need it."""
+    """Layer norm that computes in float32 and returns the input's dtype. CLIP's half-precision models need this."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps).type_as(
@@ -27,7 +27,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 class QuickGELU(nn.Module):
-    """x * sigmoid(1.702 x). OpenAI's models were trained with this activation."""
+    """The activation x * sigmoid(1.702 x), with which OpenAI's models were trained."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * torch.sigmoid(1.702 * x)
@@ -37,9 +37,10 @@ ACTIVATIONS = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
 
 
 class FrozenMLP(torch.autograd.Function):
-    """The MLP of a block with frozen weights. It saves only the hidden layer before the activation.
+    """The MLP of a block with frozen weights. For the backward pass it saves only the input of the activation.
 
-    QuickGELU(h) is silu(1.702 h) / 1.702. The factors go into the matrix products, and cancel in the backward pass.
+    QuickGELU(h) equals silu(1.702 h) / 1.702. Both factors are merged into the matrix products. In the backward pass
+    they cancel.
     """
 
     @staticmethod
@@ -71,38 +72,43 @@ class FrozenMLP(torch.autograd.Function):
 
 
 def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
-    """(..., length, width) -> (..., heads, length, width / heads)"""
+    """Split the width into heads: (..., length, width) -> (..., heads, length, width / heads)"""
     return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
 
 
 def join_heads(x: torch.Tensor) -> torch.Tensor:
-    """(..., heads, length, width / heads) -> (..., length, width)"""
+    """Undo `split_heads`: (..., heads, length, width / heads) -> (..., length, width)"""
     return x.transpose(-2, -3).flatten(-2)
 
 
 def attend(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None, causal: bool = False
 ) -> torch.Tensor:
-    """Attention of queries (..., length, width) to keys and values (..., keys, width) -> (..., length, width).
+    """Compute the attention of queries (..., length, width) to keys and values (..., keys, width).
 
     Args:
-        mask: (length, keys), added to the scores.
-        causal: whether a query ignores later keys; queries and keys are then the same positions.
+        mask: (length, keys), added to the attention scores.
+        causal: if True, a query ignores later keys. Queries and keys must then belong to the same positions.
+
+    Returns:
+        One row per query, (..., length, width).
     """
     learns = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
     if not (learns and q.dtype == torch.bfloat16 and q.device.type == "cpu"):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-    scores = (q * q.shape[-1] ** -0.5) @ k.mT  # torch's kernel has a 2 to 5 times slower backward pass here
+    # Use matrix products here, because in this case the backward pass of torch's kernel is 2 to 5 times slower.
+    scores = (q * q.shape[-1] ** -0.5) @ k.mT  # (..., length, keys)
     if causal:
         mask = torch.full_like(scores[0, 0], -torch.inf).triu_(1)
     return (scores if mask is None else scores + mask).softmax(-1) @ v
 
 
 class ResidualAttentionBlock(nn.Module):
-    """Pre-norm attention and MLP.
+    """A transformer block with pre-norm attention and MLP.
 
-    `forward` takes whole sequences and runs every submodule's own `forward`. The other methods are its parts, for rows
-    in any arrangement (..., width). Their caller decides which rows attend to which.
+    `forward` takes whole sequences and calls the `forward` of every submodule. Each of the other methods computes one
+    step of the block on rows (..., width), which needn't be whole sequences. The attention itself is computed by the
+    caller, who decides which rows attend to which.
     """
 
     def __init__(self, width: int, heads: int, causal: bool = False, mlp: int = 0, activation: str = "quick_gelu"):
@@ -120,7 +126,7 @@ class ResidualAttentionBlock(nn.Module):
         self.causal = causal
 
     def forward(self, x: torch.Tensor, adapter: BlockAdapter | None = None) -> torch.Tensor:
-        """(length, batch, width) -> (length, batch, width)"""
+        """Run the block on whole sequences: (length, batch, width) -> (length, batch, width)"""
         h = self.ln_1(x)
         if adapter is not None and self._attention_is_original(adapter, h):
             x = x + self._adapted_attention(h, adapter)
@@ -132,21 +138,25 @@ class ResidualAttentionBlock(nn.Module):
         return _add(x + self.mlp(self.ln_2(x)), None if adapter is None else adapter.beside(h))
 
     def queries_keys_values(self, h: torch.Tensor, adapter: BlockAdapter | None = None) -> torch.Tensor:
-        """Output of `ln_1` (..., width) -> queries, keys and values side by side (..., 3 * width)."""
+        """Project `h` (..., width), the output of `ln_1`, to queries, keys and values side by side (..., 3 * width)."""
         return self._project(h, slice(None), ("q", "k", "v"), adapter)
 
     def queries(self, h: torch.Tensor, adapter: BlockAdapter | None = None) -> torch.Tensor:
-        """Output of `ln_1` (..., width) -> queries (..., width)."""
+        """Project `h` (..., width), the output of `ln_1`, to queries (..., width)."""
         return self._project(h, slice(None, h.shape[-1]), ("q",), adapter)
 
     def keys_values(self, h: torch.Tensor, adapter: BlockAdapter | None = None) -> torch.Tensor:
-        """Output of `ln_1` (..., width) -> keys and values side by side (..., 2 * width)."""
+        """Project `h` (..., width), the output of `ln_1`, to keys and values side by side (..., 2 * width)."""
         return self._project(h, slice(h.shape[-1], None), ("k", "v"), adapter)
 
     def _project(
         self, h: torch.Tensor, rows: slice, names: Sequence[Projection], adapter: BlockAdapter | None
     ) -> torch.Tensor:
-        """The projections `names`, side by side: `rows` of the joint weight (3 * width, width), plus the adapter's."""
+        """Return the projections `names` of `h` side by side, with the adapter's deltas added.
+
+        Args:
+            rows: rows of the joint weight (3 * width, width) that belong to these projections.
+        """
         projected = F.linear(h, self.attn.in_proj_weight[rows], self.attn.in_proj_bias[rows])
         deltas = [] if adapter is None else [adapter.delta(name, h) for name in names]
         if all(delta is None for delta in deltas):
@@ -161,12 +171,13 @@ class ResidualAttentionBlock(nn.Module):
         adapter: BlockAdapter | None = None,
         h: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The block's output (..., width).
+        """Compute the block's output (..., width) from its input and the result of the attention.
 
         Args:
-            x: the block's input rows.
-            attended: what the attention returned for them, before `out_proj`.
-            h: the output of `ln_1` for them, if the caller has it. Only an adapter needs it.
+            x: input rows of the block.
+            attended: result of the attention for these rows, before `out_proj`.
+            adapter: the block's adapter, if it has one.
+            h: output of `ln_1` for these rows. Only the adapter needs it; if it is None, it is computed here.
         """
         if adapter is None:
             return self.output_and_mlp(x, attended)
@@ -175,12 +186,12 @@ class ResidualAttentionBlock(nn.Module):
         return _add(x, adapter.beside(h))
 
     def output_and_mlp(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-        """`output` without an adapter. `clip.compiling` replaces this method, so it takes tensors only."""
+        """Return `output` for a block without an adapter. All arguments are tensors, so that it can be compiled."""
         x = x + self.attn.out_proj(attended)
         return x + self._mlp(self.ln_2(x))
 
     def _mlp(self, h: torch.Tensor) -> torch.Tensor:
-        """`mlp`; with frozen weights its backward pass needs less memory."""
+        """Apply `mlp`. If its weights are frozen, use `FrozenMLP`, whose backward pass needs less memory."""
         fc, activation, proj = self.mlp
         weights = (fc.weight, fc.bias, proj.weight, proj.bias)
         quick = type(activation) is QuickGELU
@@ -190,20 +201,20 @@ class ResidualAttentionBlock(nn.Module):
         return FrozenMLP.apply(h, *weights, quick)
 
     def _attention_is_original(self, adapter: BlockAdapter, h: torch.Tensor) -> bool:
-        """Whether `attn` can be computed from its weights, so that an adapter's deltas can be added.
+        """Return whether `attn` is unchanged. Only then can it be computed with the deltas of an adapter.
 
         Raises:
-            TypeError: `attn` was replaced or hooked, but the adapter has deltas for it.
+            TypeError: `attn` was replaced or hooked, but the adapter changes q, k, v or out.
         """
         if type(self.attn) is nn.MultiheadAttention and not has_hooks(self.attn):
             return True
         names: tuple[Projection, ...] = ("q", "k", "v", "out")
         if any(adapter.delta(name, h) is not None for name in names):
-            raise TypeError("an adapter changes q, k, v or out, but the block's attention was replaced or hooked")
+            raise TypeError("an adapter can't change q, k, v or out if the block's attention was replaced or hooked")
         return False
 
     def _adapted_attention(self, h: torch.Tensor, adapter: BlockAdapter) -> torch.Tensor:
-        """`attn` with the adapter's deltas: (length, batch, width) -> (length, batch, width)"""
+        """Compute `attn` with the adapter's deltas: (length, batch, width) -> (length, batch, width)"""
         projected = self.queries_keys_values(h, adapter).transpose(0, 1)  # (batch, length, 3 * width)
         q, k, v = (split_heads(part, self.attn.num_heads) for part in projected.chunk(3, dim=-1))
         attended = join_heads(attend(q, k, v, causal=self.causal)).transpose(0, 1)  # (length, batch, width)
@@ -215,7 +226,7 @@ def _add(x: torch.Tensor, delta: torch.Tensor | None) -> torch.Tensor:
 
 
 class Transformer(nn.Module):
-    """A sequence of blocks over (length, batch, width)."""
+    """A sequence of residual attention blocks. Inputs and outputs are (length, batch, width)."""
 
     def __init__(
         self, width: int, layers: int, heads: int, causal: bool = False, mlp: int = 0, activation: str = "quick_gelu"
@@ -233,10 +244,11 @@ class Transformer(nn.Module):
         change_input: Callable[[torch.Tensor, int], torch.Tensor] | None = None,
         adapters: Mapping[int, BlockAdapter] | None = None,
     ) -> torch.Tensor:
-        """(length, batch, width) -> (length, batch, width)
+        """Run all blocks: (length, batch, width) -> (length, batch, width)
 
         Args:
-            change_input: called with a layer's input and number; returns the input to use, of any length.
+            change_input: function called before each layer, with the layer's input and the layer's number. It returns
+                the changed input, which may have another length.
             adapters: layer -> adapter of that layer's block.
         """
         if change_input is None and not adapters:
@@ -247,15 +259,18 @@ class Transformer(nn.Module):
         return x
 
     def blocks(self) -> list[ResidualAttentionBlock]:
-        """`resblocks` as a typed list."""
+        """Return `resblocks` as a typed list."""
         return cast(list[ResidualAttentionBlock], list(self.resblocks))
 
 
 def is_original(module: nn.Module) -> bool:
-    """Whether no part of a `Transformer` or image tower, nor the module itself, was replaced, wrapped or hooked.
+    """Return whether `module` and all its submodules are the original ones: none is replaced, wrapped or hooked.
 
-    The fast paths compute with the weights of a block's submodules. They are used only on an original tower, so that
-    they never bypass a user's own adapter.
+    The fast paths use the weights of a block's submodules directly. If a user has replaced a submodule by an adapter,
+    they would bypass the adapter. So they are used only on an original tower.
+
+    Args:
+        module: a `Transformer` or an image tower.
     """
     is_derived = isinstance(module, Transformer) and type(module) is not Transformer
     if is_derived or module_types(module) != getattr(module, "original_types", None):
@@ -264,11 +279,14 @@ def is_original(module: nn.Module) -> bool:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether a hook is registered on a module or submodule, or its `forward` was replaced."""
+    """Return whether the module or one of its submodules has a hook or a replaced `forward`."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any("forward" in vars(m) or any(vars(m)[hook] for hook in hooks) for m in module.modules())
 
 
 def module_types(module: nn.Module) -> list[type]:
-    """Types of a module and its submodules. A tower stores them as `original_types`, for `is_original`."""
+    """Return the types of a module and its submodules.
+
+    A tower stores this list as `original_types` when it is built. `is_original` compares the current types with it.
+    """
     return [type(part) for part in module.modules()]

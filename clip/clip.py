@@ -1,6 +1,6 @@
-"""OpenAI's public functions: load a model by name, preprocess images, tokenize texts.
+"""The public functions of OpenAI's package: load a model by name, preprocess images, tokenize texts.
 
-Third-party trainers import from here, under OpenAI's names. Our own trainers use `clip.loading` and `tokenize`.
+Third-party trainers import them from here, under OpenAI's names. Our own trainers use `clip.loading` and `tokenize`.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from clip.model import CLIP, build_model, convert_weights
 from clip.sizes import OPENAI_MEAN, OPENAI_STD
 
 __all__ = ["available_models", "load", "tokenize"]
-_exported = (_MODELS, _download, build_model)  # third-party trainers import these from here
+_exported = (_MODELS, _download, build_model)  # third-party trainers import these names from this module
 
 
 def available_models() -> list[str]:
-    """Names of OpenAI's models. `clip.loading.load_clip` also loads those of OpenCLIP and Hugging Face."""
+    """Return the names of OpenAI's models. `clip.loading.load_clip` also loads OpenCLIP and Hugging Face models."""
     return list(_MODELS)
 
 
@@ -30,7 +30,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _transform(n_px: int, mean: Sequence[float] = OPENAI_MEAN, std: Sequence[float] = OPENAI_STD) -> T.Compose:
-    """CLIP's preprocessing: PIL image -> normalised tensor (3, n_px, n_px)."""
+    """Return CLIP's preprocessing, which turns a PIL image into a normalised tensor (3, n_px, n_px)."""
     resize = T.Resize(n_px, interpolation=T.InterpolationMode.BICUBIC)
     return T.Compose([resize, T.CenterCrop(n_px), _to_rgb, T.ToTensor(), T.Normalize(mean, std)])
 
@@ -38,16 +38,20 @@ def _transform(n_px: int, mean: Sequence[float] = OPENAI_MEAN, std: Sequence[flo
 def load(
     name: str, device: str | torch.device | None = None, jit: bool = False, download_root: str | None = None
 ) -> tuple[CLIP, T.Compose]:
-    """Load a CLIP by name or path. Returns the model and the preprocessing of its images.
+    """Load a CLIP by name or path. Returns the model and the transform that preprocesses its images.
 
     Args:
-        device: the default is a GPU if there is one. Weights are in half precision on a GPU, float32 on a CPU.
+        name: one of `available_models()`, or the path of a file or folder with weights.
+        device: device of the model; None: a GPU if there is one, otherwise the CPU. The weights are float32 on a CPU
+            and in half precision on a GPU.
+        jit: must be False. The argument exists only because OpenAI's function has it.
+        download_root: folder of downloads; None: ~/.cache/clip.
 
     Raises:
-        RuntimeError: there is no model or file of that name, or `jit` is set.
+        RuntimeError: no model, file or folder has this name; or `jit` is True.
     """
     if jit:
-        raise RuntimeError("jit=True is not supported: TorchScript models take no prompts. Leave jit out")
+        raise RuntimeError("jit=True is not supported, because TorchScript models take no prompts. Leave jit out")
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if name not in _MODELS and not Path(name).exists():
         raise RuntimeError(f"Model {name} not found; available models = {available_models()}")
@@ -59,15 +63,15 @@ def load(
 
 
 def tokenize(texts: str | Sequence[str], context_length: int = 77, truncate: bool = False) -> torch.Tensor:
-    """Token ids (n_texts, context_length), int64: start, text, end, zeros.
+    """Return token ids (n_texts, context_length), int64. A row has the start token, the text, the end token and zeros.
 
     Args:
-        truncate: cut a text that is too long, and keep the end token.
+        truncate: whether a text that is too long is cut. The end token is kept.
 
     Raises:
-        RuntimeError: a text is too long and `truncate` is not set. The message contains the text.
+        RuntimeError: a text is too long and `truncate` is False. The message contains the text.
     """
-    from clip.simple_tokenizer import END, START, tokenizer  # imported late, since it is slow
+    from clip.simple_tokenizer import END, START, tokenizer  # imported here, because the import is slow
 
     bpe = tokenizer()
     texts = [texts] if isinstance(texts, str) else texts
@@ -77,7 +81,7 @@ def tokenize(texts: str | Sequence[str], context_length: int = 77, truncate: boo
         if len(ids) > context_length:
             if not truncate:
                 raise RuntimeError(
-                    f"{text!r} has {len(ids)} tokens with start and end, but at most {context_length} fit"
+                    f"{text!r} has {len(ids)} tokens, including start and end; the limit is {context_length}"
                 )
             ids = [*ids[: context_length - 1], bpe.encoder[END]]
         row[: len(ids)] = torch.tensor(ids)

@@ -1,7 +1,7 @@
-"""`torch.compile` for the towers: fuses the part of every block that follows the attention.
+"""Applies `torch.compile` to the towers: to the steps of every block that follow the attention.
 
-`PromptTrainer` calls `compile_blocks` if TRAINER.COMPILE is set. The feature cache asks `is_compiled`, since compiled
-code rounds differently.
+`PromptTrainer` calls `compile_blocks` if TRAINER.COMPILE is set. Compiled code rounds differently, so the feature cache
+stores features of compiled towers separately. It calls `is_compiled`.
 """
 
 import torch
@@ -11,9 +11,9 @@ from clip.blocks import ResidualAttentionBlock
 
 
 def compile_blocks(model: nn.Module) -> None:
-    """Compile the output projection and MLP of every block, at their first use.
+    """Compile the output projection and the MLP of every block. The compilation itself happens at their first use.
 
-    Needs a C++ compiler on a CPU, Triton on a GPU.
+    Compilation needs a C++ compiler on a CPU, and Triton on a GPU.
     """
     for block in model.modules():
         if isinstance(block, ResidualAttentionBlock):
@@ -21,5 +21,5 @@ def compile_blocks(model: nn.Module) -> None:
 
 
 def is_compiled(model: nn.Module) -> bool:
-    """Whether `compile_blocks` changed a block of `model`."""
+    """Return whether `compile_blocks` compiled a block of `model`."""
     return any("output_and_mlp" in vars(part) for part in model.modules())

@@ -1,6 +1,6 @@
-"""Converts models of OpenCLIP and Hugging Face: their configs to `Sizes`, their weights to OpenAI's names.
+"""Converts OpenCLIP and Hugging Face models. Configs become `Sizes`, and weights are renamed to OpenAI's names.
 
-`clip.loading` calls it. A model that our towers can't compute is refused, with the reason.
+`clip.loading` calls these functions. They raise ValueError with the reason if our towers can't compute a model.
 """
 
 import dataclasses
@@ -13,10 +13,10 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
 from clip.sizes import OPENAI_MEAN, OPENAI_STD, Sizes
 
-#: A config file's content.
+#: The content of a config file.
 Config = Mapping[str, Any]
 
-#: Fields of OpenCLIP's configs that our towers support. All other fields must have OpenCLIP's default.
+#: Fields of OpenCLIP's configs that may have any value. All other fields must have OpenCLIP's default value.
 _SUPPORTED: dict[type[CLIPVisionCfg] | type[CLIPTextCfg], set[str]] = {
     CLIPVisionCfg: {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "patch_dropout"},
     CLIPTextCfg: {"context_length", "width", "heads", "layers", "mlp_ratio"},
@@ -24,15 +24,15 @@ _SUPPORTED: dict[type[CLIPVisionCfg] | type[CLIPTextCfg], set[str]] = {
 
 
 def openclip_sizes(model_cfg: Config, preprocess: Config, quick_gelu: bool) -> Sizes:
-    """Sizes of an OpenCLIP model.
+    """Return the sizes of an OpenCLIP model.
 
     Args:
         model_cfg: the model's config, as in OpenCLIP's model_configs.
-        preprocess: `mean` and `std` of the images; the default is OpenAI's.
+        preprocess: `mean` and `std` of the images. If a key is missing, OpenAI's value is used.
         quick_gelu: whether the weights were trained with QuickGELU.
 
     Raises:
-        ValueError: our towers can't compute the model; names the config's field.
+        ValueError: our towers can't compute the model. The message names the field of the config.
     """
     _check_fields("vision_cfg", model_cfg["vision_cfg"], CLIPVisionCfg)
     _check_fields("text_cfg", model_cfg["text_cfg"], CLIPTextCfg)
@@ -40,7 +40,7 @@ def openclip_sizes(model_cfg: Config, preprocess: Config, quick_gelu: bool) -> S
     resnet = isinstance(vision.layers, (tuple, list))
     size = vision.image_size
     if not isinstance(size, int) and size[0] != size[1]:
-        raise ValueError(f"images of {size[0]} x {size[1]} pixels: only square images are supported")
+        raise ValueError(f"its images have {size[0]} x {size[1]} pixels: only square images are supported")
     return Sizes(
         embed_dim=model_cfg["embed_dim"],
         image_resolution=size if isinstance(size, int) else size[0],
@@ -62,35 +62,42 @@ def openclip_sizes(model_cfg: Config, preprocess: Config, quick_gelu: bool) -> S
 
 
 def _check_fields(key: str, config: Config, cls: type[CLIPVisionCfg] | type[CLIPTextCfg]) -> None:
-    """Raise ValueError if a field that our towers don't support isn't at its default; `key` is the config's name."""
+    """Raise ValueError if a field that isn't in `_SUPPORTED` differs from OpenCLIP's default value.
+
+    Args:
+        key: name of the config in the message, "vision_cfg" or "text_cfg".
+    """
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     for name, value in config.items():
         if name not in _SUPPORTED[cls] and value != defaults.get(name):
             raise ValueError(
-                f"{key} has {name} = {value!r}: only plain ViT and ResNet image towers and causal text towers with "
-                "CLIP's vocabulary and the feature of EOT are supported"
+                f"{key} has {name} = {value!r}: only CLIP's own architecture is supported (image tower: a plain ViT or "
+                "ResNet; text tower: causal, with CLIP's vocabulary, and with the EOT token's output as the feature)"
             )
 
 
 def openclip_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """OpenCLIP's weights under OpenAI's names. Its "custom text" models have the prefix `text.` in the text tower."""
+    """Rename OpenCLIP's weights to OpenAI's names.
+
+    In OpenCLIP's "custom text" models, the names in the text tower start with `text.`.
+    """
     return {name.removeprefix("module.").removeprefix("text."): weight for name, weight in state.items()}
 
 
 def huggingface_sizes(config: Config, preprocess: Config) -> Sizes:
-    """Sizes of a Hugging Face `CLIPModel` from its config.json and preprocessor_config.json.
+    """Return the sizes of a Hugging Face `CLIPModel`, given its config.json and preprocessor_config.json.
 
     Raises:
-        ValueError: the model is no CLIPModel, or our towers don't support its activation or vocabulary.
+        ValueError: the model isn't a CLIPModel, or our towers don't support its activation or vocabulary.
     """
     if config.get("model_type") != "clip":
         raise ValueError(f"its config.json has model_type {config.get('model_type')!r}: only 'clip' is supported")
     vision, text = config["vision_config"], config["text_config"]
     activations = {tower.get("hidden_act", "quick_gelu") for tower in (vision, text)}
     if len(activations) > 1 or not activations <= {"quick_gelu", "gelu"}:
-        raise ValueError(f"activations {sorted(activations)}: both towers need the same one, quick_gelu or gelu")
+        raise ValueError(f"activations {sorted(activations)}: both towers need the same activation, quick_gelu or gelu")
     if text.get("vocab_size", 49408) != 49408:
-        raise ValueError(f"a vocabulary of {text['vocab_size']} tokens: only CLIP's 49408 tokens are supported")
+        raise ValueError(f"its vocabulary has {text['vocab_size']} tokens: only CLIP's 49408 are supported")
     width, text_width = vision.get("hidden_size", 768), text.get("hidden_size", 512)
     return Sizes(
         embed_dim=config.get("projection_dim", 512),
@@ -112,7 +119,8 @@ def huggingface_sizes(config: Config, preprocess: Config) -> Sizes:
     )
 
 
-#: Hugging Face's name -> OpenAI's name, as regular expressions. All are applied, in this order.
+#: Pairs of a regular expression for Hugging Face's name and its replacement in OpenAI's name. All pairs are applied to
+#: each name, in this order.
 _HUGGINGFACE_NAMES = (
     (r"text_model\.embeddings\.token_embedding\.weight", "token_embedding.weight"),
     (r"text_model\.embeddings\.position_embedding\.weight", "positional_embedding"),
@@ -120,7 +128,7 @@ _HUGGINGFACE_NAMES = (
     (r"vision_model\.embeddings\.class_embedding", "visual.class_embedding"),
     (r"vision_model\.embeddings\.patch_embedding\.", "visual.conv1."),
     (r"vision_model\.embeddings\.position_embedding\.weight", "visual.positional_embedding"),
-    (r"vision_model\.pre_layrnorm\.", "visual.ln_pre."),  # their spelling
+    (r"vision_model\.pre_layrnorm\.", "visual.ln_pre."),  # "layrnorm" is spelled so in Hugging Face's weights
     (r"vision_model\.post_layernorm\.", "visual.ln_post."),
     (r"text_model\.encoder\.layers\.", "transformer.resblocks."),
     (r"vision_model\.encoder\.layers\.", "visual.transformer.resblocks."),
@@ -134,14 +142,16 @@ _HUGGINGFACE_NAMES = (
 
 
 def huggingface_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A Hugging Face `CLIPModel`'s weights under OpenAI's names.
+    """Convert the weights of a Hugging Face `CLIPModel` to OpenAI's names and layout.
 
-    Queries, keys and values are joined in one matrix, and the projections are transposed.
+    The three projections of queries, keys and values are merged into one matrix. The matrices that project to the
+    embedding space are transposed.
     """
     weights: dict[str, torch.Tensor] = {}
     for name, weight in state.items():
         if name.endswith("position_ids") or re.search(r"\.self_attn\.[kv]_proj\.", name):
-            continue  # position_ids is only a range; keys and values are joined with the queries below
+            # Skip position_ids, which our towers don't have. Skip k and v too: they are merged when q is handled.
+            continue
         new = name
         if ".self_attn.q_proj." in name:
             parts = [state[name.replace("q_proj", f"{part}_proj")] for part in "qkv"]  # each (width, width) or (width,)

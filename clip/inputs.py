@@ -1,7 +1,7 @@
-"""What a method passes to a tower beside images or texts: prompts, inserted tokens and adapters, by layer.
+"""Prompts, inserted tokens and adapters: the inputs that a method passes to a tower in addition to images or texts.
 
 Methods build a `TowerInputs` and pass it to `CLIP.encode_image`, `encode_text` or `encode_prompts`. Only the towers
-read it. Layers count from 0, and an entry changes the input of its layer.
+read it. All inputs are given by layer. Layers count from 0.
 """
 
 from collections.abc import Mapping
@@ -12,14 +12,15 @@ import torch
 
 #: The linear maps of an attention: queries, keys, values and the output projection.
 Projection = Literal["q", "k", "v", "out"]
-#: Rows that a tower can return beside its feature.
+#: Rows that a tower can return in addition to its feature.
 Rows = Literal["inserted", "patches"]
 
 
 class TowerOutput(NamedTuple):
-    """Features (N, embed_dim), not normalised, and the other rows that the caller asked for (N, n, width).
+    """A tower's output: features (N, embed_dim), not normalised, and other rows (N, n, width) if the caller wants them.
 
-    The rows are normed (`ln_post` or `ln_final`) but not projected. They are None if the caller asked for none.
+    The tower has applied its final norm (`ln_post` or `ln_final`) to the rows, but not its projection. `rows` is None
+    if the caller didn't ask for rows.
     """
 
     features: torch.Tensor
@@ -27,44 +28,47 @@ class TowerOutput(NamedTuple):
 
 
 class BlockAdapter:
-    """Base class for an adapter of one block. Both methods return None, so a subclass overrides what it needs.
+    """Base class for the adapter of one block. By default both methods return None; a subclass overrides one or both.
 
-    An adapter must be row-wise: a row of the result depends on the same row of `h` only. The towers rely on this. They
-    pack the rows of many sequences in one matrix, and at the last layer they compute the rows of EOT or CLS only.
+    An adapter must be row-wise: each row of the result may depend only on the same row of `h`. The towers rely on this:
+    they pack the rows of many sequences in one matrix, and at the last layer they compute only the rows they return.
 
-    `h` has the shape (..., width) with any leading dimensions. The tower casts the result to its own dtype.
+    `h` has the shape (..., width) with any leading dimensions. The tower casts the result to the tower's dtype.
     An adapter with parameters also derives from nn.Module: `class Adapter(BlockAdapter, nn.Module)`.
     """
 
     def beside(self, h: torch.Tensor) -> torch.Tensor | None:
-        """Rows (..., width) that are added to the block's output; `h` is the output of the block's `ln_1`."""
+        """Return rows (..., width) to add to the block's output, or None. `h` is the output of the block's `ln_1`."""
         return None
 
     def delta(self, projection: Projection, h: torch.Tensor) -> torch.Tensor | None:
-        """Rows (..., width) that are added to a projection of the attention.
+        """Return rows (..., width) to add to the output of a projection of the attention, or None.
 
         Args:
-            projection: "q", "k" or "v", where `h` is the output of `ln_1`, or "out", where `h` is the attention's
-                output before `out_proj`.
+            projection: name of the projection.
+            h: input of the projection. For "q", "k" and "v" this is the output of `ln_1`. For "out" it is the
+                attention's output before `out_proj`.
         """
         return None
 
 
 @dataclass(frozen=True)
 class TowerInputs:
-    """A method's inputs to one tower. The default is empty: the tower computes CLIP's own features.
+    """A method's inputs to one tower. By default they are empty, so that the tower computes CLIP's original features.
 
     Args:
-        prompts: layer -> prompts. Layers may have gaps; after its layer a prompt runs through the blocks.
-            Text tower: (n, width), (G, n, width) with one prompt for each of G prefixes, or (N, n, width) with one for
-            each of N sequences. They replace positions 1 to n. At layer 0 they replace the caller's embeddings, so they
-            get positional embeddings.
-            Image tower: (n, width). At layer 0 they are appended after the patches, before `ln_pre` and without
-            positional embedding. At a later layer they replace the earlier prompts, or are appended if there are none.
-        inserted: layer -> tokens (n, width). At the lowest layer the tokens are inserted after CLS or SOS, without
-            positional embedding. At the other layers of the mapping they replace those n rows (MMRL, arXiv 2503.08497).
-        blend: share of the new tokens where `inserted` replaces rows: blend * new + (1 - blend) * old (MMRL++).
-        adapters: layer -> adapter of that layer's block.
+        prompts: layer -> prompts, which become part of this layer's input. A layer without an entry keeps the output
+            of the previous layer.
+            Text tower: the shape is (n, width), or (G, n, width) with one entry per prefix, or (N, n, width) with one
+            entry per sequence. The prompts replace positions 1 to n. At layer 0 they replace token embeddings, so
+            positional embeddings are added to them.
+            Image tower: the shape is (n, width). At layer 0 the prompts are appended after the patches, before `ln_pre`
+            and without positional embeddings. At a later layer they replace the prompts of an earlier layer. If no
+            earlier layer has prompts, they are appended.
+        inserted: layer -> tokens (n, width) (MMRL, arXiv 2503.08497). At the lowest layer of the mapping, the tokens
+            are inserted after CLS or SOS, without positional embeddings. At its other layers they replace these n rows.
+        blend: weight of the new tokens where `inserted` replaces rows: blend * new + (1 - blend) * old (MMRL++).
+        adapters: layer -> adapter of this layer's block.
     """
 
     prompts: Mapping[int, torch.Tensor] = field(default_factory=dict)
@@ -74,28 +78,32 @@ class TowerInputs:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the tower computes CLIP's own features."""
+        """Whether there are no inputs, so that the tower computes CLIP's original features."""
         return not (self.prompts or self.inserted or self.adapters)
 
     @property
     def n_inserted(self) -> int:
-        """Number of rows by which `inserted` lengthens a sequence."""
+        """Number of rows that `inserted` adds to each sequence."""
         return next((len(tokens) for tokens in self.inserted.values()), 0)
 
     def n_inserted_before(self, layer: int) -> int:
-        """Number of inserted rows in the input of `layer`, before this layer's own changes."""
+        """Return the number of inserted rows in the input of `layer` before `layer` inserts or replaces any."""
         return self.n_inserted if self.inserted and min(self.inserted) < layer else 0
 
     def n_prompts_before(self, layer: int) -> int:
-        """Number of prompts that earlier layers appended to the image tower's input of `layer`."""
+        """Return how many prompts from earlier layers the input of `layer` contains. Only for the image tower."""
         earlier = [number for number in self.prompts if number < layer]
         return self.prompts[max(earlier)].shape[-2] if earlier else 0
 
     def check(self, layers: int, tower: str) -> None:
-        """Check the layers and shapes against a tower with `layers` blocks; `tower` is its name for the message.
+        """Check that these inputs fit a tower.
+
+        Args:
+            layers: number of the tower's blocks.
+            tower: the tower's name in error messages.
 
         Raises:
-            ValueError: a layer doesn't exist in the tower, or inserted tokens differ in number between layers.
+            ValueError: a layer doesn't exist in the tower, or two layers have different numbers of inserted tokens.
         """
         for name, by_layer in (
             ("prompts", self.prompts),
@@ -106,14 +114,14 @@ class TowerInputs:
                 if not 0 <= layer < layers:
                     raise ValueError(f"{tower} {name} at layer {layer}, but the tower has layers 0 to {layers - 1}")
         if len({len(tokens) for tokens in self.inserted.values()}) > 1:
-            raise ValueError(f"{tower} inserted tokens: every layer needs the same number of tokens")
+            raise ValueError(f"{tower} inserted tokens: all layers must have the same number of tokens")
 
 
 NO_INPUTS = TowerInputs()
 
 
 def insert_tokens(x: torch.Tensor, inputs: TowerInputs, layer: int) -> torch.Tensor:
-    """Insert the tokens of `layer` after the first row of each sequence, or replace those of an earlier layer.
+    """Insert the tokens of `layer` after the first row of each sequence. If earlier layers did, replace their tokens.
 
     Args:
         x: (sequences, length, width), the input of `layer`.

@@ -1,6 +1,6 @@
-"""How many texts lie in one matrix: a shared prefix, then the class tokens of all sequences, packed without padding.
+"""Describes how many texts are packed without padding: shared prefixes, and one matrix with the class tokens of all.
 
-Prompt classes build a `Layout` (or `Tokens`, from token ids) once. The text tower reads it at every call.
+A prompt class builds a `Layout` once, or `Tokens` if it has token ids. The text tower reads it in every forward pass.
 """
 
 from collections.abc import Iterator
@@ -11,42 +11,48 @@ import torch
 
 
 def _select(prefix: torch.Tensor, group: torch.Tensor | None, count: int) -> torch.Tensor:
-    """(G, ...) -> (count, ...): the prefix that each of `count` sequences follows."""
+    """Give each of `count` sequences the entry of its prefix: (G, ...) -> (count, ...). `group` is as in `Bucket`."""
     return prefix.expand(count, *prefix.shape[1:]) if group is None else prefix[group]
 
 
 @dataclass
 class Bucket:
-    """Sequences with the same number of class tokens. Attention takes one bucket at a time."""
+    """Sequences with the same number of class tokens. Attention runs bucket by bucket, so it needs no padding.
+
+    Args:
+        length: number of class tokens of each sequence.
+        count: number of sequences.
+    """
 
     length: int
     count: int
-    group: torch.Tensor | None  # (count,) index of the prefix that each sequence follows; None: all follow the same
+    group: torch.Tensor | None  # (count,) index of the prefix that each sequence follows; None if all follow the same
 
     def per_sequence(self, prefix: torch.Tensor) -> torch.Tensor:
-        """(G, ...) -> (count, ...): for every sequence the entry of its prefix."""
+        """Give each sequence the entry of its prefix: (G, ...) -> (count, ...)."""
         return _select(prefix, self.group, self.count)
 
 
 class Layout:
-    """Where N sequences lie. Each follows one of G prefixes. Their class tokens are packed one after another.
+    """Positions of N sequences in a packed batch. Each sequence starts with one of G shared prefixes.
 
-    The class tokens of a sequence are all its tokens after the prefix; the last one is EOT.
+    The class tokens of a sequence are all its tokens after the prefix, up to EOT. Only they are packed, one sequence
+    after another. A packed row is the row of such a token in the packed matrix.
 
     Args:
         lengths: number of class tokens of each sequence, (N,), at least 1.
-        group: index of the prefix that each sequence follows, (N,); None: all follow the same prefix.
+        group: index of the prefix that each sequence follows, (N,); None if all follow the same prefix.
     """
 
     def __init__(self, lengths: torch.Tensor, group: torch.Tensor | None = None):
         self.count = len(lengths)
-        self.offset = _offsets(lengths)  # (total,) index of each class token within its sequence
+        self.offset = _offsets(lengths)  # (total,) index of each class token among those of its sequence
         self.eot = lengths.cumsum(0) - 1  # (N,) packed row of EOT
         self.lengths, self.group = lengths, group
-        self.order = lengths.argsort(stable=True)  # (N,) sequences sorted by length, the order of `buckets`
-        self.back = self.order.argsort()  # (N,) place of each sequence in `order`
-        self.rows_by_length = self.rows(self.order)  # (total,) packed rows, sorted by their sequence's length
-        self.eot_by_length = lengths[self.order].cumsum(0) - 1  # (N,) rows of EOT among the sorted ones
+        self.order = lengths.argsort(stable=True)  # (N,) indices of the sequences, sorted by length as in `buckets`
+        self.back = self.order.argsort()  # (N,) index of each sequence in `order`
+        self.rows_by_length = self.rows(self.order)  # (total,) packed rows, with the sequences in `order`
+        self.eot_by_length = lengths[self.order].cumsum(0) - 1  # (N,) index of EOT in `rows_by_length`
         sizes = zip(*(t.tolist() for t in lengths[self.order].unique_consecutive(return_counts=True)), strict=True)
         self.buckets, first = [], 0
         for length, count in sizes:
@@ -55,16 +61,19 @@ class Layout:
             first += count
 
     def per_sequence(self, prefix: torch.Tensor) -> torch.Tensor:
-        """(G, ...) -> (N, ...): for every sequence the entry of its prefix."""
+        """Give each sequence the entry of its prefix: (G, ...) -> (N, ...)."""
         return _select(prefix, self.group, self.count)
 
     @cached_property
     def one_prefix_each(self) -> "Layout":
-        """The same sequences, where sequence i follows prefix i."""
+        """The layout of the same sequences if each has a separate prefix: sequence i follows prefix i."""
         return Layout(self.lengths, torch.arange(self.count, device=self.lengths.device))
 
     def chunks(self, tokens: int) -> Iterator["Chunk"]:
-        """Split into consecutive sequences with at most `tokens` class tokens, but at least one sequence."""
+        """Split the layout into chunks of consecutive sequences.
+
+        A chunk has at most `tokens` class tokens, unless its only sequence is longer.
+        """
         ends, first = self.eot + 1, 0
         while first < self.count:
             start = int(ends[first - 1]) if first else 0
@@ -79,7 +88,11 @@ class Layout:
             first = last
 
     def rows(self, chosen: torch.Tensor) -> torch.Tensor:
-        """Packed rows of the class tokens of some sequences (k,), one sequence after another."""
+        """Return the packed rows of some sequences, one sequence after another.
+
+        Args:
+            chosen: (k,) indices of the sequences.
+        """
         lengths = self.lengths[chosen]
         starts = (self.eot + 1 - self.lengths)[chosen]
         return torch.repeat_interleave(starts, lengths) + _offsets(lengths)
@@ -87,23 +100,23 @@ class Layout:
 
 @dataclass
 class Chunk:
-    """Some consecutive sequences of a layout."""
+    """A chunk of consecutive sequences of a layout."""
 
-    sequences: slice
-    rows: slice  # packed rows of their class tokens
-    prefixes: slice  # prefixes that they follow
-    layout: Layout  # of these sequences alone
+    sequences: slice  # indices of the sequences in the whole layout
+    rows: slice  # packed rows of their class tokens in the whole layout
+    prefixes: slice  # the smallest range of prefixes that contains all their prefixes
+    layout: Layout  # layout of only these sequences and prefixes
 
 
 def _offsets(lengths: torch.Tensor) -> torch.Tensor:
-    """0, 1 ... length - 1 for every sequence, one after another, (total,)."""
+    """Return 0, 1 ... length - 1 for the first sequence, then the same for the next, and so on; shape (total,)."""
     starts = lengths.cumsum(0) - lengths
     return torch.arange(int(lengths.sum()), device=lengths.device) - torch.repeat_interleave(starts, lengths)
 
 
 @dataclass
 class Tokens:
-    """Token ids of N texts, split into the prefix that all share and each text's class tokens, up to EOT."""
+    """Token ids of N texts, split into the prefix that all texts share and the class tokens of each text, up to EOT."""
 
     prefix: torch.Tensor  # (P,)
     class_tokens: torch.Tensor  # (total,)
@@ -111,20 +124,20 @@ class Tokens:
 
     @classmethod
     def cut(cls, ids: torch.Tensor, start: int | None = None) -> "Tokens":
-        """Split token ids.
+        """Split token ids into the prefix and the class tokens.
 
         Args:
-            ids: (N, context length) as `tokenize` returns them: SOS first; EOT is the row's first maximum.
-            start: number of positions of the prefix; the default is as many as all texts have in common.
+            ids: (N, context length) as returned by `tokenize`. A row starts with SOS. EOT has the highest id.
+            start: length of the prefix. The default is the number of tokens before EOT that all texts share.
         """
         eot = ids.argmax(dim=-1)  # (N,)
         if start is None:
-            same = (ids == ids[0]).all(dim=0).long().cumprod(0)  # (context length,) 1 until the first difference
+            same = (ids == ids[0]).all(dim=0).long().cumprod(0)  # (context length,) 1 before the first difference
             start = min(int(same.sum()), int(eot.min()))
         lengths = eot + 1 - start
         class_tokens = torch.cat([row[start : end + 1] for row, end in zip(ids, eot.tolist(), strict=True)])
         return cls(ids[0, :start], class_tokens, Layout(lengths))
 
     def to(self, device: torch.device) -> "Tokens":
-        """The same tokens on `device`."""
+        """Return the same tokens on `device`."""
         return Tokens(self.prefix.to(device), self.class_tokens.to(device), Layout(self.layout.lengths.to(device)))

@@ -1,6 +1,6 @@
-"""Finds a CLIP's weights by name or path, checks them, and builds the model.
+"""Finds the weights of a CLIP by name or path, checks them, and builds the model.
 
-`load_clip` is the entry for trainers and tools. Weights are read without running code from the file.
+Trainers and tools call `load_clip`. Code in a weights file is never run.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from clip.model import CLIP, from_state_dict
 from clip.sizes import Sizes
 
 _OPENAI = "https://openaipublic.azureedge.net/clip/models"
-#: OpenAI's models: name -> URL. The last but one part of the URL is the file's SHA-256.
+#: OpenAI's models: name -> URL. The last folder in the URL is the file's SHA-256.
 MODELS = {
     "RN50": f"{_OPENAI}/afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt",
     "RN101": f"{_OPENAI}/8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599/RN101.pt",
@@ -34,21 +34,25 @@ MODELS = {
 }
 
 
-#: Weights by name.
+#: Mapping of a weight's name to its tensor.
 Weights = Mapping[str, torch.Tensor]
 
 
 class WeightsError(RuntimeError):
-    """Weights can't be downloaded or read. The message is one line."""
+    """Error: weights can't be downloaded or read. The message has one line."""
 
 
 def download(url: str, root: str | Path | None = None) -> str:
-    """Download the file at `url` to the folder `root` (default ~/.cache/clip), unless it is there. Returns its path.
+    """Download the file at `url` to the folder `root` and return its path. An existing file isn't downloaded again.
 
-    The last but one part of the URL is the file's SHA-256. A file with another SHA-256 is downloaded again.
+    The last folder in the URL is the file's SHA-256. An existing file with the wrong SHA-256 is replaced.
+
+    Args:
+        root: target folder; None: ~/.cache/clip.
 
     Raises:
-        WeightsError: the download fails or has another SHA-256, or the target exists and is no regular file.
+        WeightsError: the download fails; or the downloaded file has the wrong SHA-256; or the target exists, but isn't
+            a regular file.
     """
     folder = Path(root or "~/.cache/clip").expanduser()
     expected, name = url.split("/")[-2:]
@@ -64,7 +68,7 @@ def download(url: str, root: str | Path | None = None) -> str:
         torch.hub.download_url_to_file(url, str(target), hash_prefix=expected)
     except (OSError, RuntimeError) as error:
         raise WeightsError(
-            f"can't download {url} ({error}); put the file at {target}, or set MODEL.BACKBONE.PATH to other weights"
+            f"can't download {url} ({error}); save the file as {target}, or set MODEL.BACKBONE.PATH to other weights"
         ) from error
     return str(target)
 
@@ -73,15 +77,17 @@ def load_clip(name: str = "", path: str | Path = "", root: str | Path | None = N
     """Load a frozen float32 CLIP on the CPU, in eval mode.
 
     Args:
-        name: an OpenAI model ("ViT-B/16"), the project's own "ViT-Mini/8", an OpenCLIP model as ARCHITECTURE:TAG
-            ("ViT-B-16:laion2b_s34b_b88k"), or a model on the Hugging Face hub ("hf-hub:openai/clip-vit-base-patch16").
-        path: weights on this machine; overrides `name`. Either a file with OpenAI's names (TorchScript archive, state
-            dict or safetensors), or a folder with a Hugging Face or OpenCLIP model. For a file of an OpenCLIP model,
-            `name` is its architecture ("ViT-B-16"), since heads and activation can't be inferred from weights.
-        root: folder of downloads.
+        name: an OpenAI model ("ViT-B/16"), this project's small CLIP "ViT-Mini/8", an OpenCLIP model as
+            ARCHITECTURE:TAG ("ViT-B-16:laion2b_s34b_b88k"), or a model on the Hugging Face hub
+            ("hf-hub:openai/clip-vit-base-patch16").
+        path: local weights, which are used instead of the weights of `name`; "" if `name` says which to load.
+            Either a folder with a Hugging Face or OpenCLIP model; or a file with weights under OpenAI's names
+            (TorchScript archive, state dict or safetensors); or a file of an OpenCLIP model. In the last case, `name`
+            must be the architecture ("ViT-B-16"), because heads and activation can't be inferred from weights.
+        root: folder of downloads. None: the library's default folder, ~/.cache/clip for OpenAI's models.
 
     Raises:
-        ValueError: the name is unknown, or our towers can't compute the model.
+        ValueError: the name is unknown, or our towers don't support the model.
         FileNotFoundError: the path doesn't exist.
         WeightsError: a download failed, or the file doesn't contain a CLIP.
     """
@@ -94,7 +100,7 @@ def load_clip(name: str = "", path: str | Path = "", root: str | Path | None = N
     try:
         return from_state_dict(*_weights_and_sizes(name, path, root))
     except KeyError as error:
-        raise WeightsError(f"{source} is no CLIP in a known layout: the weight {error} is missing") from error
+        raise WeightsError(f"{source} isn't a CLIP in a known layout: the weight {error} is missing") from error
     except RuntimeError as error:
         raise WeightsError(f"can't load {source}: {' '.join(str(error).split())}") from error
     except ValueError as error:
@@ -102,7 +108,7 @@ def load_clip(name: str = "", path: str | Path = "", root: str | Path | None = N
 
 
 def _weights_and_sizes(name: str, path: str | Path, root: str | Path | None) -> tuple[Weights, Sizes | None]:
-    """Weights under OpenAI's names, and their sizes if a config file gives them."""
+    """Return weights under OpenAI's names, and the model's sizes. Sizes are None if no config file states them."""
     if path:
         local = Path(path).expanduser()
         if not local.exists():
@@ -125,7 +131,13 @@ def _weights_and_sizes(name: str, path: str | Path, root: str | Path | None) -> 
 
 
 def _openclip(name: str, path: Path | None, root: str | Path | None = None) -> tuple[Weights, Sizes]:
-    """Weights and sizes of the OpenCLIP model "architecture:tag". With a `path` the tag may be left out."""
+    """Return weights and sizes of an OpenCLIP model.
+
+    Args:
+        name: "architecture:tag". If `path` is given, the tag may be left out.
+        path: local file with the weights; None: download them.
+        root: folder of downloads.
+    """
     import open_clip
     from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
@@ -137,17 +149,16 @@ def _openclip(name: str, path: Path | None, root: str | Path | None = None) -> t
     if model_cfg is None or (path is None and not pretrained):
         tags = open_clip.list_pretrained_tags_by_model(architecture)
         choices = f"tags of {architecture}: {', '.join(tags)}" if tags else f"names: {', '.join((*MODELS, mini.NAME))}"
-        raise ValueError(f"unknown backbone (MODEL.BACKBONE.NAME); {choices}, or OpenCLIP's ARCHITECTURE:TAG")
+        raise ValueError(f"unknown backbone (MODEL.BACKBONE.NAME); {choices}; or an OpenCLIP model as ARCHITECTURE:TAG")
     quick_gelu = (pretrained or model_cfg).get("quick_gelu", False)
-    sizes = convert.openclip_sizes(
-        model_cfg, pretrained, quick_gelu
-    )  # fails before the download if the model can't be used
+    # This call comes before the download, because it raises if the model isn't supported.
+    sizes = convert.openclip_sizes(model_cfg, pretrained, quick_gelu)
     file = path or Path(_checked_hub_file(download_pretrained(pretrained, cache_dir=root and str(root))))
     return convert.openclip_weights(read_weights(file)), sizes
 
 
 def _from_folder(folder: Path) -> tuple[Weights, Sizes]:
-    """Weights and sizes of a Hugging Face or OpenCLIP model in the hub's layout: config and safetensors."""
+    """Return weights and sizes of a Hugging Face or OpenCLIP model. The folder has its config and safetensors files."""
     from clip import convert
 
     openclip_config = folder / "open_clip_config.json"
@@ -171,19 +182,28 @@ def _safetensors(folder: Path, name: str) -> Weights:
 
 
 def _checked_hub_file(path: str | Path) -> str | Path:
-    """Returns `path`. Raises WeightsError if the hub's cache stores the file under another SHA-256 than its own."""
-    expected = Path(path).resolve().name  # the hub's cache links to a file whose name is its hash
+    """Return `path` if the file is intact.
+
+    In the cache of the Hugging Face hub, the path is a link to a file whose name is its SHA-256. Other files aren't
+    checked.
+
+    Raises:
+        WeightsError: the SHA-256 is wrong.
+    """
+    expected = Path(path).resolve().name
     is_hash = len(expected) == 64 and set(expected) <= set("0123456789abcdef")
     if is_hash and _sha256(Path(path)) != expected:
-        raise WeightsError(f"{path} is damaged (its SHA-256 is not {expected}); delete it and run again")
+        raise WeightsError(f"{path} is damaged (its SHA-256 isn't {expected}); delete the file and run again")
     return path
 
 
 def read_weights(path: str | Path) -> Weights:
-    """Read tensors by name from a TorchScript archive, a safetensors file or a state dict. Runs no code from the file.
+    """Read a mapping of names to tensors from a TorchScript archive, a safetensors file or a state dict.
+
+    Code in the file isn't run.
 
     Raises:
-        WeightsError: the file is none of these.
+        WeightsError: the file can't be read, or has another format.
     """
     try:
         if str(path).endswith(".safetensors"):
@@ -196,7 +216,7 @@ def read_weights(path: str | Path) -> Weights:
         raise WeightsError(f"can't read the weights {path}: {reason}") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(f"can't read the weights {path}: the file contains no dict of tensors")
+        raise WeightsError(f"can't read the weights {path}: its content isn't a dict of tensors")
     return state
 
 

@@ -1,7 +1,7 @@
-"""ViT-Mini/8, the small CLIP that comes with the project: reads and writes its weights.
+"""Reads and writes the weights of ViT-Mini/8, the small CLIP that comes with the project.
 
-`clip.loading` loads it by name; `tools/pretrain` writes it. To keep the file small, it has the embeddings of the tokens
-that pretraining used, and no others. The model card is assets/vit-mini/README.md.
+`clip.loading` calls `load`, and `tools/pretrain` calls `save`. To keep the file small, it contains only the embeddings
+of tokens that occurred in pretraining. The model card is assets/vit-mini/README.md.
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ def save(state: Mapping[str, torch.Tensor], rows: torch.Tensor, path: Path = FIL
     """Write weights to `path` in half precision.
 
     Args:
-        state: weights under OpenAI's names. The token embedding has one row for each id of `rows`.
-        rows: the token ids that pretraining used, (n_rows,), ascending.
+        state: weights under OpenAI's names. The token embedding has one row for each id in `rows`.
+        rows: ids of the tokens that occurred in pretraining, (n_rows,), ascending.
     """
     tensors = {name: tensor.detach().half().contiguous() for name, tensor in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,10 +28,13 @@ def save(state: Mapping[str, torch.Tensor], rows: torch.Tensor, path: Path = FIL
 
 
 def load(vocabulary: int = 49408, path: Path = FILE) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Read weights from `path`. Tokens that pretraining didn't use get the mean of the trained embeddings.
+    """Read weights from `path`. Tokens that didn't occur in pretraining get the mean of the trained embeddings.
+
+    Args:
+        vocabulary: number of tokens in the returned token embedding.
 
     Returns:
-        The weights under OpenAI's names, and a mask of the tokens with trained embeddings, (vocabulary,), bool.
+        The weights under OpenAI's names, and a bool mask (vocabulary,) of the tokens that have a trained embedding.
     """
     state = load_file(path)
     rows = state.pop(_ROWS).long()

@@ -1,7 +1,7 @@
-"""CLIP: an image tower and a text tower with a common embedding space.
+"""The CLIP model: an image tower and a text tower with a common embedding space.
 
-`clip.loading` builds a frozen `CLIP` from weights. Methods call its `encode_...` functions. Prompts and adapters are
-arguments of these functions, so the model itself has no learnable part of a method.
+`clip.loading` builds a frozen `CLIP` from weights. Methods call its `encode_...` functions and pass them prompts and
+adapters as arguments. So the learnable parameters of a method are never part of this model.
 """
 
 import copy
@@ -34,12 +34,12 @@ __all__ = [
     "from_state_dict",
 ]
 
-#: Entries of TorchScript archives that aren't weights.
+#: Entries in the state dict of a TorchScript archive that aren't weights.
 _ARCHIVE_KEYS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
 
 
 class CLIP(nn.Module):
-    """Radford et al., 2021 (arXiv 2103.00020). Weights have the names of OpenAI's state dicts."""
+    """The CLIP model (Radford et al., 2021, arXiv 2103.00020). Its weights are named as in OpenAI's state dicts."""
 
     def __init__(self, sizes: Sizes):
         super().__init__()
@@ -62,8 +62,9 @@ class CLIP(nn.Module):
             torch.randn(sizes.transformer_width, sizes.embed_dim) * sizes.transformer_width**-0.5
         )
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        self.text_chunk = 0  # tokens that the text tower encodes at once, which bounds its memory; 0: all
-        self.trained_rows: torch.Tensor | None = None  # (vocab_size,), mask of the trained tokens; None: all
+        self.text_chunk = 0  # maximum number of tokens that the text tower encodes at once, to save memory; 0: no limit
+        # (vocab_size,) mask that is True for tokens with a trained embedding; None if all are trained
+        self.trained_rows: torch.Tensor | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -72,13 +73,13 @@ class CLIP(nn.Module):
 
     @property
     def vision_transformer(self) -> VisionTransformer:
-        """`visual`, typed as a Vision Transformer. Raises TypeError if the image tower is another one."""
+        """The image tower `visual`, typed as a Vision Transformer. Raises TypeError if it is a ResNet."""
         if not isinstance(self.visual, VisionTransformer):
             raise TypeError(f"the image tower is a {type(self.visual).__name__}, not a VisionTransformer")
         return self.visual
 
     def encode_image(self, image: torch.Tensor, inputs: TowerInputs = NO_INPUTS) -> torch.Tensor:
-        """Images (batch, 3, resolution, resolution) -> features (batch, embed_dim), not normalised.
+        """Encode images (batch, 3, resolution, resolution) as features (batch, embed_dim), not normalised.
 
         Raises:
             TypeError: the image tower is a ResNet, and `inputs` aren't empty.
@@ -88,11 +89,11 @@ class CLIP(nn.Module):
         return self.visual(image) if inputs.is_empty else self.visual(image, inputs)
 
     def encode_image_rows(self, image: torch.Tensor, inputs: TowerInputs, rows: Rows) -> TowerOutput:
-        """Features as `encode_image` returns them, and rows of the last layer (batch, n, width).
+        """Return the same features as `encode_image`, and rows of the last layer's output (batch, n, width).
 
         Args:
-            rows: "inserted" for the rows of the inserted tokens, "patches" for those of all patches. They are after
-                `ln_post` and not projected.
+            rows: which rows to return: "inserted" for the inserted tokens, "patches" for all patches. `ln_post` is
+                applied to the rows, but the projection isn't.
 
         Raises:
             TypeError: the image tower is a ResNet.
@@ -102,14 +103,14 @@ class CLIP(nn.Module):
         return self.visual(image.type(self.dtype), inputs, rows)
 
     def _check_image_inputs(self, inputs: TowerInputs, needs_vit: bool = False) -> None:
-        """Raise TypeError if the image tower is a ResNet but inputs, or rows, need a Vision Transformer."""
+        """Raise TypeError if the image tower is a ResNet, but `inputs` aren't empty or `needs_vit` is True."""
         if isinstance(self.visual, ModifiedResNet) and (needs_vit or not inputs.is_empty):
-            raise TypeError("the image tower is a ResNet: it takes no prompts, inserted tokens or adapters")
+            raise TypeError("the image tower is a ResNet: only a ViT takes TowerInputs or returns rows")
 
     def encode_text(self, ids: torch.Tensor, inputs: TowerInputs = NO_INPUTS) -> torch.Tensor:
-        """Token ids (N, context length) from `tokenize` -> features (N, embed_dim), not normalised.
+        """Encode token ids (N, context length) from `tokenize` as features (N, embed_dim), not normalised.
 
-        Prompts of `inputs` replace positions 1 to n of each text. At layer 0 they replace the token embeddings.
+        The prompts in `inputs` replace positions 1 to n of each text. At layer 0 they replace token embeddings.
 
         Raises:
             ValueError: a text has fewer than n tokens between SOS and EOT.
@@ -118,9 +119,9 @@ class CLIP(nn.Module):
         tokens = text.Tokens.cut(ids)
         if len(tokens.prefix) > n_prompts:
             prefix, layout = self.token_embedding(tokens.prefix)[None], tokens.layout  # (1, P, width)
-        else:  # the texts differ within the first n positions, so each gets a prefix of its own
+        else:  # the texts differ within positions 1 to n, so each text has a separate prefix
             if int(ids.argmax(dim=-1).min()) <= n_prompts:
-                raise ValueError(f"a text has fewer than {n_prompts} tokens, but the prompts replace as many")
+                raise ValueError(f"a text has fewer than {n_prompts} tokens for the prompts to replace")
             tokens = text.Tokens.cut(ids, start=1 + n_prompts)
             prefix = self.token_embedding(ids[:, : 1 + n_prompts])  # (N, 1 + n, width)
             layout = tokens.layout.one_prefix_each
@@ -133,7 +134,7 @@ class CLIP(nn.Module):
         layout: text.Layout,
         inputs: TowerInputs = NO_INPUTS,
     ) -> torch.Tensor:
-        """Text features (N, embed_dim), not normalised, of texts given as embeddings: see `clip.text.encode`."""
+        """Encode texts given as embeddings. Returns features (N, embed_dim), not normalised. See `clip.text.encode`."""
         return text.encode(self._text_tower(), prefix, class_tokens, layout, inputs).features
 
     def encode_prompts_rows(
@@ -144,11 +145,11 @@ class CLIP(nn.Module):
         inputs: TowerInputs,
         rows: Rows = "inserted",
     ) -> TowerOutput:
-        """Features as `encode_prompts` returns them, and the inserted tokens' rows (N, n, width) after `ln_final`."""
+        """Return the features of `encode_prompts`, and the inserted tokens' rows (N, n, width) after `ln_final`."""
         return text.encode(self._text_tower(), prefix, class_tokens, layout, inputs, rows)
 
     def _text_tower(self) -> text.TextTower:
-        """The current parts of the text tower; users may have replaced them."""
+        """Collect the parts of the text tower at each call, because users may have replaced some of them."""
         return text.TextTower(
             self.transformer,
             self.positional_embedding,
@@ -159,7 +160,7 @@ class CLIP(nn.Module):
         )
 
     def forward(self, image: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images and token ids (N, context length) -> logits per image (batch, N) and per text (N, batch)."""
+        """Return logits per image (batch, N) and per text (N, batch). `ids` are token ids (N, context length)."""
         image_features = F.normalize(self.encode_image(image), dim=-1)
         text_features = F.normalize(self.encode_text(ids), dim=-1)
         logits = self.logit_scale.exp() * image_features @ text_features.t()
@@ -201,14 +202,15 @@ def convert_weights(model: nn.Module, dtype: torch.dtype = torch.float16) -> Non
 
 
 def from_state_dict(state: Mapping[str, torch.Tensor], sizes: Sizes | None = None) -> CLIP:
-    """Build a frozen float32 CLIP in eval mode. It shares the tensors of `state` that are float32.
+    """Build a frozen float32 CLIP in eval mode. Float32 tensors in `state` aren't copied but shared.
 
     Args:
         state: weights under OpenAI's names. Entries that only TorchScript archives have are ignored.
-        sizes: the default is to infer them from the weights.
+        sizes: sizes of the model; None: infer them from the weights.
 
     Raises:
-        RuntimeError: a weight is missing, unexpected, or has another shape.
+        RuntimeError: a weight is missing, is unexpected or has the wrong shape.
+        KeyError: a weight from which the sizes are inferred is missing.
     """
     with torch.device("meta"):  # skip the random initialisation, since all weights are replaced
         model = CLIP(sizes or Sizes.from_state_dict(state))
@@ -217,7 +219,7 @@ def from_state_dict(state: Mapping[str, torch.Tensor], sizes: Sizes | None = Non
     }
     missing, unexpected = model.load_state_dict(weights, strict=False, assign=True)
     if missing or unexpected:
-        raise RuntimeError(f"weights of another layout: missing {missing[:3]}, unexpected {unexpected[:3]}")
+        raise RuntimeError(f"the weights don't fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}")
     return model.requires_grad_(False).eval()
 
 
@@ -226,18 +228,16 @@ def build_model(state_dict: Mapping[str, torch.Tensor], design_details: Mapping[
 
     Args:
         state_dict: weights under OpenAI's names. They are copied.
-        design_details: MaPLe's argument for prompts inside the towers. It must be None.
+        design_details: must be None. In MaPLe's code, this argument describes prompts inside the towers.
 
     Raises:
-        TypeError: `design_details` is not None. This CLIP takes prompts as arguments of `encode_image` and
-            `encode_prompts`.
+        TypeError: `design_details` isn't None. Pass prompts to `encode_image` and `encode_prompts` instead.
     """
     if design_details is not None:
         raise TypeError(
-            "build_model takes no design_details: pass prompts to encode_image and encode_prompts, as TowerInputs"
+            "build_model doesn't support design_details; pass prompts to encode_image and encode_prompts as TowerInputs"
         )
-    model = copy.deepcopy(from_state_dict(state_dict)).requires_grad_(
-        True
-    )  # a copy, so that the caller's weights don't change
+    # `from_state_dict` doesn't copy weights. Copy them, so that the caller's weights don't change.
+    model = copy.deepcopy(from_state_dict(state_dict)).requires_grad_(True)
     convert_weights(model)
     return model

@@ -1,6 +1,6 @@
-"""CLIP's ResNet image tower. `CLIP` builds it for sizes with blocks by stage (RN50, RN101 ...).
+"""CLIP's ResNet image tower. `CLIP` builds it if the sizes are those of a ResNet (RN50, RN101 ...).
 
-It has no transformer, so it takes neither prompts nor inserted tokens nor adapters.
+A ResNet isn't a transformer, so it takes no prompts, inserted tokens or adapters.
 """
 
 from collections import OrderedDict
@@ -14,7 +14,7 @@ from clip.blocks import join_heads, module_types, split_heads
 
 
 class Bottleneck(nn.Module):
-    """ResNet bottleneck that uses average pooling for its stride."""
+    """A ResNet bottleneck. To reduce the resolution, it uses average pooling instead of strided convolutions."""
 
     expansion = 4
 
@@ -50,7 +50,7 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool2d(nn.Module):
-    """Attention pooling: the query is the mean feature, keys and values are the mean and all positions."""
+    """Attention pooling. The query is the mean feature. The keys and values are the mean feature and all positions."""
 
     def __init__(self, side: int, width: int, heads: int, output_dim: int):
         super().__init__()
@@ -62,7 +62,7 @@ class AttentionPool2d(nn.Module):
         self.num_heads = heads
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Feature map (batch, channels, side, side) -> features (batch, output_dim)"""
+        """Pool a feature map (batch, channels, side, side) to features (batch, output_dim)."""
         x = x.flatten(2).transpose(1, 2)  # (batch, side * side, channels)
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)  # (batch, 1 + side * side, channels)
         x = x + self.positional_embedding.to(x.dtype)
@@ -73,7 +73,7 @@ class AttentionPool2d(nn.Module):
 
 
 class ModifiedResNet(nn.Module):
-    """CLIP's ResNet: a stem of three convolutions, average-pooled strides, attention pooling. It takes no prompts.
+    """CLIP's ResNet. It has a stem of three convolutions, average pooling instead of strides, and attention pooling.
 
     Args:
         layers: number of bottlenecks of each of the four stages.
@@ -107,7 +107,7 @@ class ModifiedResNet(nn.Module):
         self.original_types = module_types(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images (batch, 3, resolution, resolution) -> features (batch, output_dim), not normalised."""
+        """Encode images (batch, 3, resolution, resolution) as features (batch, output_dim), not normalised."""
         x = x.type(self.conv1.weight.dtype)
         for number in (1, 2, 3):
             conv, bn, relu = (getattr(self, f"{part}{number}") for part in ("conv", "bn", "relu"))

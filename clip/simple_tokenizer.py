@@ -1,4 +1,4 @@
-"""CLIP's byte pair encoding under OpenAI's names. It wraps open_clip's tokenizer.
+"""CLIP's byte pair encoding, with the names of OpenAI's module. It wraps open_clip's tokenizer.
 
 `tokenize` and third-party trainers use it.
 """
@@ -15,10 +15,10 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 class SimpleTokenizer(_OpenCLIPTokenizer):
-    """49,408 tokens: bytes, bytes that end a word, merges, start and end of text.
+    """CLIP's tokenizer with 49,408 tokens: bytes, bytes at the end of a word, merges, start of text and end of text.
 
-    `encode(text)` returns ids without start and end; `decode(ids)` returns the text. `encoder` maps a token to its id,
-    `decoder` an id to its token.
+    `encode(text)` returns the token ids without the start and end tokens. `decode(ids)` returns the text. The dict
+    `encoder` maps tokens to ids, and the dict `decoder` maps ids to tokens.
     """
 
     def __init__(self, bpe_path: str = default_bpe()) -> None:
@@ -35,5 +35,5 @@ class SimpleTokenizer(_OpenCLIPTokenizer):
 
 @functools.cache
 def tokenizer() -> SimpleTokenizer:
-    """The tokenizer that `tokenize` uses. It is built once."""
+    """Return the tokenizer that `tokenize` uses. It is built at the first call."""
     return SimpleTokenizer()

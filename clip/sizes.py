@@ -1,7 +1,7 @@
-"""All sizes of a CLIP in one record.
+"""Defines `Sizes`, a record of all sizes of a CLIP.
 
-`CLIP` is built from a `Sizes`. `Sizes.from_state_dict` infers one from weights under OpenAI's names. `clip.convert`
-makes one from a config of OpenCLIP or Hugging Face.
+`CLIP` is built from a `Sizes` object. `Sizes.from_state_dict` infers the sizes from weights under OpenAI's names.
+`clip.convert` reads them from a config of OpenCLIP or Hugging Face.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-#: Mean and standard deviation of the RGB channels that OpenAI's models were trained with.
+#: Mean and standard deviation of the RGB channels, with which images were normalised to train OpenAI's models.
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -37,7 +37,7 @@ class Sizes:
     transformer_heads: int
     transformer_layers: int
     transformer_mlp: int
-    activation: str = "quick_gelu"  # or gelu
+    activation: str = "quick_gelu"  # "quick_gelu" or "gelu"
     mean: tuple[float, ...] = OPENAI_MEAN
     std: tuple[float, ...] = OPENAI_STD
 
@@ -45,10 +45,11 @@ class Sizes:
     def from_state_dict(cls, state: Mapping[str, torch.Tensor]) -> "Sizes":
         """Infer the sizes from weights under OpenAI's names.
 
-        Heads and activation can't be inferred: heads are 64 wide, the activation is QuickGELU, as in OpenAI's models.
+        The number of heads and the activation can't be inferred. The same values as in OpenAI's models are assumed:
+        heads with a width of 64, and QuickGELU.
 
         Raises:
-            KeyError: a weight is missing; names it.
+            KeyError: a weight is missing. The message is its name.
         """
         vision = _vit(state) if "visual.proj" in state else _resnet(state)
         text_width = state["ln_final.weight"].shape[0]
@@ -70,7 +71,7 @@ class Sizes:
 
 
 class _VisionSizes(NamedTuple):
-    """The sizes of an image tower, as in `Sizes`."""
+    """Sizes of an image tower. The fields mean the same as in `Sizes`."""
 
     resolution: int
     layers: int | tuple[int, ...]
@@ -82,7 +83,7 @@ class _VisionSizes(NamedTuple):
 
 def _vit(state: Mapping[str, torch.Tensor]) -> _VisionSizes:
     width, _, _, patch_size = state["visual.conv1.weight"].shape
-    grid = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)  # patches in a row, without CLS
+    grid = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)  # patches per side (without CLS)
     return _VisionSizes(
         resolution=grid * patch_size,
         layers=_count(state, r"visual\.transformer\.resblocks\.(\d+)\."),
@@ -95,7 +96,7 @@ def _vit(state: Mapping[str, torch.Tensor]) -> _VisionSizes:
 
 def _resnet(state: Mapping[str, torch.Tensor]) -> _VisionSizes:
     width = state["visual.layer1.0.conv1.weight"].shape[0]
-    grid = round((state["visual.attnpool.positional_embedding"].shape[0] - 1) ** 0.5)  # positions without the mean
+    grid = round((state["visual.attnpool.positional_embedding"].shape[0] - 1) ** 0.5)  # positions per side
     return _VisionSizes(
         resolution=grid * 32,
         layers=tuple(_count(state, rf"visual\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4)),
@@ -107,5 +108,5 @@ def _resnet(state: Mapping[str, torch.Tensor]) -> _VisionSizes:
 
 
 def _count(state: Mapping[str, torch.Tensor], pattern: str) -> int:
-    """Number of distinct values that the group of `pattern` has in the names of the weights."""
+    """Match `pattern` with the names of the weights, and return how many distinct values its group has."""
     return len({match[1] for match in (re.match(pattern, name) for name in state) if match})

@@ -1,13 +1,13 @@
-"""The fast text tower: it computes only what a text feature needs, and the result is exact.
+"""The fast text tower. It skips all computations that can't affect a text feature, so the result is still exact.
 
 `CLIP.encode_text` and `CLIP.encode_prompts` call `encode`. Text attention is causal. So tokens after EOT can't change
-the feature, and positions before the class name have the same value for all classes. From this follows:
+the feature, and positions before the class name have the same value for all classes. The tower uses this as follows:
 
 - Sequences end at EOT.
-- A shared prefix is computed once. Every sequence attends to its keys and values.
-- The class tokens of all sequences are packed in one matrix, sorted by length, for norms, projections and MLP.
-  Attention takes the sequences of one length at a time, so nothing is padded.
-- At the last layer only EOT has a query.
+- A shared prefix is computed once. All its sequences attend to the same keys and values of the prefix.
+- The class tokens of all sequences are packed in one matrix, sorted by length. Norms, projections and the MLP process
+  the whole matrix at once. The attention is computed for sequences of equal length together, so no padding is needed.
+- At the last layer, queries are computed only for EOT (and for the inserted tokens, if their rows are wanted).
 """
 
 from dataclasses import dataclass, replace
@@ -25,18 +25,18 @@ from clip.text_layers import encode_packed, encode_reference
 
 __all__ = ["Layout", "TextTower", "Tokens", "encode"]
 
-_LARGE_CHUNK = 200  # class tokens; `trim_heap` takes too long to call it before smaller chunks
+_LARGE_CHUNK = 200  # class tokens; before smaller chunks `trim_heap` isn't called, because it would take too long
 
 
 @dataclass(frozen=True)
 class TextTower:
-    """The parts of a CLIP that compute a text feature.
+    """The parts of a CLIP that are needed to compute text features.
 
     Args:
         positional_embedding: (context length, width).
         projection: (width, embed_dim).
-        dtype: the dtype that the tower computes in.
-        chunk: tokens that are encoded at once, which bounds the memory; 0: all.
+        dtype: dtype in which the tower computes.
+        chunk: maximum number of tokens that are encoded at once, to save memory. 0: no limit.
     """
 
     transformer: Transformer
@@ -55,28 +55,31 @@ def encode(
     inputs: TowerInputs = NO_INPUTS,
     rows: Rows | None = None,
 ) -> TowerOutput:
-    """Features of N texts that are given as token embeddings, and the inserted tokens' rows if `rows` asks for them.
+    """Encode N texts that are given as token embeddings.
 
     Args:
-        prefix: embeddings of the G prefixes, (G, P, width), without positions; SOS first.
-        class_tokens: embeddings of the sequences' class tokens, (total, width), without positions, ordered by `layout`.
-        rows: "inserted" to return the rows of the inserted tokens too, (N, n, width).
+        prefix: token embeddings of the G prefixes, (G, P, width). Position 0 is SOS. They must not include positional
+            embeddings, which this function adds.
+        class_tokens: token embeddings of the sequences' class tokens, (total, width), packed as `layout` describes.
+            They must not include positional embeddings either.
+        rows: "inserted": also return the rows of the inserted tokens, (N, n, width). None: return only features.
 
     Raises:
-        ValueError: a layer or the rows don't exist, the prefix is too short for the prompts, or the number of prompt
-            groups is neither the number of prefixes nor that of sequences.
+        ValueError: `inputs` has a layer that the tower doesn't have; or the wanted rows don't exist; or the prefix is
+            too short for the prompts; or a layer's number of prompt groups is neither 1, nor the number of prefixes,
+            nor the number of sequences.
     """
     inputs.check(tower.transformer.layers, "text")
     if any(prompt.shape[-2] >= prefix.shape[1] for prompt in inputs.prompts.values()):
-        raise ValueError("text prompts replace positions after SOS in the prefix, but the prefix is too short")
+        raise ValueError("the prefix is too short: it needs SOS and one token for each text prompt to replace")
     if rows == "patches" or (rows == "inserted" and not inputs.inserted):
-        raise ValueError(f"the text tower can't return {rows} rows: it has none")
+        raise ValueError(f"the text tower can't return {rows} rows, because it has no such rows")
     prompts = DeepPrompts.of(inputs.prompts, len(prefix), layout)
     batch = TextBatch(layout, prompts, inputs, rows)
     n_prefixes = len(prefix) if prompts.split_layer is None else layout.count
     total = len(class_tokens) + n_prefixes * (prefix.shape[1] + inputs.n_inserted)
     if 0 < tower.chunk < total:
-        # Prefixes need memory too, so class tokens get their share of the chunk only.
+        # `chunk` limits prefixes and class tokens together. The class tokens get a share in proportion to their number.
         return _encode_chunked(tower, prefix, class_tokens, batch, tower.chunk * len(class_tokens) // total)
     return _encode_all(tower, prefix, class_tokens, batch)
 
@@ -114,13 +117,13 @@ def _encode_chunked(
 ) -> TowerOutput:
     """Encode chunks of at most `tokens` class tokens, so that memory doesn't grow with the number of classes.
 
-    Activations are recomputed in the backward pass; only the features are kept.
+    Only the output of each chunk is kept. Its activations are recomputed in the backward pass.
     """
     outputs = []
     for chunk in batch.layout.chunks(tokens):
         arguments = (tower, prefix[chunk.prefixes], class_tokens[chunk.rows], batch.chunk(chunk))
         if torch.is_grad_enabled():
-            # An adapter may have dropout, which must draw the same mask again.
+            # An adapter may have dropout. The recomputation must then use the same dropout mask.
             keep_rng = bool(batch.inputs.adapters)
             outputs.append(checkpoint(_encode_chunk, *arguments, use_reentrant=False, preserve_rng_state=keep_rng))
         else:

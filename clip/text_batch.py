@@ -1,7 +1,8 @@
-"""What the text tower needs beside embeddings: the layout, the prompts by layer, and the other inputs.
+"""Defines `TextBatch`: the layout, the prompts by layer, and all other inputs of the text tower except embeddings.
 
-`clip.text.encode` builds a `TextBatch` from the caller's arguments; `clip.text_layers` runs the layers with it. Prompts
-with one entry per sequence (TCP) split the shared prefix: from their layer on, each sequence has a prefix of its own.
+`clip.text.encode` builds a `TextBatch` from its arguments, and `clip.text_layers` runs the layers with it. Some methods
+(TCP) have separate prompts for each sequence. From the layer of these prompts on, sequences can't share a prefix, so
+each gets a separate copy of its prefix.
 """
 
 from collections.abc import Mapping
@@ -15,10 +16,14 @@ from clip.layout import Chunk, Layout
 
 @dataclass(frozen=True)
 class DeepPrompts:
-    """Prompts by layer, each (n, width), (G, n, width) below `split_layer`, or (N, n, width) from it on.
+    """Prompts by layer.
 
     Args:
-        split_layer: the first layer at which every sequence has its own prefix. None: there are G prefixes throughout.
+        by_layer: layer -> prompts. The shape is (n, width) if all sequences have the same prompts. Otherwise it is
+            (G, n, width) before `split_layer`, with one entry per prefix. From `split_layer` on it is (N, n, width),
+            with one entry per sequence.
+        split_layer: the first layer at which each sequence has a separate prefix. None if there are G prefixes at all
+            layers.
     """
 
     by_layer: Mapping[int, torch.Tensor]
@@ -26,10 +31,11 @@ class DeepPrompts:
 
     @classmethod
     def of(cls, prompts: Mapping[int, torch.Tensor], n_prefixes: int, layout: Layout) -> "DeepPrompts":
-        """Check the caller's prompts, and find the layer where prompts per sequence start.
+        """Check the caller's prompts, and find the first layer with separate prompts for each sequence.
 
         Raises:
-            ValueError: prompts have another number of groups than there are prefixes or sequences.
+            ValueError: a layer's number of prompt groups is neither 1, nor the number of prefixes, nor the number of
+                sequences.
         """
         per_sequence = []
         for layer, prompt in prompts.items():
@@ -50,7 +56,7 @@ class DeepPrompts:
         return cls(by_layer, split)
 
     def chunk(self, sequences: slice, prefixes: slice) -> "DeepPrompts":
-        """The prompts of some consecutive sequences and of the prefixes that they follow."""
+        """Return the prompts for some consecutive sequences and their prefixes."""
         by_layer = {
             layer: prompt if prompt.ndim == 2 else prompt[prefixes if self._by_prefix(layer) else sequences]
             for layer, prompt in self.by_layer.items()
@@ -58,38 +64,38 @@ class DeepPrompts:
         return DeepPrompts(by_layer, self.split_layer)
 
     def per_sequence(self, layout: Layout) -> Mapping[int, torch.Tensor]:
-        """The same prompts by layer, each (n, width) or (N, n, width)."""
+        """Return the same prompts with a copy for each sequence: layer -> (n, width) or (N, n, width)."""
         return {
             layer: layout.per_sequence(prompt) if prompt.ndim == 3 and self._by_prefix(layer) else prompt
             for layer, prompt in self.by_layer.items()
         }
 
     def _by_prefix(self, layer: int) -> bool:
-        """Whether prompts with groups have one group per prefix at `layer`, not one per sequence."""
+        """Return True if 3-D prompts of `layer` have one entry per prefix, and False if they have one per sequence."""
         return self.split_layer is None or layer < self.split_layer
 
 
 @dataclass(frozen=True)
 class TextBatch:
-    """N sequences that are encoded in one call; their embeddings are passed beside it."""
+    """Inputs for N sequences that are encoded in one call. Their embeddings aren't included but passed separately."""
 
     layout: Layout
     prompts: DeepPrompts
     inputs: TowerInputs
-    rows: Rows | None  # rows that the caller wants beside the features
+    rows: Rows | None  # rows to return in addition to the features; None: only features
 
     def chunk(self, chunk: Chunk) -> "TextBatch":
-        """The batch of one chunk's sequences."""
+        """Return the part of the batch that belongs to the sequences of a chunk."""
         prompts = self.prompts.chunk(chunk.sequences, chunk.prefixes)
         return TextBatch(chunk.layout, prompts, self.inputs, self.rows)
 
 
 def replace_prompts(x: torch.Tensor, prompts: Mapping[int, torch.Tensor], layer: int, skip: int = 0) -> torch.Tensor:
-    """Replace positions 1 to n by the prompts of `layer`, if it has any.
+    """Replace positions 1 to n by the n prompts of `layer`, if this layer has prompts.
 
     Args:
         x: (sequences or prefixes, length, width).
-        skip: number of inserted rows between SOS and the prompts.
+        skip: number of inserted rows between SOS and the prompts. They are kept, and the positions move up by `skip`.
     """
     if layer not in prompts:
         return x

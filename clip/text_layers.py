@@ -1,7 +1,8 @@
-"""Runs the layers of the text transformer: packed (the fast path), or through the modules' own `forward`.
+"""Runs the layers of the text transformer, in one of two ways.
 
-`clip.text.encode` calls one of the two. Both take prefixes (G, P, width) and packed class tokens (total, width), with
-positions added. Both return the rows of EOT after the last layer, (N, width).
+`encode_packed` is the fast path. `encode_reference` calls the `forward` of the modules. `clip.text.encode` calls one of
+them. Both take prefixes (G, P, width) and packed class tokens (total, width). Positional embeddings are already added
+to them. Both return the rows of EOT (N, width) after the last layer, and the rows of the inserted tokens.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,12 @@ def encode_packed(
     class_tokens: torch.Tensor,
     batch: TextBatch,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The fast path: rows of EOT (N, width) and of the inserted tokens (N, n, width) after the last layer."""
+    """Run all layers on packed class tokens (the fast path).
+
+    Returns:
+        The rows of EOT (N, width) and of the inserted tokens (N, n, width) after the last layer. The second is None if
+        `batch.rows` is None.
+    """
     heads, layout, inputs = transformer.heads, batch.layout, batch.inputs
     class_tokens = class_tokens.index_select(0, layout.rows_by_length)
     *blocks, last = transformer.blocks()
@@ -37,8 +43,14 @@ def encode_packed(
 
 
 def _change_input(prefix: torch.Tensor, layout: Layout, batch: TextBatch, layer: int) -> tuple[torch.Tensor, Layout]:
-    """Split the prefix, replace prompts and insert tokens where `layer` asks for it: (G, P, width) and its layout."""
-    if layer:  # `clip.text` replaces the prompts of layer 0, before it adds positions
+    """Apply the inputs of `layer` to the prefix: its prompts and inserted tokens.
+
+    At `split_layer`, each sequence first gets a separate copy of its prefix.
+
+    Returns:
+        The new prefix (G or N, P, width) and its layout.
+    """
+    if layer:  # `clip.text` has applied the prompts of layer 0, before it added positional embeddings
         if layer == batch.prompts.split_layer:
             prefix, layout = layout.per_sequence(prefix), layout.one_prefix_each  # (N, P, width)
         skip = batch.inputs.n_inserted_before(layer)
@@ -54,19 +66,19 @@ def _block(
     buckets: Sequence[Bucket],
     adapter: BlockAdapter | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One layer over prefixes and class tokens."""
+    """Run one layer on the prefixes and the class tokens."""
     groups = prefix.shape[:2]  # (G, P)
     sizes = [groups.numel(), len(class_tokens)]
     x = torch.cat([prefix.flatten(0, 1), class_tokens])  # (G * P + total, width)
     h = None
     if adapter is None and prefix.requires_grad and not class_tokens.requires_grad:
-        # Usually the first layer. Separate calls, so that no gradient is computed for frozen class tokens.
+        # This is usually the first layer. Class tokens are frozen, so separate calls avoid computing their gradient.
         prefix_qkv = block.queries_keys_values(block.ln_1(prefix.flatten(0, 1)))  # (G * P, 3 * width)
         class_qkv = block.queries_keys_values(block.ln_1(class_tokens))  # (total, 3 * width)
     else:
         h = block.ln_1(x)
         prefix_qkv, class_qkv = block.queries_keys_values(h, adapter).split(sizes)
-    # Each (G, heads, P, head width):
+    # q, k and v are (G, heads, P, head width).
     q, k, v = (split_heads(part, heads) for part in prefix_qkv.unflatten(0, groups).chunk(3, dim=-1))
     attended = [join_heads(attend(q, k, v, causal=True)).flatten(0, 1)]  # (G * P, width)
     parts = class_qkv.split([bucket.count * bucket.length for bucket in buckets])  # each (count * length, 3 * width)
@@ -75,9 +87,8 @@ def _block(
         class_q, class_k, class_v = (split_heads(piece, heads) for piece in part.chunk(3, dim=-1))
         all_k = torch.cat([bucket.per_sequence(k), class_k], dim=2)  # (count, heads, P + length, head width)
         all_v = torch.cat([bucket.per_sequence(v), class_v], dim=2)
-        mask = class_q.new_full((bucket.length, all_k.shape[2]), -torch.inf).triu_(
-            groups[1] + 1
-        )  # (length, P + length)
+        # (length, P + length): a class token attends to the whole prefix, to itself and to earlier class tokens.
+        mask = class_q.new_full((bucket.length, all_k.shape[2]), -torch.inf).triu_(groups[1] + 1)
         attended.append(join_heads(attend(class_q, all_k, all_v, mask)).flatten(0, 1))  # (count * length, width)
     x = block.output(x, torch.cat(attended), adapter, h)
     prefix, class_tokens = x.split(sizes)
@@ -93,11 +104,16 @@ def _last_block(
     adapter: BlockAdapter | None,
     n_rows: int,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The last layer: rows of EOT (N, width), sorted by length, and of `n_rows` tokens after SOS (G, n_rows, width)."""
+    """Run the last layer. Only the returned rows have queries.
+
+    Returns:
+        The rows of EOT (N, width), with the sequences sorted by length; and the rows of the first `n_rows` tokens after
+        SOS, (G, n_rows, width). The latter are None if `n_rows` is 0.
+    """
     groups, buckets = prefix.shape[:2], layout.buckets
     h = block.ln_1(torch.cat([prefix.flatten(0, 1), class_tokens]))  # (G * P + total, width)
     prefix_kv, class_kv = block.keys_values(h, adapter).split([groups.numel(), len(class_tokens)])
-    # Each (G, heads, P, head width):
+    # k and v are (G, heads, P, head width).
     k, v = (split_heads(part, heads) for part in prefix_kv.unflatten(0, groups).chunk(2, dim=-1))
     h_eot = h.index_select(0, groups.numel() + layout.eot_by_length)  # (N, width)
     eot_queries = split_heads(block.queries(h_eot, adapter)[:, None], heads)  # (N, heads, 1, head width)
@@ -128,9 +144,9 @@ def encode_reference(
     class_tokens: torch.Tensor,
     batch: TextBatch,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Same results as `encode_packed`, through the modules' own `forward` over whole sequences.
+    """Compute the same results as `encode_packed`, but call the modules' `forward` on whole sequences.
 
-    Used if a user replaced or hooked a submodule of the transformer.
+    This function is used if a user replaced or hooked a submodule of the transformer.
     """
     layout, inputs = batch.layout, batch.inputs
     padded = pad_sequence(class_tokens.split(layout.lengths.tolist()), batch_first=True)  # (N, longest, width)
@@ -139,9 +155,9 @@ def encode_reference(
     prompts = batch.prompts.per_sequence(layout)
 
     def change_input(x: torch.Tensor, layer: int) -> torch.Tensor:
-        """(length, N, width) -> (length, N, width), longer after tokens are inserted"""
+        """Apply the inputs of `layer` to x (length, N, width). Inserted tokens make the result longer."""
         x = x.transpose(0, 1)  # (N, length, width)
-        if layer:  # `clip.text` replaces the prompts of layer 0
+        if layer:  # `clip.text` has applied the prompts of layer 0
             x = replace_prompts(x, prompts, layer, inputs.n_inserted_before(layer))
         return insert_tokens(x, inputs, layer).transpose(0, 1)
 

@@ -1,6 +1,7 @@
 """CLIP's Vision Transformer. It takes prompts, inserted tokens and adapters as arguments (`TowerInputs`).
 
-`CLIP.encode_image` calls it. Only the class token of the last layer is used, so only its query is computed there.
+`CLIP.encode_image` calls it. At the last layer, queries are computed only up to the last row that is
+returned. If the caller wants only features, this is the class token (CLS), which is the first row.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from clip.inputs import NO_INPUTS, Rows, TowerInputs, TowerOutput, insert_tokens
 
 
 class VisionTransformer(nn.Module):
-    """CLIP's ViT: patches, class token, pre- and post-norm, projection of the class token."""
+    """CLIP's Vision Transformer (ViT). The feature is the class token after the last layer, normed and projected."""
 
     def __init__(
         self,
@@ -42,19 +43,20 @@ class VisionTransformer(nn.Module):
     def forward(
         self, x: torch.Tensor, inputs: TowerInputs = NO_INPUTS, rows: Rows | None = None
     ) -> torch.Tensor | TowerOutput:
-        """Images (batch, 3, resolution, resolution) -> features (batch, output_dim), not normalised.
+        """Encode images (batch, 3, resolution, resolution) as features (batch, output_dim), not normalised.
 
         Args:
             inputs: prompts (Visual Prompt Tuning, Jia et al., ECCV 2022), inserted tokens and adapters by layer.
-            rows: "inserted" or "patches" to return a `TowerOutput` with those rows too, (batch, n, width), after
-                `ln_post` and without projection.
+            rows: None: return only features. "inserted" or "patches": return a `TowerOutput` with the features and
+                these rows of the last layer, (batch, n, width). `ln_post` is applied to them, but the projection isn't.
 
         Raises:
-            ValueError: a layer doesn't exist, or no tokens are inserted although `rows` asks for them.
+            ValueError: `inputs` has a layer that the tower doesn't have; or `rows` is "inserted", but no tokens are
+                inserted.
         """
         inputs.check(self.transformer.layers, "image")
         if rows == "inserted" and not inputs.inserted:
-            raise ValueError("the image tower can't return inserted rows: no tokens are inserted")
+            raise ValueError("the image tower can't return inserted rows, because no tokens are inserted")
         x = self.conv1(x.type(self.conv1.weight.dtype)).flatten(2).transpose(1, 2)  # (batch, patches, width)
         n_patches = x.shape[1]
         x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)  # (batch, 1 + patches, width)
@@ -62,7 +64,7 @@ class VisionTransformer(nn.Module):
         parts = [self.ln_pre(x)]
         if 0 in inputs.prompts:
             parts.append(_over_batch(self.ln_pre(inputs.prompts[0].to(x.dtype)), x))  # (batch, n, width)
-        wanted = slice(1, 1 + inputs.n_inserted)  # rows of the last layer's output to return
+        wanted = slice(1, 1 + inputs.n_inserted)  # which rows of the last layer's output to return
         if rows == "patches":
             wanted = slice(wanted.stop, wanted.stop + n_patches)
         run = self._encode_fast if is_original(self.transformer) else self._encode_reference
@@ -71,10 +73,10 @@ class VisionTransformer(nn.Module):
         return TowerOutput(features, self.ln_post(x[:, wanted])) if rows else features
 
     def _encode_fast(self, parts: Sequence[torch.Tensor], inputs: TowerInputs, n_rows: int) -> torch.Tensor:
-        """The first `n_rows` rows of the last layer's output, (batch, n_rows, width).
+        """Return the first `n_rows` rows of the last layer's output, (batch, n_rows, width).
 
         Args:
-            parts: frozen tokens and prompts of layer 0, each (batch, length, width).
+            parts: the frozen tokens, and the prompts of layer 0 if there are any; each (batch, length, width).
         """
         heads = self.transformer.heads
         *blocks, last = self.transformer.blocks()
@@ -87,26 +89,26 @@ class VisionTransformer(nn.Module):
                 h = block.ln_1(x)
                 qkv = block.queries_keys_values(h, adapter)  # (batch, length, 3 * width)
             else:
-                # Separate calls for each part, so that no gradient is computed for frozen tokens.
+                # Call each part separately, so that no gradient is computed for the frozen tokens.
                 qkv = torch.cat([block.queries_keys_values(block.ln_1(part)) for part in parts], dim=1)
             q, k, v = (split_heads(t, heads) for t in qkv.chunk(3, dim=-1))  # (batch, heads, length, head width)
             x = block.output(x, join_heads(attend(q, k, v)), adapter, h)
         adapter = inputs.adapters.get(len(blocks))
         x = _change_input(x, inputs, len(blocks))
         h = last.ln_1(x)
-        # Only the wanted rows have queries; all rows have keys and values.
+        # Compute queries only for the rows to return, but keys and values for all rows.
         q = split_heads(last.queries(h[:, :n_rows], adapter), heads)  # (batch, heads, n_rows, head width)
         k, v = (split_heads(t, heads) for t in last.keys_values(h, adapter).chunk(2, dim=-1))
         return last.output(x[:, :n_rows], join_heads(attend(q, k, v)), adapter, h[:, :n_rows])
 
     def _encode_reference(self, parts: Sequence[torch.Tensor], inputs: TowerInputs, n_rows: int) -> torch.Tensor:
-        """Same result as `_encode_fast`, through the modules' own `forward`.
+        """Compute the same result as `_encode_fast`, but call the modules' `forward`.
 
-        Used if a user replaced or hooked a submodule of the transformer.
+        This method is used if a user replaced or hooked a submodule of the transformer.
         """
 
         def change_input(x: torch.Tensor, layer: int) -> torch.Tensor:
-            """(length, batch, width) -> (length, batch, width), longer after tokens are inserted or appended"""
+            """Apply the inputs of `layer` to x (length, batch, width). Inserted or appended tokens make it longer."""
             return _change_input(x.transpose(0, 1), inputs, layer).transpose(0, 1)
 
         x = torch.cat(list(parts), dim=1).transpose(0, 1)  # (length, batch, width)
@@ -115,12 +117,12 @@ class VisionTransformer(nn.Module):
 
 
 def _over_batch(prompt: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """(n, width) -> (batch, n, width) in the dtype of `x` (batch, length, width)"""
+    """Repeat a prompt (n, width) for each image: (batch, n, width). Batch size and dtype are those of `x`."""
     return prompt.to(x.dtype).expand(len(x), -1, -1)
 
 
 def _change_input(x: torch.Tensor, inputs: TowerInputs, layer: int) -> torch.Tensor:
-    """`x` (batch, length, width) with the prompts of `layer` at the end and its inserted tokens after CLS."""
+    """Put the prompts of `layer` at the end of `x` (batch, length, width), and its inserted tokens after CLS."""
     if layer and layer in inputs.prompts:  # the prompts of layer 0 are in `x` already
         length = x.shape[1] - inputs.n_prompts_before(layer)
         x = torch.cat([x[:, :length], _over_batch(inputs.prompts[layer], x)], dim=1)
