@@ -78,7 +78,7 @@ def unpack(archive: Path, folder: Path, inside: str = "") -> None:
     """Unpack a tar or ZIP archive into `folder`.
 
     Args:
-        archive: the archive. It isn't deleted if it could be unpacked.
+        archive: the archive file. It is kept if it can be unpacked.
         folder: the folder to unpack into. It must exist.
         inside: the folder in the archive whose contents are unpacked; "" for the whole archive.
 
@@ -94,7 +94,7 @@ def unpack(archive: Path, folder: Path, inside: str = "") -> None:
         shutil.unpack_archive(archive, unpacked, filter=None if archive.suffix == ".zip" else "data")
     except Exception as error:  # tarfile, zipfile, zlib and lzma have unrelated error types
         archive.unlink()
-        raise InputError(f"{archive} can't be unpacked ({error}). It was deleted. Please start again") from error
+        raise InputError(f"{archive} can't be unpacked ({error}). It was deleted, so start again") from error
     for item in (unpacked / inside).iterdir():
         if (folder / item.name).is_dir():
             shutil.copytree(item, folder / item.name, dirs_exist_ok=True)

@@ -1,8 +1,8 @@
 """Draws test images with the predictions of each method below them: picture.py FOLDER FILE.
 
 `scripts/demo.sh` runs this file. FOLDER holds base-to-new runs with the option TEST.SAVE_PREDICTIONS True. FILE is the
-picture to write. It has a row of images of base classes and a row of new classes, picked at even steps from the test
-images.
+picture to write. It has a row of test images of base classes, and a row of test images of new classes. They are evenly
+spaced in the data set's list of test images.
 """
 
 import sys
