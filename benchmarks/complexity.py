@@ -36,7 +36,7 @@ class Row(TypedDict):
 
 
 def median_seconds(job: measure.Job, repeats: int) -> float:
-    """Return the median seconds of `repeats` runs of a job. One run before them isn't timed."""
+    """Return the median seconds of `repeats` runs of a job. A warm-up run before them isn't timed."""
     return measure.interleaved({"job": job}, repeats)["job"]
 
 
@@ -55,7 +55,7 @@ def row_of(trainer: str, model: CLIP, classes: int, batch: int, repeats: int) ->
     parameters = count_num_param(method)
     with torch.no_grad():
         with_text = gflops(lambda: method(image))
-        without_text = gflops(lambda: method(image))  # the text features are cached by the call before
+        without_text = gflops(lambda: method(image))  # the call above has cached the text features
         test_speed = batch / median_seconds(lambda: method(images), repeats)
     train_speed = None
     if parameters and method.has_loop:

@@ -3,9 +3,9 @@
 A run trains on the base classes and tests on base and new classes, as `scripts/<method>/base2new_*.sh` do. The images
 are generated JPEG files of 500 x 375 pixels.
 
-The baseline `naive` is the same run, computed as in the original code. With the baseline `first`, only the test on new
-classes is timed. The test with a second seed is compared with the same test with the first seed, which has cached its
-image features for the second.
+The baseline `naive` is the same run, computed as in the original code. With the baseline `first`, only the tests on new
+classes of two runs are timed. The runs have different seeds. The test of the first run is the baseline: it caches its
+image features, which the test of the second run can read.
 """
 
 import argparse

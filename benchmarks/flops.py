@@ -27,9 +27,9 @@ class Rows:
 
     count: int  # number of tokens
     keys: int  # number of keys that a token attends to, summed over the tokens
-    prompts: int  # number of learnable tokens among the tokens
-    queries_last: int  # number of tokens whose output is needed in the last layer
-    keys_last: int  # number of keys that they attend to, summed
+    prompts: int  # number of these tokens that are learnable
+    queries_last: int  # number of these tokens whose output of the last layer is needed
+    keys_last: int  # number of keys that a token attends to, summed over the `queries_last` tokens
 
 
 def tower(rows: list[Rows], width: int, mlp: int, layers: int, backward: bool) -> int:
@@ -47,7 +47,7 @@ def tower(rows: list[Rows], width: int, mlp: int, layers: int, backward: bool) -
     if not backward:
         return total
     gradients = total + (layers - 1) * keys * attention + attention * keys_last
-    frozen = count - sum(r.prompts for r in rows)  # tokens whose input of the first layer needs no gradient
+    frozen = count - sum(r.prompts for r in rows)  # number of tokens whose input to the first layer needs no gradient
     return total + gradients - 2 * width * 3 * width * frozen
 
 

@@ -69,7 +69,7 @@ def parser(description: str, baselines: Sequence[str] = ("naive",), **defaults: 
     made.add_argument("--backbone", default="vit_b16", choices=SIZES)
     made.add_argument("--prec", default="fp32", choices=TYPES, help="precision of the frozen weights")
     made.add_argument("--repeats", type=int, default=5, help="number of timed rounds (the median is used)")
-    made.add_argument("--baseline", choices=baselines, help="also time this baseline, interleaved")
+    made.add_argument("--baseline", choices=baselines, help="also time this baseline")
     made.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config options of the trainer")
     made.set_defaults(**defaults)
     return made
@@ -138,7 +138,7 @@ def naive(method: Method) -> Iterator[None]:
 
 
 def interleaved(jobs: Mapping[str, Job], repeats: int) -> dict[str, float]:
-    """Return the median seconds of each job. Every round runs all jobs once. A first, extra round isn't timed."""
+    """Return the median seconds of each job. Every round runs all jobs once. The first round is a warm-up."""
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(repeats + 1):
         for name, job in jobs.items():

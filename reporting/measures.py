@@ -61,7 +61,7 @@ def summarize(frames: Sequence[pd.DataFrame], measures: Sequence[str]) -> tuple[
     """Average the accuracies over seeds and data sets.
 
     The mean `hm` is computed from the mean base accuracy and the mean new accuracy, as in the papers. For the spread,
-    the accuracies of each seed are first averaged over data sets. Only seeds that all data sets have are used.
+    the accuracies of each seed are averaged over data sets. It uses only the seeds that all data sets have.
 
     Args:
         frames: one result of `by_seed` for each data set.

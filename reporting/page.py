@@ -47,8 +47,8 @@ def write(
     Args:
         found: protocol -> rows of its table.
         notes: further notes to show at the end of the page.
-        compared: the two trainers that the plot by class compares. None selects the trainer with the best average
-            and ZeroshotCLIP, or the second best trainer if there is no ZeroshotCLIP run.
+        compared: the two trainers that the plot by class compares. If None, the trainer with the best average is
+            compared with ZeroshotCLIP. If there is no ZeroshotCLIP run, it is compared with the second best trainer.
     """
     undrawn: list[str] = []
     drawn = [
@@ -108,7 +108,7 @@ def _plots_of_protocol(runs: pd.DataFrame, protocol: str, rows: list[tables.Row]
 
 
 def _default_comparison(found: Mapping[str, list[tables.Row]]) -> list[str] | None:
-    """Return the two trainers that `write` compares by default, the better one last. None if there is only one."""
+    """Return the two trainers that `write` compares by default, the better one last. None if there are fewer."""
     averages = [row for row in next(iter(found.values())) if row.dataset == "average"]
     measure = "hm" if "hm" in averages[0].values else "accuracy"
     means = [(mean, row.trainer) for row in averages if (mean := row.values[measure].mean) is not None]
@@ -122,7 +122,7 @@ def _default_comparison(found: Mapping[str, list[tables.Row]]) -> list[str] | No
 def _plots_of_one_run(runs: pd.DataFrame, trainers: Sequence[str] | None, undrawn: list[str]) -> Iterator[Plot]:
     """Yield the confusion matrix and the worst images of one run.
 
-    Of the runs with saved predictions, the first run of trainers[1] is used, or else the first run of any trainer.
+    The run must have saved its predictions. The first such run of trainers[1] is used, or else of any trainer.
     """
     saved = [run for run in records(runs) if (Path(run.folder) / "predictions.npz").is_file()]
     preferred = [run for run in saved if trainers and run.trainer == trainers[1]]
@@ -169,7 +169,7 @@ def _worst_images(
 
 
 def _build_dataset(folder: Path) -> DatasetBase | None:
-    """Return the data set of a run, or None if its images are not on this machine."""
+    """Return the data set of a run, or None if its data isn't on this machine."""
     from dassl.config import get_cfg_default, merge_file
     from dassl.data.datasets import build_dataset
     from dassl.utils import InputError, load_plugins

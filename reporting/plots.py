@@ -24,7 +24,7 @@ _TITLES = {"base": "base classes", "new": "new classes", "hm": "harmonic mean", 
 
 
 def legend_names(methods: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Return the legend's name of each (trainer, config). It has no config if the trainer has only one."""
+    """Return the name of each (trainer, config) in a legend. If a trainer has only one config, the name omits it."""
     methods = list(dict.fromkeys(methods))
     trainers = [trainer for trainer, _ in methods]
     return {pair: pair[0] if trainers.count(pair[0]) == 1 else f"{pair[0]} {pair[1]}" for pair in methods}
@@ -92,10 +92,10 @@ def scatter(table: Sequence[Row]) -> Figure | None:
 
 
 def curves(runs: pd.DataFrame, protocol: str, by: str) -> Figure | None:
-    """Draw a curve for each method: each measure against `by`, averaged over data sets.
+    """Draw a curve for each measure and method: the mean over data sets against `by`.
 
-    The band is one standard deviation over seeds. A method is a trainer and a config. Configs whose names differ only
-    in the value of `by` or of a prompt option are points of the same curve.
+    A band around it shows one standard deviation over seeds. A method is a trainer and a config. If the names of configs
+    differ only in the value of `by` or of a prompt option, the configs are points of the same curve.
 
     Args:
         by: the column on the x axis: shots, depth or length.
@@ -119,7 +119,7 @@ def curves(runs: pd.DataFrame, protocol: str, by: str) -> Figure | None:
         if protocol == "base2new" and {"base", "new"} <= set(table):
             table = with_harmonic_mean(table)
         for measure in (name for name in measures if name in table):
-            values = table[measure].groupby(level=0)  # a group for each value of `by`, of all seeds
+            values = table[measure].groupby(level=0)  # one group of seeds for each value of `by`
             _draw_band(panels[measure], values.mean().index, values.mean(), values.std().fillna(0), name)
     for measure, axes in panels.items():
         axes.set(xlabel=by, title=_TITLES[measure])
@@ -165,9 +165,9 @@ def training(runs: pd.DataFrame) -> Figure | None:
 
 
 def by_class(runs: pd.DataFrame, trainers: Sequence[str]) -> Figure | None:
-    """Draw the accuracy of the second trainer minus the accuracy of the first for each class.
+    """Draw the accuracy of the second trainer minus the accuracy of the first trainer, for each class.
 
-    If there are more than CLASSES classes, shows the largest losses and the largest gains.
+    If there are more than CLASSES classes, only the largest losses and the largest gains are shown.
     """
     first, second = (_class_accuracies(runs, trainer) for trainer in trainers)
     gains = sorted((second[name] - first[name], name) for name in first.keys() & second.keys())
@@ -195,7 +195,7 @@ def _class_accuracies(runs: pd.DataFrame, trainer: str) -> dict[str, float]:
 
 
 def confusion(predicted: np.ndarray, label: np.ndarray, classnames: Sequence[str]) -> Figure:
-    """Draw the confusion matrix of the classes with the most errors. Each cell is a share of its true class's images.
+    """Draw the confusion matrix of the classes with the most errors, in per cent of the images of each true class.
 
     Args:
         predicted, label: class indices, both (n_images,).

@@ -26,7 +26,7 @@ class Run:
     trainer: str
     config: str
     dataset: str
-    part: str  # the tested classes: base, new or all
+    part: str  # the tested classes: "base", "new" or "all"
     shots: int
     seed: int
     trained_on: str | None  # data set; "" if the method learns nothing, None if unknown
@@ -36,7 +36,7 @@ class Run:
     accuracy: float  # NaN for an unfinished run
     depth: int | None  # number of layers with prompts (PROMPT_DEPTH)
     length: int | None  # number of context tokens (N_CTX)
-    state: str  # finished, failed, cut off (interrupted) or to do (planned)
+    state: str  # "finished", "failed", "cut off" (interrupted) or "to do" (planned)
     error: str  # message of a failed run, else ""
     folder: str
     role: str = ""  # see protocols.assign
@@ -78,7 +78,7 @@ def read(folder: str | Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def records(runs: pd.DataFrame) -> list[Run]:
-    """Return the rows of a table of runs as objects."""
+    """Return the rows of a table of runs as `Run` objects."""
     return [Run(*values) for values in runs[[*COLUMNS, "role"]].itertuples(index=False, name=None)]
 
 
@@ -147,9 +147,9 @@ def _read_json(path: Path) -> Json:
 
 
 def _name_by_options(runs: pd.DataFrame) -> pd.DataFrame:
-    """Tell runs of one config apart that used different options or backbones.
+    """Give different names to configs that ran with different options or backbones.
 
-    Appends the options that differ to the config's name, as in "vit_b16 N_CTX=4".
+    The options that differ are appended to the config's name, as in "vit_b16 N_CTX=4".
     """
     for _, group in runs[runs["options"].map(bool)].groupby(["trainer", "config"], dropna=False):
         settings = [

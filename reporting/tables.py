@@ -1,6 +1,6 @@
 """Makes the tables of a report, with a row for every method and data set. report.py calls `rows` and `show`.
 
-A row also has the published figures for the same method, data set, backbone and number of shots.
+If figures are published for the same method, data set, backbone and number of shots, a row has them too.
 """
 
 import json
@@ -90,7 +90,7 @@ def _rows_of_method(
     Args:
         method: a row with the values that all rows of the method share.
         runs: the method's runs.
-        expected: runs of all methods. If another method has a data set or seed that this method lacks, it is missing.
+        expected: runs of all methods. A data set or seed in these runs that this method lacks is reported as missing.
     """
     measures = MEASURES[protocol]
     table, all_missing = [], []
@@ -117,7 +117,8 @@ def _rows_of_method(
 def _missing(runs: pd.DataFrame, seeds: Sequence[int], measures: Sequence[str]) -> list[str]:
     """Return a text for each missing or unfinished run on a data set.
 
-    A method that learns nothing doesn't need all seeds, because every seed gives the same result.
+    `seeds` are the expected seeds. They are ignored for a method that learns nothing, because every seed gives the same
+    result.
     """
     finished = runs[runs["state"] == "finished"]
     learns_nothing = len(finished) and (finished["trained_on"] == "").all()

@@ -25,7 +25,7 @@ from experiments.config import ROOT
 
 
 def downloads_of(dataset: type[DatasetBase]) -> Sequence[Download]:
-    """Return the downloads of a data set class, or () if it has none (MultiTask and third-party classes)."""
+    """Return the downloads of a data set class, or () if the class has none, like MultiTask."""
     return getattr(dataset, "downloads", ())
 
 

@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--dataset", required=True, help="the data set's folder below --feature_dir")
     parser.add_argument("--feature_dir", default="clip_feat", help="folder of the features")
     parser.add_argument("--num_step", type=int, default=8, help="number of halvings in the search for the L2 penalty")
-    parser.add_argument("--num_run", type=int, default=10, help="runs for each number of shots")
+    parser.add_argument("--num_run", type=int, default=10, help="number of runs for each number of shots")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
 

@@ -83,9 +83,9 @@ class Pretraining(nn.Module):
         """Return the loss of a batch: InfoNCE, and cross entropy of both towers' features against the anchors.
 
         Args:
-            images: two images of each class of the batch, (2 * names, 3, 48, 48).
-            ids: a caption of each class of the batch, (names, 77).
-            labels: the classes of the batch, (names,).
+            images: two images of each of the `names` classes in the batch, (2 * names, 3, 48, 48).
+            ids: a caption of each class, (names, 77), as indices into `Captions.rows`.
+            labels: the indices of the classes, (names,).
         """
         image_features = F.normalize(self.norms[0](self.clip.encode_image(images)), dim=-1)  # (2 * names, embed_dim)
         text_features = F.normalize(self.norms[1](self.clip.encode_text(ids)), dim=-1)  # (names, embed_dim)
@@ -120,7 +120,7 @@ def load_drawings(packages: Path) -> tuple[list[DrawnClass], list[list[np.ndarra
 
     Returns:
         1. the classes;
-        2. the training drawings of each class, in the same order;
+        2. the training drawings of each class;
         3. held-out style -> one drawing of each class, for "noto" and "fluent".
     """
     classes = read_drawings()["classes"]
@@ -224,7 +224,7 @@ def zero_shot(
             for shot in range(2)
             for label, drawing in enumerate(drawings)
         ]
-        batches = torch.from_numpy(np.stack(images)).split(256)  # each (256, 48, 48, 3)
+        batches = torch.from_numpy(np.stack(images)).split(256)  # each (at most 256, 48, 48, 3)
         image_features = torch.cat([clip.encode_image(to_input(batch)) for batch in batches])
         logits = F.normalize(image_features, dim=-1) @ text_features.t()  # (2 * n_classes, n_classes)
         truth = torch.arange(len(classes)).repeat(2)  # (2 * n_classes,)
