@@ -94,7 +94,7 @@ def scatter(table: Sequence[Row]) -> Figure | None:
 def curves(runs: pd.DataFrame, protocol: str, by: str) -> Figure | None:
     """Draw a curve for each measure and method: the mean over data sets against `by`.
 
-    A band around it shows one standard deviation over seeds. A method is a trainer and a config. If the names of configs
+    A band around it shows one standard deviation over seeds. A method is a trainer and a config. If config names
     differ only in the value of `by` or of a prompt option, the configs are points of the same curve.
 
     Args:
