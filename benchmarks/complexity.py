@@ -1,10 +1,11 @@
-"""Prints the papers' complexity table: learnable parameters, GFLOPs and images per second of each trainer.
+"""Prints a complexity table as in the papers: learnable parameters, GFLOPs and images per second of each trainer.
 
     python benchmarks/complexity.py [--trainers MaPLe CoOp ...] [--backbone vit_b16] [--classes 100] [--batch 4]
 
-Weights are random and have the backbone's sizes; class names are ImageNet's. The column `GFLOPs` counts a test image
-without the text features, which are computed once a test. The column `+ text` counts all text features for each image,
-as the papers do. Images per second are measured on this machine in float32, the median of --repeats steps.
+The weights are random, with the backbone's shapes, and the class names are from ImageNet. The column `GFLOPs` is for
+one test image without the text features, because a test computes them only once. The column `+ text` includes the text
+features of all classes, as in the papers. Images per second are measured on this machine in float32. They are computed
+from the median time of --repeats steps.
 """
 
 import argparse
@@ -24,37 +25,37 @@ from dassl.utils import InputError, count_num_param
 
 
 class Row(TypedDict):
-    """A row of the table. Keys are those of the last line."""
+    """A row of the table. The JSON that the benchmark prints last has the same keys."""
 
     trainer: str
     parameters: int
-    gflops_all: float
-    gflops: float
+    gflops_all: float  # for one test image, with the text features of all classes
+    gflops: float  # for one test image, without text features
     test_images_per_second: float
-    train_images_per_second: float | None
+    train_images_per_second: float | None  # None if the method isn't trained in a loop
 
 
 def median_seconds(job: measure.Job, repeats: int) -> float:
-    """Return the median time of a job. One more run, the first, isn't counted."""
+    """Return the median seconds of `repeats` runs of a job. A warm-up run before them isn't timed."""
     return measure.interleaved({"job": job}, repeats)["job"]
 
 
 def gflops(job: measure.Job) -> float:
-    """Return the GFLOPs of a job's matrix products and convolutions, two for a multiplication and an addition."""
+    """Return the GFLOPs of a job's matrix products and convolutions. A multiply-add counts as two operations."""
     with FlopCounterMode(display=False) as counter:
         job()
     return counter.get_total_flops() / 1e9
 
 
 def row_of(trainer: str, model: CLIP, classes: int, batch: int, repeats: int) -> Row:
-    """Return the row of a trainer. Raises InputError if its method doesn't work with the backbone."""
+    """Return the table row of a trainer. Raises InputError if its method doesn't support the backbone."""
     method = measure.build_method(trainer, model, classes, [])
     size = model.visual.input_resolution
     image, images = torch.randn(1, 3, size, size), torch.randn(batch, 3, size, size)
     parameters = count_num_param(method)
     with torch.no_grad():
         with_text = gflops(lambda: method(image))
-        without_text = gflops(lambda: method(image))  # text features are cached now
+        without_text = gflops(lambda: method(image))  # the call above has cached the text features
         test_speed = batch / median_seconds(lambda: method(images), repeats)
     train_speed = None
     if parameters and method.has_loop:
@@ -71,12 +72,12 @@ def row_of(trainer: str, model: CLIP, classes: int, batch: int, repeats: int) ->
 
 def main(argv: list[str]) -> int:
     names = measure.trainer_names()
-    parser = argparse.ArgumentParser(description="Complexity table.")
+    parser = argparse.ArgumentParser(description="Print the complexity table of the trainers.")
     parser.add_argument("--trainers", nargs="+", default=names, choices=names)
     parser.add_argument("--backbone", default="vit_b16", choices=measure.SIZES)
     parser.add_argument("--classes", type=int, default=100, help="number of classes")
-    parser.add_argument("--batch", type=int, default=4, help="images in a batch")
-    parser.add_argument("--repeats", type=int, default=3, help="timed steps; the median counts")
+    parser.add_argument("--batch", type=int, default=4, help="number of images in a batch")
+    parser.add_argument("--repeats", type=int, default=3, help="number of timed steps (the median is used)")
     args = parser.parse_args(argv)
     model = measure.backbone(args.backbone, "fp32")
     print(f"{args.backbone}, {args.classes} classes, batch {args.batch}, {torch.get_num_threads()} threads, float32")

@@ -1,10 +1,11 @@
 """Times a base-to-new run with images from disk: end_to_end.py [--classes 20] [--shots 4] [--test 5] [--baseline ...].
 
-A run trains on the base classes and tests on base and new classes, as `scripts/<method>/base2new_*.sh` do. Its images
-are generated JPEG files of 500 x 375.
+A run trains on the base classes and tests on base and new classes, as `scripts/<method>/base2new_*.sh` do. The images
+are generated JPEG files of 500 x 375 pixels.
 
-The baseline `naive` is the whole run as the original code does it. With the baseline `first`, only the test on new
-classes is timed: that of a second seed against that of the first seed, whose cached image features it can read.
+The baseline `naive` is the same run, computed as in the original code. With the baseline `first`, only the tests on new
+classes of two runs are timed. The runs have different seeds. The test of the first run is the baseline: it caches its
+image features, which the test of the second run can read.
 """
 
 import argparse
@@ -44,7 +45,10 @@ _AS_ORIGINAL = ("TEST.CACHE_FEATURES", "False", "DATALOADER.DECODED_GB", "0.0")
 
 
 def make_photos(folder: Path, classes: int, shots: int, test: int) -> None:
-    """Write noisy random images, and list.csv that lists them: `shots` and `test` images for each class."""
+    """Write noisy random images to `folder`, and the file list.csv, which lists them.
+
+    Each class has `shots` training images and `test` test images.
+    """
     rng = np.random.RandomState(0)
     rows = [("path", "class", "split")]
     for label, name in enumerate(measure.class_names(classes)):
@@ -59,10 +63,16 @@ def make_photos(folder: Path, classes: int, shots: int, test: int) -> None:
 
 
 def base_to_new(args: argparse.Namespace, folder: Path, output: Path, *opts: str, seed: int = 1) -> tuple[float, float]:
-    """Train, and test on base and new classes.
+    """Train on base classes, and test on base and new classes.
+
+    Args:
+        args: arguments of the benchmark.
+        folder: folder with list.csv and weights.pt.
+        output: folder for the outputs of the run.
+        opts: further KEY VALUE options of train.py.
 
     Returns:
-        The seconds of the whole run, and those of the test on new classes.
+        The seconds of the whole run, and the seconds of the test on new classes.
     """
     start = time.perf_counter()
     trainer, side = TRAINER_REGISTRY.get(args.trainer), measure.SIZES[args.backbone].image_resolution
@@ -84,7 +94,10 @@ def base_to_new(args: argparse.Namespace, folder: Path, output: Path, *opts: str
 
 @contextlib.contextmanager
 def as_original(trainer: str) -> Iterator[None]:
-    """Within the context, a trainer's methods are naive, and recompute the text features for every batch."""
+    """Within the context, the trainer computes as the original code does.
+
+    Its methods are patched by `measure.naive`, and they recompute the text features for every batch.
+    """
     cls = TRAINER_REGISTRY.get(trainer)
     build = cls.build_method
     with contextlib.ExitStack() as stack:
@@ -106,7 +119,10 @@ def as_original(trainer: str) -> Iterator[None]:
 
 
 def needed_flops(args: argparse.Namespace, model: CLIP) -> int | None:
-    """Return the operations of the training and both tests, as if new classes had the lengths of the base classes."""
+    """Return the operations of the training and both tests, or None if flops.py has no formula for the method.
+
+    The test on new classes is counted as if their names had as many tokens as the names of the base classes.
+    """
     base = math.ceil(args.classes / 2)
     method = measure.build_method(args.trainer, model, base, args.opts)
     steps = max(1, base * args.shots // args.batch) * args.epochs
@@ -115,10 +131,10 @@ def needed_flops(args: argparse.Namespace, model: CLIP) -> int | None:
 
 
 def main(argv: list[str]) -> int:
-    parser = measure.parser("Time of a base-to-new run.", baselines=["naive", "first"], classes=20, repeats=1)
-    parser.add_argument("--shots", type=int, default=4, help="training images for each class")
-    parser.add_argument("--test", type=int, default=5, help="test images for each class")
-    parser.add_argument("--epochs", type=int, default=1, help="epochs of training")
+    parser = measure.parser("Time a base-to-new run.", baselines=["naive", "first"], classes=20, repeats=1)
+    parser.add_argument("--shots", type=int, default=4, help="number of training images of each class")
+    parser.add_argument("--test", type=int, default=5, help="number of test images of each class")
+    parser.add_argument("--epochs", type=int, default=1, help="number of training epochs")
     args = parser.parse_args(argv)
     model = measure.backbone(args.backbone, "fp32")
     with tempfile.TemporaryDirectory() as name, mock.patch.dict(os.environ, XDG_CACHE_HOME=f"{name}/cache"):
@@ -139,7 +155,8 @@ def main(argv: list[str]) -> int:
             shutil.rmtree(cache_folder() / "features", ignore_errors=True)
     print(f"{args.trainer}, {args.classes} classes, {args.test} test images a class: {seconds}, baseline {baselines}")
     median, baseline = statistics.median(seconds), statistics.median(baselines) if baselines else None
-    needed = needed_flops(args, model) if args.baseline != "first" else None  # cached features need hardly any
+    # With cached image features, a test needs few operations.
+    needed = needed_flops(args, model) if args.baseline != "first" else None
     measure.report(median, baseline, needed, measure.rate(args.prec))
     return 0
 

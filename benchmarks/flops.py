@@ -1,13 +1,15 @@
-"""The floating-point operations that a step or a test needs: matrix products, two for a multiplication and addition.
+"""Counts the floating-point operations that a training step or a test needs at least.
 
-Every benchmark compares its time with them. They are counted by formula, not by what the code does:
+The benchmarks compare the measured time with this number. Only matrix products count, and a multiply-add counts as two
+operations. The number comes from formulas, so it doesn't depend on the code that runs. The formulas leave out all
+unnecessary work:
 
-* activations that no prompt reaches need no gradient;
-* the prefix that all classes share is needed once, and nothing after EOT is needed;
-* in the last layer only the class token and EOT are needed.
+* Activations that don't depend on a prompt need no gradient.
+* The prefix that all classes share is computed once, and tokens after EOT aren't computed.
+* In the last layer, only the outputs of the class token and of EOT are computed.
 
-Weights are frozen, so a backward pass computes gradients of activations only. It costs as many operations as the
-forward pass in a linear layer, and twice as many in attention.
+The weights are frozen, so a backward pass computes only gradients of activations. In a linear layer, it costs as many
+operations as the forward pass. In attention, it costs twice as many.
 """
 
 from dataclasses import dataclass
@@ -21,23 +23,23 @@ from trainers.base import ClassPrompts, Method
 
 @dataclass(frozen=True)
 class Rows:
-    """The tokens of one kind in a tower."""
+    """A group of a tower's tokens, for example the shared prefix or the class tokens."""
 
-    count: int
-    keys: int  # sum over the tokens of the number of keys that a token attends to
-    prompts: int  # number of learnable tokens among them
-    queries_last: int  # number of tokens whose output is needed in the last layer
-    keys_last: int  # sum over these of the number of keys
+    count: int  # number of tokens
+    keys: int  # number of keys that a token attends to, summed over the tokens
+    prompts: int  # number of these tokens that are learnable
+    queries_last: int  # number of these tokens whose output of the last layer is needed
+    keys_last: int  # number of keys that a token attends to, summed over the `queries_last` tokens
 
 
 def tower(rows: list[Rows], width: int, mlp: int, layers: int, backward: bool) -> int:
-    """Return the operations of a tower's blocks over all `rows`."""
+    """Return the operations of a tower's blocks for all `rows`. Includes the backward pass if `backward` is set."""
     count = sum(r.count for r in rows)
     keys = sum(r.keys for r in rows)
     queries_last = sum(r.queries_last for r in rows)
     keys_last = sum(r.keys_last for r in rows)
-    linear = 2 * width * (3 * width + width + 2 * mlp)  # for each token: queries, keys and values; output; MLP
-    attention = 4 * width  # for each token and key: product with the key, weighted sum of the values
+    linear = 2 * width * (3 * width + width + 2 * mlp)  # per token: projections to q, k and v; output projection; MLP
+    attention = 4 * width  # per pair of token and key: product of query and key, weighted sum of values
     body = (layers - 1) * (count * linear + keys * attention)
     last = 2 * width * 2 * width * count + 2 * width * (2 * width + 2 * mlp) * queries_last
     last += attention * keys_last
@@ -45,12 +47,12 @@ def tower(rows: list[Rows], width: int, mlp: int, layers: int, backward: bool) -
     if not backward:
         return total
     gradients = total + (layers - 1) * keys * attention + attention * keys_last
-    frozen = count - sum(r.prompts for r in rows)  # inputs of the first layer that need no gradient
+    frozen = count - sum(r.prompts for r in rows)  # number of tokens whose input to the first layer needs no gradient
     return total + gradients - 2 * width * 3 * width * frozen
 
 
 def image_tower(sizes: Sizes, batch: int, prompts: int, backward: bool) -> int:
-    """Return the operations for a batch of images, each with `prompts` prompts."""
+    """Return the operations for a batch of images, with `prompts` learnable tokens per image."""
     patches = (sizes.image_resolution // sizes.vision_patch_size) ** 2
     tokens = patches + 1 + prompts
     rows = Rows(batch * tokens, batch * tokens**2, batch * prompts, batch, batch * tokens)
@@ -62,7 +64,7 @@ def image_tower(sizes: Sizes, batch: int, prompts: int, backward: bool) -> int:
 
 
 def text_tower(sizes: Sizes, lengths: torch.Tensor, shared: int, prompts: int, groups: int, backward: bool) -> int:
-    """Return the operations for all classes, once for each of `groups` contexts.
+    """Return the operations of encoding all classes with each of `groups` contexts.
 
     Args:
         lengths: number of class tokens of each class (n_classes,).
@@ -80,12 +82,12 @@ def text_tower(sizes: Sizes, lengths: torch.Tensor, shared: int, prompts: int, g
 
 
 def step(method: Method, batch: int) -> int | None:
-    """Return the operations of a training step. None: there is no formula for the method, see `_text` and `_images`."""
+    """Return the operations of a training step. None if `_images` or `_text` has no formula for the method."""
     return _operations(method, batch, backward=True)
 
 
 def test(method: Method, count: int) -> int | None:
-    """Return the operations of a test of `count` images. None as in `step`."""
+    """Return the operations of a test on `count` images. None if `_images` or `_text` has no formula for the method."""
     return _operations(method, count, backward=False)
 
 
@@ -96,7 +98,7 @@ def _operations(method: Method, count: int, backward: bool) -> int | None:
 
 
 def _images(method: Method, count: int, backward: bool) -> int | None:
-    """Return the operations for images. None: the image tower is a ResNet."""
+    """Return the operations of encoding `count` images. None if the image tower is a ResNet."""
     if not isinstance(method.clip.visual, VisionTransformer):
         return None
     prompts = method.image_inputs().prompts.get(0)  # (n, width)
@@ -104,10 +106,11 @@ def _images(method: Method, count: int, backward: bool) -> int | None:
 
 
 def _text(method: Method, groups: int, backward: bool) -> int | None:
-    """Return the operations for the features of all classes, with `groups` contexts.
+    """Return the operations of the text features of all classes with each of `groups` contexts.
 
-    None: the method doesn't put one learned context right after SOS. Others have no context, put it around the class
-    name, or have one for each class or task.
+    There is a formula only for methods that put one learned context right after SOS, for all classes. The result is
+    None for a method without prompts, with context on both sides of the class name, or with a context for each class or
+    task.
     """
     found = [value for value in vars(method).values() if isinstance(value, ClassPrompts)]
     if len(found) != 1 or found[0].rows is not None or found[0].group is not None:

@@ -1,7 +1,7 @@
-"""What the benchmarks share: methods on a CLIP of real size with random weights, baselines, timing, the last line.
+"""Shared code of the benchmarks: methods on a CLIP of real size with random weights, baselines, timing and output.
 
-Every benchmark imports this module first. What is compared is measured in one process, interleaved, because the
-machine's speed changes from minute to minute.
+Every benchmark imports this module. Jobs that are compared run interleaved in one process, because the speed of the
+machine changes from minute to minute.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from trainers.base import Batch, Method, PromptTrainer
 from trainers.common.options import default_config
 
 load_plugins("trainers")
-#: Context length, vocabulary, width, heads, layers and MLP width of the text towers.
+#: Sizes of the text towers: context length, vocabulary, width, heads, layers, MLP width.
 _BASE = (77, 49408, 512, 8, 12, 2048)
 _LARGE = (77, 49408, 768, 12, 12, 3072)
 SIZES = {
@@ -42,7 +42,7 @@ Job = Callable[[], object]
 
 
 class NamedClasses(DatasetBase):
-    """A data set of class names without images."""
+    """A data set that has class names but no images."""
 
     def __init__(self, names: Sequence[str]):
         super().__init__()
@@ -55,28 +55,28 @@ def trainer_names() -> list[str]:
 
 
 def class_names(count: int) -> list[str]:
-    """Return ImageNet's class names, and beyond 1,000 made-up ones of the same lengths."""
+    """Return `count` class names: first the 1,000 of ImageNet, then combinations of them."""
     names = list(IMAGENET_CLASSNAMES)
     return [names[i] if i < 1000 else f"{names[i % 1000]} {names[(i * 7) % 997].split()[0]}" for i in range(count)]
 
 
 def parser(description: str, baselines: Sequence[str] = ("naive",), **defaults: object) -> argparse.ArgumentParser:
-    """Return a parser with the arguments that all benchmarks have."""
+    """Return a parser with the arguments that the benchmarks share. `defaults` overrides their default values."""
     made = argparse.ArgumentParser(description=description)
     made.add_argument("--trainer", default="MaPLe", choices=trainer_names())
     made.add_argument("--classes", type=int, default=100, help="number of classes")
-    made.add_argument("--batch", type=int, default=4, help="images in a batch")
+    made.add_argument("--batch", type=int, default=4, help="number of images in a batch")
     made.add_argument("--backbone", default="vit_b16", choices=SIZES)
     made.add_argument("--prec", default="fp32", choices=TYPES, help="precision of the frozen weights")
-    made.add_argument("--repeats", type=int, default=5, help="timed rounds; the median counts")
-    made.add_argument("--baseline", choices=baselines, help="also time this baseline, interleaved")
+    made.add_argument("--repeats", type=int, default=5, help="number of timed rounds (the median is used)")
+    made.add_argument("--baseline", choices=baselines, help="also time this baseline")
     made.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config options of the trainer")
     made.set_defaults(**defaults)
     return made
 
 
 def backbone(name: str, prec: str) -> CLIP:
-    """Return a frozen CLIP of a backbone's sizes, with random weights."""
+    """Return a frozen CLIP with the sizes of a backbone (a key of SIZES) and random weights."""
     torch.manual_seed(0)
     model = CLIP(SIZES[name]).requires_grad_(False).eval()
     if prec != "fp32":
@@ -85,7 +85,7 @@ def backbone(name: str, prec: str) -> CLIP:
 
 
 def config_of(trainer: str, opts: Sequence[str]) -> CfgNode:
-    """Return the trainer's default config with KEY VALUE options."""
+    """Return the trainer's default config, overridden by KEY VALUE options."""
     cfg = default_config()
     merge_file(cfg, default_config_file(TRAINER_REGISTRY.get(trainer)))
     merge_words(cfg, list(opts))
@@ -93,19 +93,19 @@ def config_of(trainer: str, opts: Sequence[str]) -> CfgNode:
 
 
 def build_method(trainer: str, model: CLIP, classes: int, opts: Sequence[str]) -> Method:
-    """Return a trainer's method around `model` for `classes` classes."""
+    """Return a trainer's method that uses `model` and has `classes` classes."""
     cls, cfg, data = TRAINER_REGISTRY.get(trainer), config_of(trainer, opts), NamedClasses(class_names(classes))
     return cls.build_method(cfg, model, cls.class_names(data), cls.template(cfg, data))
 
 
 def images(model: CLIP, batch: int) -> torch.Tensor:
-    """Return noise images (batch, 3, resolution, resolution)."""
+    """Return a batch of random noise images, (batch, 3, resolution, resolution)."""
     side = model.sizes.image_resolution
     return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
 def training_step(method: Method, images: torch.Tensor, classes: int) -> Callable[[], None]:
-    """Return a job that computes the gradients of the method's losses for one batch of images."""
+    """Return a job that runs the forward and backward pass of the method's losses for one batch of images."""
     batch = Batch(images, torch.arange(len(images)) % classes, (images,))
     scaler = torch.amp.GradScaler("cpu", enabled=False)
 
@@ -120,14 +120,15 @@ def training_step(method: Method, images: torch.Tensor, classes: int) -> Callabl
 def naive(method: Method) -> Iterator[None]:
     """Within the context, a method computes as the original code does.
 
-    The towers encode whole sequences of 77 tokens for every class through `nn.MultiheadAttention`, with all tokens in
-    the last layer. A method whose text depends on the image tests image by image. Text features aren't cached.
+    The text tower encodes all 77 tokens of every class, and the last layers of both towers compute all tokens. Both use
+    `nn.MultiheadAttention`. A method whose text depends on the image tests one image at a time. Text features that were
+    cached outside the context aren't used.
     """
     towers = [method.clip.transformer]
     if isinstance(method.clip.visual, VisionTransformer):
         towers.append(method.clip.visual.transformer)
     with contextlib.ExitStack() as stack:
-        for tower in towers:  # a hooked tower takes the plain path
+        for tower in towers:  # a tower with a hook runs its plain, slow code
             stack.callback(tower.register_forward_hook(lambda *_: None).remove)
         stack.enter_context(mock.patch.object(method, "prompts_at_once", 1, create=True))
         stack.enter_context(mock.patch.object(method.clip, "text_chunk", 0))
@@ -137,7 +138,7 @@ def naive(method: Method) -> Iterator[None]:
 
 
 def interleaved(jobs: Mapping[str, Job], repeats: int) -> dict[str, float]:
-    """Return the median seconds of each job. Runs all jobs once in each round; the first round isn't counted."""
+    """Return the median seconds of each job. Every round runs all jobs once. The first round is a warm-up."""
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(repeats + 1):
         for name, job in jobs.items():
@@ -149,9 +150,10 @@ def interleaved(jobs: Mapping[str, Job], repeats: int) -> dict[str, float]:
 
 
 def products(prec: str, side: int = 2048, count: int = 5) -> tuple[Callable[[], None], int]:
-    """Return a job of large matrix products and its floating-point operations, to measure the machine's rate.
+    """Return a job of large matrix products, and the number of its floating-point operations.
 
-    Time the job interleaved with the benchmark that is compared with the rate.
+    The time of the job gives the machine's operations per second. It should run interleaved with the benchmark that is
+    compared with this rate.
     """
     a, b = (torch.randn(side, side).to(TYPES[prec]) for _ in range(2))
 
@@ -163,7 +165,7 @@ def products(prec: str, side: int = 2048, count: int = 5) -> tuple[Callable[[], 
 
 
 def rate(prec: str) -> float:
-    """Return the machine's floating-point operations per second on `products`."""
+    """Return the floating-point operations per second that the machine reaches on the job of `products`."""
     job, operations = products(prec)
     return operations / interleaved({"products": job}, 5)["products"]
 
@@ -176,12 +178,17 @@ def report(
     ratio: float | None = None,
     peak_bytes: int | None = None,
 ) -> None:
-    """Print the last line of a benchmark: the figures as JSON, null for those that weren't measured.
+    """Print the last line of a benchmark: its figures as JSON. A figure that wasn't measured is null.
+
+    The figure `share` is the fraction of the peak rate that is reached: `needed_flops` / `seconds` / `peak_flops`.
 
     Args:
-        needed_flops: operations that the job needs at least, see flops.py. `share` is their rate over `peak_flops`.
+        seconds: time of the job.
+        baseline_seconds: time of the baseline.
+        needed_flops: number of operations that the job needs at least, see flops.py.
         peak_flops: operations per second of large matrix products.
-        ratio: default: the baseline's seconds over ours.
+        ratio: the baseline's cost divided by the job's cost. None: the ratio of their seconds.
+        peak_bytes: peak memory of the job.
     """
     found = {
         "seconds": seconds,

@@ -1,7 +1,7 @@
-"""Times a training step, forward and backward: step_time.py [--trainer MaPLe] [--classes 100] [--baseline naive].
+"""Times a training step (forward and backward pass): step_time.py [--trainer MaPLe] [--classes 100] [--baseline naive].
 
-The baseline `naive` computes as the original code does. The baseline `fp32` is our own step in float32, to compare with
---prec bf16.
+The baseline `naive` computes the step as the original code does. The baseline `fp32` is this project's step in float32,
+which can be compared with --prec bf16.
 """
 
 import argparse
@@ -18,14 +18,14 @@ from trainers.base import Method
 
 
 def build_job(args: argparse.Namespace, prec: str) -> tuple[Method, Callable[[], None]]:
-    """Return the method, and a job that is a training step of it."""
+    """Return the method, and a job that runs one training step of the method."""
     model = measure.backbone(args.backbone, prec)
     method = measure.build_method(args.trainer, model, args.classes, args.opts)
     return method, measure.training_step(method, measure.images(model, args.batch), args.classes)
 
 
 def main(argv: list[str]) -> int:
-    args = measure.parser("Time of a training step.", baselines=["naive", "fp32"]).parse_args(argv)
+    args = measure.parser("Time a training step.", baselines=["naive", "fp32"]).parse_args(argv)
     method, step = build_job(args, args.prec)
 
     def naive_step() -> None:

@@ -1,8 +1,8 @@
-"""Times a whole evaluation with its text features: test_time.py [--images 200] [--spread 2000] [--baseline ...].
+"""Times an evaluation, including the text features: test_time.py [--images 200] [--spread 2000] [--baseline ...].
 
-`seconds` is the time for --spread images. It is extrapolated from --images timed images; the text features are counted
-once. The baseline `naive` recomputes the text features for every batch, as the original code does. The baseline `tower`
-is the frozen image tower alone.
+The figure `seconds` is the time for --spread images. It is extrapolated from --images timed images, plus the time to
+compute the text features once. The baseline `naive` recomputes the text features for every batch, as the original code
+does. The baseline `tower` is only the frozen image tower.
 """
 
 import math
@@ -17,9 +17,9 @@ import torch
 
 
 def main(argv: list[str]) -> int:
-    parser = measure.parser("Time of an evaluation.", baselines=["naive", "tower"], batch=100, repeats=3)
+    parser = measure.parser("Time an evaluation.", baselines=["naive", "tower"], batch=100, repeats=3)
     parser.add_argument("--images", type=int, default=200, help="number of timed images")
-    parser.add_argument("--spread", type=int, default=2000, help="number of images that the reported time is for")
+    parser.add_argument("--spread", type=int, default=2000, help="number of images to extrapolate the time to")
     args = parser.parse_args(argv)
     model = measure.backbone(args.backbone, args.prec)
     method = measure.build_method(args.trainer, model, args.classes, args.opts)
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
 
     @torch.no_grad()
     def prepare() -> None:
-        """Compute the text features."""
+        """Compute the text features, if they are the same for all images."""
         method.clear_text_cache()
         if not method.text_depends_on_image:
             method.text_features()

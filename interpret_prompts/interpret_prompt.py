@@ -1,4 +1,4 @@
-"""Prints the nearest words of learned text prompts: interpret_prompt.py FILE TOPK. See tools/nearest_words.py."""
+"""Prints the TOPK nearest words of learned text prompts: interpret_prompt.py FILE TOPK. See tools/nearest_words.py."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Writes CLIP's image features of a data set's split. See tools/linear_probe_features.py."""
+"""Writes CLIP's image features of one split of a data set. See tools/linear_probe_features.py."""
 
 import sys
 from pathlib import Path

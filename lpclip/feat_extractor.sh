@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# DATASET [DATASET ...]: writes RN50's features of train, val and test to clip_feat/. DATA is the folder of the data sets.
+# bash lpclip/feat_extractor.sh DATASET [DATASET ...]
+# Writes RN50's image features of train, val and test to clip_feat/. DATASET is the name of a file in configs/datasets/.
+# The environment variable DATA names the folder of all data sets.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../scripts/env.sh"
 for dataset in "$@"; do

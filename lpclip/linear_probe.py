@@ -1,4 +1,4 @@
-"""Few-shot linear probe on the features of feat_extractor.py. See tools/linear_probe_search.py."""
+"""Trains few-shot linear probes on the features that feat_extractor.py wrote. See tools/linear_probe_search.py."""
 
 import sys
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""From folders of runs to tables, plots and an HTML page. report.py calls this package."""
+"""Turns folders of runs into tables, plots and an HTML page. report.py calls this package."""

@@ -1,6 +1,7 @@
-"""Means over seeds and data sets, and their spread. Called by the tables and plots.
+"""Computes means over seeds and data sets, with their spread. The tables and plots call these functions.
 
-A measure is an accuracy in per cent, or `hm`: the harmonic mean of the accuracies on base and new classes.
+A measure is an accuracy in per cent. The measure `hm` is the harmonic mean of the base and the new accuracy, that is,
+of the accuracies on base and on new classes.
 """
 
 import math
@@ -12,38 +13,44 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Value:
-    """The value of one measure in one row of a table, in per cent. None: unknown."""
+    """The value of one measure in one row of a table. All numbers are in per cent, and None if unknown."""
 
     mean: float | None = None
     std: float | None = None  # standard deviation over seeds (n - 1)
-    ci95: float | None = None  # half the width of Student's 95 % interval
-    paper: float | None = None  # published figure of the same method, data set, backbone and shots
+    ci95: float | None = None  # half the width of the 95 % confidence interval (Student's t)
+    paper: float | None = None  # published mean for the same method, data set, backbone and number of shots
 
     @property
     def difference(self) -> float | None:
-        """The mean minus the published figure. None where either is unknown."""
+        """The mean minus the published figure, or None if one of them is unknown."""
         return None if self.mean is None or self.paper is None else self.mean - self.paper
 
     @property
     def is_off(self) -> bool | None:
-        """Whether the published figure is more than two standard deviations away. None: there is no spread."""
+        """Whether the published figure differs from the mean by more than two standard deviations.
+
+        None if there is no published figure, or if the standard deviation is unknown or 0.
+        """
         if not self.std or self.paper is None:
             return None
         return self.difference is not None and abs(self.difference) > 2 * self.std
 
 
 def harmonic_mean(base: float, new: float) -> float:
-    """Return the harmonic mean, 0 if both are 0."""
+    """Return the harmonic mean of two accuracies, or 0 if both are 0."""
     return 2 * base * new / (base + new) if base + new else 0.0
 
 
 def with_harmonic_mean(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame of the columns `base` and `new` with their harmonic mean as the column `hm`."""
+    """Return a copy of `frame` with a new column `hm`, the harmonic mean of its columns `base` and `new`."""
     return frame.assign(hm=[harmonic_mean(*pair) for pair in frame[["base", "new"]].itertuples(index=False)])
 
 
 def by_seed(runs: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    """Return the accuracies of one data set's runs: a row for each seed, a column for each measure, NaN if missing."""
+    """Return the accuracies of the runs on one data set.
+
+    The table has a row for each seed and a column for each measure. A missing accuracy is NaN.
+    """
     if protocol != "base2new":
         return runs.groupby("seed")[["accuracy"]].mean()
     frame = runs.pivot_table(index="seed", columns="part", values="accuracy").reindex(columns=["base", "new"])
@@ -51,12 +58,14 @@ def by_seed(runs: pd.DataFrame, protocol: str) -> pd.DataFrame:
 
 
 def summarize(frames: Sequence[pd.DataFrame], measures: Sequence[str]) -> tuple[dict[str, Value], list[int]]:
-    """Average over data sets, then over seeds.
+    """Average the accuracies over seeds and data sets.
 
-    The harmonic mean is that of the mean accuracies, as the papers publish it. Its spread is that over seeds.
+    The mean `hm` is computed from the mean base accuracy and the mean new accuracy, as in the papers. For the spread,
+    the accuracies of each seed are averaged over data sets. It uses only the seeds that all data sets have.
 
     Args:
-        frames: the result of `by_seed` for each data set.
+        frames: one result of `by_seed` for each data set.
+        measures: names of the measures to return. A measure without data has the value Value().
 
     Returns:
         The value of each measure, and the seeds that all data sets have.
@@ -75,7 +84,7 @@ def summarize(frames: Sequence[pd.DataFrame], measures: Sequence[str]) -> tuple[
 
 
 def _with_spread(mean: float, by_seed: pd.Series) -> Value:
-    from scipy import stats  # imported here: it takes a second, and many reports have one seed
+    from scipy import stats  # imported here because it takes a second, and a report with one seed doesn't need it
 
     count = len(by_seed)
     if math.isnan(mean) or count < 2:

@@ -1,6 +1,6 @@
-"""The page of a report: one HTML file with tables and plots. report.py calls `write`.
+"""Writes the HTML page of a report, with tables and plots. report.py calls `write`.
 
-The file is self-contained: it loads nothing from the network.
+The page is one self-contained file, which loads nothing from the network.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _WORST = 12
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure of the page. `name` is the id of its HTML element."""
+    """A plot of the page. `name` is the id of the HTML element that holds the plot."""
 
     name: str
     caption: str
@@ -42,12 +42,13 @@ def write(
     notes: Sequence[str],
     compared: Sequence[str] | None,
 ) -> list[str]:
-    """Write the page, and return a note for each plot that could not be drawn.
+    """Write the page to `file`. Returns a note for each plot that could not be drawn.
 
     Args:
-        found: the table rows of each protocol.
-        compared: the two trainers of the plot by class. Default: ZeroshotCLIP, or else the second best, against the
-            trainer with the best average.
+        found: protocol -> rows of its table.
+        notes: further notes to show at the end of the page.
+        compared: the two trainers that the plot by class compares. If None, the trainer with the best average is
+            compared with ZeroshotCLIP. If there is no ZeroshotCLIP run, it is compared with the second best trainer.
     """
     undrawn: list[str] = []
     drawn = [
@@ -81,33 +82,33 @@ def _title(run: Run) -> str:
 def _plots(
     runs: pd.DataFrame, found: Mapping[str, list[tables.Row]], compared: Sequence[str] | None, undrawn: list[str]
 ) -> Iterator[Plot]:
-    """Yield all plots that there is data for. Appends a note to `undrawn` for the others that the user may expect."""
+    """Yield every plot that there is data for. If an expected plot has no data, append a note to `undrawn`."""
     for protocol, rows in found.items():
         yield from _plots_of_protocol(runs, protocol, rows)
     runs = runs.loc[sorted(set().union(*(of_protocol(runs, protocol).index for protocol in found)))]
     if figure := plots.training(runs):
-        yield Plot("training", "training loss, mean over runs and a standard deviation", figure)
+        yield Plot("training", "training loss: mean over runs, with a band of one standard deviation", figure)
     trainers = compared or _default_comparison(found)
     if trainers and (figure := plots.by_class(runs, trainers)):
-        yield Plot("classes", f"{trainers[1]} against {trainers[0]}, by class (mean over seeds)", figure)
+        yield Plot("classes", f"accuracy of {trainers[1]} against {trainers[0]}, by class (mean over seeds)", figure)
     elif compared:
-        undrawn.append(f"no classes that both {' and '.join(compared)} were tested on")
+        undrawn.append(f"no plot by class, because {' and '.join(compared)} were not tested on a common class")
     yield from _plots_of_one_run(runs, trainers, undrawn)
 
 
 def _plots_of_protocol(runs: pd.DataFrame, protocol: str, rows: list[tables.Row]) -> Iterator[Plot]:
-    figures = {"bars": ("means, with a standard deviation over seeds", plots.bars(rows, protocol))}
+    figures = {"bars": ("means, with the standard deviation over seeds", plots.bars(rows, protocol))}
     for by in ("shots", "depth", "length"):
-        figures[by] = f"over {by}, with a standard deviation over seeds", plots.curves(runs, protocol, by)
+        figures[by] = f"means against {by}, with the standard deviation over seeds", plots.curves(runs, protocol, by)
     if protocol == "base2new":
-        figures["scatter"] = "new classes against base classes, a point for each data set", plots.scatter(rows)
+        figures["scatter"] = "accuracy on new against base classes, a point for each data set", plots.scatter(rows)
     for name, (caption, figure) in figures.items():
         if figure:
             yield Plot(f"{protocol}-{name}", f"{protocol}: {caption}", figure)
 
 
 def _default_comparison(found: Mapping[str, list[tables.Row]]) -> list[str] | None:
-    """Return the trainers that `write` compares by default, the better one last. None: there is one trainer only."""
+    """Return the two trainers that `write` compares by default, the better one last. None if there are fewer."""
     averages = [row for row in next(iter(found.values())) if row.dataset == "average"]
     measure = "hm" if "hm" in averages[0].values else "accuracy"
     means = [(mean, row.trainer) for row in averages if (mean := row.values[measure].mean) is not None]
@@ -119,29 +120,29 @@ def _default_comparison(found: Mapping[str, list[tables.Row]]) -> list[str] | No
 
 
 def _plots_of_one_run(runs: pd.DataFrame, trainers: Sequence[str] | None, undrawn: list[str]) -> Iterator[Plot]:
-    """Yield the confusion matrix and the worst images of the first run with predictions.
+    """Yield the confusion matrix and the worst images of one run.
 
-    A run of the better of the two compared trainers goes first.
+    The run must have saved its predictions. The first such run of trainers[1] is used, or else of any trainer.
     """
     saved = [run for run in records(runs) if (Path(run.folder) / "predictions.npz").is_file()]
     preferred = [run for run in saved if trainers and run.trainer == trainers[1]]
     if not saved:
-        undrawn.append("no confusion matrix and no images: no run has predictions (TEST.SAVE_PREDICTIONS True)")
+        undrawn.append("no confusion matrix and no images, because no run had TEST.SAVE_PREDICTIONS True")
         return
     run = (preferred or saved)[0]
     predictions = np.load(Path(run.folder) / "predictions.npz")
     logits, label = predictions["logits"], predictions["label"]  # (n_images, n_classes), (n_images,)
     if label.ndim > 1:
-        undrawn.append(f"no confusion matrix and no images of {_title(run)}: it has several tasks")
+        undrawn.append(f"no confusion matrix and no images of {_title(run)}, because the run has several tasks")
         return
     dataset = _build_dataset(Path(run.folder))
     if dataset is None:
         names = [str(number) for number in range(logits.shape[1])]
-        undrawn.append(f"no images and no class names of {run.dataset}: its data is not here")
+        undrawn.append(f"no images and no class names of {run.dataset}, because its data isn't on this machine")
     else:
         names = list(dataset.classnames)
     figure = plots.confusion(logits.argmax(1), label, names)
-    yield Plot("confusion", f"Confusions of {_title(run)}: the classes with most errors", figure)
+    yield Plot("confusion", f"Confusion matrix of {_title(run)}, for the classes with the most errors", figure)
     if dataset is not None:
         yield from _worst_images(run, dataset, logits, label, undrawn)
 
@@ -164,11 +165,11 @@ def _worst_images(
         undrawn.append(f"no images of {_title(run)}: {error}")
         return
     if images:
-        yield Plot("worst", f"Images that {_title(run)} is most wrong on", plots.worst(images))
+        yield Plot("worst", f"Wrong predictions of {_title(run)}, least probable true class first", plots.worst(images))
 
 
 def _build_dataset(folder: Path) -> DatasetBase | None:
-    """Build the data set of a run. None: its images are not on this machine."""
+    """Return the data set of a run, or None if its data isn't on this machine."""
     from dassl.config import get_cfg_default, merge_file
     from dassl.data.datasets import build_dataset
     from dassl.utils import InputError, load_plugins
@@ -184,7 +185,7 @@ def _build_dataset(folder: Path) -> DatasetBase | None:
 
 
 def _svg(figure: Figure) -> str:
-    """Return a figure as an SVG element. Its texts stay texts."""
+    """Return a figure as an SVG element. Letters are saved as text, not as drawn shapes."""
     text = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}):
         figure.savefig(text, format="svg", metadata={"Date": None})

@@ -1,6 +1,6 @@
-"""The plots of a report's page. `page.write` calls each function.
+"""Draws the plots of a report's HTML page. `page.write` calls these functions.
 
-A function takes runs or table rows and returns a matplotlib figure, or None if there is no data for it.
+Each plot function takes runs or table rows. It returns a matplotlib figure, or None if there is no data for the plot.
 """
 
 import json
@@ -18,22 +18,23 @@ from reporting.protocols import MEASURES, of_protocol
 from reporting.read import records
 from reporting.tables import Row
 
-#: Number of classes in a plot by class.
+#: Maximum number of classes in a plot that shows single classes.
 CLASSES = 24
 _TITLES = {"base": "base classes", "new": "new classes", "hm": "harmonic mean", "accuracy": "accuracy"}
 
 
 def legend_names(methods: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Return a name for each (trainer, config): the trainer alone if it has one config only."""
+    """Return the name of each (trainer, config) in a legend. If a trainer has only one config, the name omits it."""
     methods = list(dict.fromkeys(methods))
     trainers = [trainer for trainer, _ in methods]
     return {pair: pair[0] if trainers.count(pair[0]) == 1 else f"{pair[0]} {pair[1]}" for pair in methods}
 
 
 def bars(table: Sequence[Row], protocol: str) -> Figure | None:
-    """Draw base, new and harmonic mean on average over data sets, or a group of bars for each data set.
+    """Draw the means of all methods as bars, for the largest number of shots.
 
-    Shows the rows with the largest number of shots.
+    In base2new, the groups of bars are base, new and harmonic mean, averaged over data sets. In other protocols, each
+    data set is a group.
     """
     by_measure = protocol == "base2new"
     rows = [row for row in table if row.dataset == "average" or not by_measure]
@@ -54,7 +55,7 @@ def bars(table: Sequence[Row], protocol: str) -> Figure | None:
 
 
 def _bar_chart(heights: Mapping[str, Mapping[str, tuple[float, float]]], groups: list[str], label: str) -> Figure:
-    """Draw `heights`: legend name -> group -> (height, spread)."""
+    """Draw bars. `heights` maps a method's legend name to group -> (height, spread)."""
     figure = Figure(figsize=(max(7, 1.4 * len(groups)), 3.6), layout="constrained")
     axes, width = figure.subplots(), 0.85 / len(heights)
     for number, (name, values) in enumerate(heights.items()):
@@ -69,7 +70,7 @@ def _bar_chart(heights: Mapping[str, Mapping[str, tuple[float, float]]], groups:
 
 
 def scatter(table: Sequence[Row]) -> Figure | None:
-    """Draw the accuracy on new classes over that on base classes, a point for each method and data set."""
+    """Draw a point for each method and data set: x is the accuracy on base classes, y the accuracy on new classes."""
     points: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in table:
         base, new = row.values["base"].mean, row.values["new"].mean
@@ -91,12 +92,13 @@ def scatter(table: Sequence[Row]) -> Figure | None:
 
 
 def curves(runs: pd.DataFrame, protocol: str, by: str) -> Figure | None:
-    """Draw each measure over `by`, averaged over data sets, with a band of one standard deviation over seeds.
+    """Draw a curve for each measure and method: the mean over data sets against `by`.
 
-    A method is a trainer and a config. The part of a config's name that says depth or length doesn't count.
+    A band around it shows one standard deviation over seeds. A method is a trainer and a config. If config names
+    differ only in the value of `by` or of a prompt option, the configs are points of the same curve.
 
     Args:
-        by: shots, depth or length.
+        by: the column on the x axis: shots, depth or length.
     """
     runs = of_protocol(runs, protocol).dropna(subset=[by, "accuracy"])
     runs = runs[runs["role"] != "source"]
@@ -117,7 +119,7 @@ def curves(runs: pd.DataFrame, protocol: str, by: str) -> Figure | None:
         if protocol == "base2new" and {"base", "new"} <= set(table):
             table = with_harmonic_mean(table)
         for measure in (name for name in measures if name in table):
-            values = table[measure].groupby(level=0)  # by depth, length or shots: over seeds
+            values = table[measure].groupby(level=0)  # one group of seeds for each value of `by`
             _draw_band(panels[measure], values.mean().index, values.mean(), values.std().fillna(0), name)
     for measure, axes in panels.items():
         axes.set(xlabel=by, title=_TITLES[measure])
@@ -131,13 +133,13 @@ def _draw_band(
     axes: Axes, x: np.ndarray | pd.Index, mean: np.ndarray | pd.Series, std: np.ndarray | pd.Series, label: str,
     marker: str = "o-",
 ) -> None:  # fmt: skip
-    """Draw a line with a band of one standard deviation."""
+    """Draw a line, and a band of one standard deviation around it."""
     (line,) = axes.plot(x, mean, marker, label=label)
     axes.fill_between(x, mean - std, mean + std, alpha=0.2, color=line.get_color())
 
 
 def training(runs: pd.DataFrame) -> Figure | None:
-    """Draw the training loss over the course of training, averaged over runs, with a band of a standard deviation."""
+    """Draw each method's training loss, averaged over its runs, with a band of one standard deviation over runs."""
     points = np.linspace(0, 1, 41)
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     for run in records(runs[runs["state"] == "finished"]):
@@ -145,7 +147,7 @@ def training(runs: pd.DataFrame) -> Figure | None:
         lines = path.read_text().splitlines() if path.is_file() else []
         losses = np.array([json.loads(line)["loss"] for line in lines])
         if len(losses) > 1:
-            window = max(1, len(losses) // 20)  # the loss of a single batch is noise
+            window = max(1, len(losses) // 20)  # average neighbouring batches: a single batch's loss is noisy
             smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
             course = np.interp(points, np.linspace(0, 1, len(smooth)), smooth)
             found.setdefault((run.trainer, run.config), []).append(course)
@@ -163,7 +165,10 @@ def training(runs: pd.DataFrame) -> Figure | None:
 
 
 def by_class(runs: pd.DataFrame, trainers: Sequence[str]) -> Figure | None:
-    """Draw by how much the second trainer is better than the first, on the classes where the two differ most."""
+    """Draw the accuracy of the second trainer minus the accuracy of the first trainer, for each class.
+
+    If there are more than CLASSES classes, only the largest losses and the largest gains are shown.
+    """
     first, second = (_class_accuracies(runs, trainer) for trainer in trainers)
     gains = sorted((second[name] - first[name], name) for name in first.keys() & second.keys())
     if not gains:
@@ -175,12 +180,12 @@ def by_class(runs: pd.DataFrame, trainers: Sequence[str]) -> Figure | None:
     values = [gain for gain, _ in shown]
     axes.barh([name for _, name in shown], values, color=["tab:red" if gain < 0 else "tab:green" for gain in values])
     axes.tick_params(axis="y", labelsize=8)
-    axes.set_xlabel(f"accuracy of {trainers[1]} less that of {trainers[0]}, points")
+    axes.set_xlabel(f"accuracy of {trainers[1]} minus accuracy of {trainers[0]}, percentage points")
     return figure
 
 
 def _class_accuracies(runs: pd.DataFrame, trainer: str) -> dict[str, float]:
-    """Return the accuracy of a trainer on each class of each data set, averaged over its runs."""
+    """Return a trainer's accuracy on each class of each data set, averaged over the trainer's runs."""
     values: dict[str, list[float]] = {}
     for run in records(runs[(runs["trainer"] == trainer) & (runs["state"] == "finished")]):
         result = json.loads((Path(run.folder) / "result.json").read_text())
@@ -190,7 +195,7 @@ def _class_accuracies(runs: pd.DataFrame, trainer: str) -> dict[str, float]:
 
 
 def confusion(predicted: np.ndarray, label: np.ndarray, classnames: Sequence[str]) -> Figure:
-    """Draw the confusion matrix of the classes with most errors, as shares of each class's images.
+    """Draw the confusion matrix of the classes with the most errors, in per cent of the images of each true class.
 
     Args:
         predicted, label: class indices, both (n_images,).
@@ -212,7 +217,11 @@ def confusion(predicted: np.ndarray, label: np.ndarray, classnames: Sequence[str
 
 
 def worst(images: Sequence[tuple[Image, str, str, float]]) -> Figure:
-    """Draw images beside each other: (image, true class, predicted class, probability of the true class)."""
+    """Draw wrongly classified images in a grid.
+
+    Args:
+        images: one (image, true class, predicted class, probability of the true class) for each image.
+    """
     columns = min(6, len(images))
     lines = -(-len(images) // columns)
     figure = Figure(figsize=(1.7 * columns, 2.1 * lines), layout="constrained")

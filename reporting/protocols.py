@@ -1,7 +1,7 @@
-"""Decides which evaluation protocol each run belongs to. Called by `read` and by the tables and plots.
+"""Decides which evaluation protocol each run belongs to. `read` and the tables and plots call these functions.
 
-A run names its protocol in result.json (key `protocol`). Older results and plain train.py runs don't. For those, the
-protocol follows from the fields: the tested classes, and the data set that the prompts were trained on.
+The result.json of a run names its protocol (key `protocol`). Results of older versions and of plain train.py runs
+don't. Their protocol is derived from the tested classes and from the data set that the prompts were trained on.
 """
 
 from typing import TYPE_CHECKING
@@ -19,13 +19,13 @@ MEASURES = {
 
 
 def assign(runs: "pd.DataFrame") -> "pd.DataFrame":
-    """Return `runs` with the column `protocol` completed and a new column `role`.
+    """Return `runs` with all values of the column `protocol` filled in, and with a new column `role`.
 
-    Afterwards `protocol` is a key of MEASURES. `role` is "source" for the training runs whose prompts are tested on
-    other data sets, else "". A source run counts for both cross_dataset and domain_generalization.
+    Every `protocol` is then a key of MEASURES. `role` is "source" for a run that trained prompts to be tested on other
+    data sets, else "". A source run counts for both cross_dataset and domain_generalization.
     """
     named, trained_on = runs["protocol"], runs["trained_on"].fillna("")
-    on_all = runs["part"] == "all"  # base and new classes are comparable in base2new only
+    on_all = runs["part"] == "all"  # runs on base or on new classes always belong to base2new
     named_cross = on_all & (named == "cross_dataset")
     unnamed = on_all & ~named.isin(["few_shot", "cross_dataset"])
     transferred = (trained_on != "") & (trained_on != runs["dataset"])
@@ -33,7 +33,8 @@ def assign(runs: "pd.DataFrame") -> "pd.DataFrame":
     sources = set(trained_on[crossed | named_cross]) - {""}
     method = runs["trainer"] + "/" + runs["config"]
     is_source_dataset = runs["dataset"].isin(sources) & ~transferred
-    # A named run is a source by itself. An unnamed one is a source if a run of the same method was tested elsewhere.
+    # A run on a source data set is a source if it names cross_dataset. If it names neither cross_dataset nor few_shot,
+    # it is a source only if prompts of the same method were tested on another data set.
     source = is_source_dataset & (named_cross | (unnamed & method.isin(set(method[crossed]))))
     target = crossed & ~source
     test_only = runs["test_only"].astype(bool)
@@ -48,7 +49,8 @@ def assign(runs: "pd.DataFrame") -> "pd.DataFrame":
 def of_protocol(runs: "pd.DataFrame", protocol: str) -> "pd.DataFrame":
     """Return the runs that count for `protocol`, source runs first.
 
-    Domain generalization without a tested target has no runs. Cross-dataset then has its source runs.
+    Source runs count for domain_generalization only if one of its target data sets was tested. They count for
+    cross_dataset if one of its targets was tested, or if no target of either protocol was.
     """
     import pandas as pd
 

@@ -1,4 +1,7 @@
-"""The published figures that reports compare with: assets/paper_results.json, or a file of the same form."""
+"""Reads the published figures that reports compare with. `reporting.tables` calls `read_published`.
+
+The figures are in assets/paper_results.json, or in a file with the same structure.
+"""
 
 import json
 from pathlib import Path
@@ -6,15 +9,15 @@ from pathlib import Path
 from reporting.measures import harmonic_mean
 
 PAPER = Path(__file__).resolve().parents[1] / "assets" / "paper_results.json"
-#: Data set (or "average") -> measure -> per cent.
+#: Data set (or "average") -> measure -> value in per cent.
 Figures = dict[str, dict[str, float]]
 
 
 def read_published(file: str | Path, protocol: str) -> dict[str, Figures]:
-    """Return the published figures of a protocol by trainer. Empty: the file has none of that protocol.
+    """Return trainer -> published figures of a protocol. The dict is empty if the file has no figures of the protocol.
 
     Raises:
-        ValueError, KeyError, TypeError: the file doesn't have the form of PAPER.
+        ValueError, KeyError, TypeError: the file doesn't have the structure of PAPER.
     """
     paper = json.loads(Path(file).read_text())
     if protocol == "base2new":
@@ -24,7 +27,7 @@ def read_published(file: str | Path, protocol: str) -> dict[str, Figures]:
         }
     if protocol not in paper:
         return {}
-    order = paper[protocol]["order"]  # the source, then the targets
+    order = paper[protocol]["order"]  # names of the source data set and of the targets, in the order of `values`
     return {trainer: _by_dataset(order, values) for trainer, values in paper[protocol].items() if trainer != "order"}
 
 
@@ -34,6 +37,6 @@ def _base_to_new(datasets: Figures, average: list[float]) -> Figures:
 
 
 def _by_dataset(order: list[str], values: list[float]) -> Figures:
-    """The average leaves the source out, as in the papers."""
+    """Return the figures of each data set, and their average without the source data set, as in the papers."""
     named = dict(zip(order, values, strict=True)) | {"average": sum(values[1:]) / (len(values) - 1)}
     return {name: {"accuracy": value} for name, value in named.items()}

@@ -1,6 +1,7 @@
 """Reads the results of runs into one table. report.py calls `read`.
 
-Runs come from result.json files. A sweep's sweep.json adds the runs that were planned but have no result yet.
+A folder with a result.json is a finished run. A folder with only a config.yaml is an interrupted run. The sweep.json of
+a sweep adds the planned runs that have no result yet.
 """
 
 import json
@@ -20,23 +21,23 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Run:
-    """A row of the table of runs. Values that a result doesn't have are None or NaN."""
+    """A row of the table of runs. A value that result.json doesn't hold is None or NaN."""
 
     trainer: str
     config: str
     dataset: str
-    part: str  # the tested classes: base, new or all
+    part: str  # the tested classes: "base", "new" or "all"
     shots: int
     seed: int
-    trained_on: str | None  # empty: nothing is learned; None: unknown
+    trained_on: str | None  # data set; "" if the method learns nothing, None if unknown
     protocol: str  # a key of protocols.MEASURES
     backbone: str | None
     test_only: bool
     accuracy: float  # NaN for an unfinished run
-    depth: int | None
-    length: int | None
-    state: str  # finished, failed, cut off or to do
-    error: str
+    depth: int | None  # number of layers with prompts (PROMPT_DEPTH)
+    length: int | None  # number of context tokens (N_CTX)
+    state: str  # "finished", "failed", "cut off" (interrupted) or "to do" (planned)
+    error: str  # message of a failed run, else ""
     folder: str
     role: str = ""  # see protocols.assign
 
@@ -47,21 +48,21 @@ IDENTITY = COLUMNS[: COLUMNS.index("protocol") + 1]
 
 
 class ReportError(Exception):
-    """There is nothing to report, or a file can't be read. The message is one line for the user."""
+    """Raised if there is nothing to report or a file can't be read. The message is one line for the user."""
 
 
 def read(folder: str | Path) -> tuple[pd.DataFrame, list[str]]:
-    """Read all runs below a folder. Of a sweep's folder, read the runs of the sweep.
+    """Read all runs below a folder. If the folder belongs to a sweep, read only the sweep's runs.
 
     Returns:
-        A table with the fields of `Run` as columns, and notes on the runs that were left out.
+        A table with the fields of `Run` as columns, and a note for each finished run that was left out.
 
     Raises:
-        ReportError: the folder doesn't exist, holds no run, or holds an invalid result.json.
+        ReportError: the folder doesn't exist, or holds no run, or holds an invalid result.json or sweep.json.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ReportError(f"no folder {folder}")
+        raise ReportError(f"the folder {folder} doesn't exist")
     runs: dict[Path, Json] = {}
     plans = [folder / "sweep.json"] if (folder / "sweep.json").is_file() else sorted(folder.glob("**/sweep.json"))
     for plan in plans:
@@ -71,13 +72,13 @@ def read(folder: str | Path) -> tuple[pd.DataFrame, list[str]]:
         runs |= {path: {"folder": path} for path in sorted(found - set(runs))}
     rows = [row for run in runs.values() if (row := _row(run))]
     if not rows:
-        raise ReportError(f"no run below {folder}: no result.json, and no sweep.json that plans one")
+        raise ReportError(f"no run below {folder}: it holds no result.json, and no sweep.json with planned runs")
     table = protocols.assign(_name_by_options(pd.DataFrame(rows)).drop(columns="options"))
     return _without_duplicates(table)
 
 
 def records(runs: pd.DataFrame) -> list[Run]:
-    """Return the rows of a table of runs as objects."""
+    """Return the rows of a table of runs as `Run` objects."""
     return [Run(*values) for values in runs[[*COLUMNS, "role"]].itertuples(index=False, name=None)]
 
 
@@ -89,14 +90,17 @@ def _planned_runs(plan: Path) -> Iterator[Json]:
 
 
 def _row(run: Json) -> Json | None:
-    """Return the row of a planned, finished or interrupted run. None: not a run, or it tested validation images."""
+    """Return the row of a planned, finished or interrupted run.
+
+    None if the folder doesn't belong to a run, or if the run tested validation images.
+    """
     folder = run["folder"]
     row: Json = dict.fromkeys(COLUMNS) | {"accuracy": float("nan"), "state": "to do", "error": ""}
     row |= {"part": "all", "test_only": False} | run
     if (folder / "result.json").is_file():
         result = _read_json(folder / "result.json")
         if not {"dataset", "trainer", "seed", "accuracy"} <= set(result):
-            raise ReportError(f"{folder / 'result.json'} is no result: it lacks dataset, trainer, seed or accuracy")
+            raise ReportError(f"{folder / 'result.json'} isn't a result: dataset, trainer, seed or accuracy is missing")
         if result.get("split", "test") != "test":
             return None
         row |= result | {"state": "finished", "error": ""}
@@ -113,8 +117,8 @@ def _row(run: Json) -> Json | None:
 
 
 def _fields_of_config(folder: Path) -> Json | None:
-    """Read the fields of a run without a result from its config.yaml. None: the file isn't a run's config."""
-    from dassl.engine.run_folder import dataset_label  # imported here: only unfinished runs need it
+    """Read the fields of a run that has no result from its config.yaml. None if the file isn't a run's config."""
+    from dassl.engine.run_folder import dataset_label  # imported here because only unfinished runs need it
 
     try:
         cfg = yaml.safe_load((folder / "config.yaml").read_text())
@@ -143,7 +147,10 @@ def _read_json(path: Path) -> Json:
 
 
 def _name_by_options(runs: pd.DataFrame) -> pd.DataFrame:
-    """Append the differing options to the names of configs that ran with several options or backbones."""
+    """Give different names to configs that ran with different options or backbones.
+
+    The options that differ are appended to the config's name, as in "vit_b16 N_CTX=4".
+    """
     for _, group in runs[runs["options"].map(bool)].groupby(["trainer", "config"], dropna=False):
         settings = [
             options | {"backbone": name} for options, name in zip(group["options"], group["backbone"], strict=True)
@@ -156,11 +163,14 @@ def _name_by_options(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _without_duplicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Drop duplicates, keeping the finished run. Returns the rest, and a note for each dropped finished run."""
+    """Drop duplicates, keeping the finished run.
+
+    Returns the remaining runs, and a note for each finished run that was dropped.
+    """
     runs = runs.sort_values("state", key=lambda state: state != "finished", kind="stable")
-    # On base and new classes `trained_on` is the data set itself, so it doesn't tell runs apart.
+    # On base or new classes, `trained_on` is always the tested data set. Ignore it, because it can't tell runs apart.
     source = runs["trained_on"].fillna("").where(runs["part"] == "all", "")
     duplicate = runs.assign(trained_on=source).fillna({"config": ""}).duplicated(IDENTITY)
     dropped = runs[duplicate & (runs["state"] == "finished")]
-    notes = [f"left out: {folder} repeats another" for folder in dropped["folder"]]
+    notes = [f"left out {folder}, because it repeats another run" for folder in dropped["folder"]]
     return runs[~duplicate].sort_index().reset_index(drop=True), notes

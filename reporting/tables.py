@@ -1,6 +1,6 @@
-"""Tables of a report: a row for every method and data set, as text in several formats. report.py calls `rows`, `show`.
+"""Makes the tables of a report, with a row for every method and data set. report.py calls `rows` and `show`.
 
-Published figures of the same method, data set, backbone and number of shots stand beside ours.
+If figures are published for the same method, data set, backbone and number of shots, a row has them too.
 """
 
 import json
@@ -19,14 +19,14 @@ from reporting.read import ReportError
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one data set, or on average over data sets (`dataset` is then "average")."""
+    """The results of one method on one data set. `dataset` is "average" for the average over data sets."""
 
     trainer: str
     config: str
     shots: int
     backbone: str | None
     dataset: str
-    values: dict[str, Value]  # by measure
+    values: dict[str, Value]  # measure -> value
     seeds: list[int]
     missing: list[str]  # one text for each run that is missing, cut off or failed
 
@@ -35,10 +35,10 @@ class Row:
         return self.trainer, self.config
 
     def as_dict(self) -> dict[str, object]:
-        """Return the row as JSON and CSV have it.
+        """Return the row as a dict for JSON and CSV.
 
-        The keys of a measure are `base`, `base_std` and `base_ci95`. Where the paper has the figure, `base_paper`,
-        `base_diff` and `base_off` follow.
+        For example, the measure `base` has the keys `base`, `base_std` and `base_ci95`. If there is a published figure,
+        the keys `base_paper`, `base_diff` and `base_off` are added.
         """
         identity = {
             "trainer": self.trainer, "config": self.config, "shots": self.shots, "backbone": self.backbone,
@@ -59,15 +59,20 @@ class Row:
 
 
 def rows(runs: pd.DataFrame, protocol: str, paper: str | Path = PAPER) -> list[Row]:
-    """Return a row for every method, config, number of shots and data set, each method followed by its average.
+    """Return a row for every method, number of shots and data set. A method is a trainer and a config.
+
+    The rows of each method end with its average over data sets.
+
+    Args:
+        paper: file of the published figures.
 
     Raises:
-        ReportError: `paper` doesn't have the form of published.PAPER.
+        ReportError: `paper` doesn't have the structure of published.PAPER.
     """
     try:
         published = read_published(paper, protocol)
     except (ValueError, KeyError, TypeError) as error:
-        raise ReportError(f"{paper} holds no published figures as {PAPER.name} does: {error!r}") from error
+        raise ReportError(f"{paper} doesn't have the structure of {PAPER.name}: {error!r}") from error
     selected = of_protocol(runs, protocol)
     found = []
     for (trainer, config, shots), group in selected.groupby(["trainer", "config", "shots"], sort=False, dropna=False):
@@ -85,7 +90,7 @@ def _rows_of_method(
     Args:
         method: a row with the values that all rows of the method share.
         runs: the method's runs.
-        expected: runs of all methods. A data set or seed of another method is missing if this method lacks it.
+        expected: runs of all methods. A data set or seed in these runs that this method lacks is reported as missing.
     """
     measures = MEASURES[protocol]
     table, all_missing = [], []
@@ -110,7 +115,11 @@ def _rows_of_method(
 
 
 def _missing(runs: pd.DataFrame, seeds: Sequence[int], measures: Sequence[str]) -> list[str]:
-    """Return a text for each unfinished run of a data set. A method that learns nothing needs one seed only."""
+    """Return a text for each missing or unfinished run on a data set.
+
+    `seeds` are the expected seeds. They are ignored for a method that learns nothing, because every seed gives the same
+    result.
+    """
     finished = runs[runs["state"] == "finished"]
     learns_nothing = len(finished) and (finished["trained_on"] == "").all()
     parts = ("base", "new") if "hm" in measures else ("all",)
@@ -130,7 +139,10 @@ def _missing(runs: pd.DataFrame, seeds: Sequence[int], measures: Sequence[str]) 
 
 
 def _with_published(row: Row, figures: Figures, averaged: set[str]) -> Row:
-    """Add the published figures to a row. They are of ViT-B/16 and 16 shots, and averages need the same data sets."""
+    """Return the row with the published figures, or unchanged if they aren't comparable.
+
+    All published figures are for ViT-B/16 and 16 shots. Averages are compared only if they cover the same data sets.
+    """
     theirs = {name for name in figures if name != "average" and not name.endswith("(source)")}
     comparable = row.backbone == "ViT-B/16" and row.shots == 16 and (row.dataset != "average" or theirs == averaged)
     if not comparable or row.dataset not in figures:
@@ -141,7 +153,7 @@ def _with_published(row: Row, figures: Figures, averaged: set[str]) -> Row:
 
 
 def _plain(value: object) -> object:
-    """Convert a numpy number to Python's, and NaN to None, for JSON."""
+    """Convert a numpy number to a Python number, and NaN to None, because JSON has neither."""
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and math.isnan(value) else value
@@ -151,7 +163,8 @@ def show(table: Sequence[Row], protocol: str, form: str) -> str:
     """Return a table as text.
 
     Args:
-        form: terminal, markdown or latex (mean, spread, difference to the paper), csv or json (all keys).
+        form: the format. terminal, markdown and latex show the mean, the spread and the difference from the paper.
+            csv and json hold all keys of `Row.as_dict`.
     """
     if form == "json":
         return json.dumps([row.as_dict() for row in table], indent=1)
@@ -160,7 +173,7 @@ def show(table: Sequence[Row], protocol: str, form: str) -> str:
         frame["seeds"] = [" ".join(map(str, row.seeds)) for row in table]
         frame["missing"] = ["; ".join(row.missing) for row in table]
         return frame.to_csv(index=False).rstrip()
-    several = len({row.dataset for row in table}) > 2  # the average of one data set says nothing new
+    several = len({row.dataset for row in table}) > 2  # the average over one data set would repeat its row
     shown = [cells(row, protocol) for row in table if several or row.dataset != "average"]
     frame = pd.DataFrame(without_empty_columns(shown))
     if form == "latex":
@@ -171,12 +184,12 @@ def show(table: Sequence[Row], protocol: str, form: str) -> str:
 
 
 def without_empty_columns(table: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Drop the keys whose texts are empty in all rows."""
+    """Return the rows without the keys whose text is empty in all rows."""
     return [{key: text for key, text in row.items() if any(other[key] for other in table)} for row in table]
 
 
 def cells(row: Row, protocol: str) -> dict[str, str]:
-    """Return the texts that a table shows for a row, by column title."""
+    """Return column title -> text that a table shows for a row."""
     texts = {
         "trainer": row.trainer, "config": str(row.config), "dataset": row.dataset, "shots": str(row.shots),
     }  # fmt: skip
@@ -187,6 +200,6 @@ def cells(row: Row, protocol: str) -> dict[str, str]:
         mark = "*" if value.is_off else ""
         texts[f"{title} - paper"] = "" if value.difference is None else f"{value.difference:+.2f}{mark}"
     missing = row.missing
-    if row.dataset == "average" and missing:  # each data set's row has the details
-        missing = ["of " + ", ".join(dict.fromkeys(text.split(": ")[0] for text in missing))]
+    if row.dataset == "average" and missing:  # the rows of the data sets have the details
+        missing = ["runs on " + ", ".join(dict.fromkeys(text.split(": ")[0] for text in missing))]
     return texts | {"seeds": " ".join(map(str, row.seeds)), "missing": "; ".join(missing)}

@@ -128,7 +128,7 @@ def test_options_distinguish_runs_of_one_config(tmp_path, capsys):
     out, err = capsys.readouterr()
     rows = [row for row in json.loads(out) if row["dataset"] != "average"]
     assert {row["config"]: row["accuracy"] for row in rows} == {"vit_b16 N_CTX=16": 1.0, "vit_b16 N_CTX=4": 54.0}
-    assert "nctx16/seed1 repeats another" in err  # a duplicate is dropped with a note
+    assert "nctx16/seed1, because it repeats another run" in err  # a duplicate is dropped with a note
 
 
 def test_every_format(tmp_path, capsys):
@@ -145,7 +145,8 @@ def test_every_format(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "no folder"), ("", "no run below"), ("{}", "is no result"), ("{", "not valid JSON")]
+    ("content", "message"),
+    [(None, "doesn't exist"), ("", "no run below"), ("{}", "isn't a result"), ("{", "not valid JSON")],
 )
 def test_a_folder_without_valid_results_is_an_error(content, message, tmp_path, capsys):
     folder = tmp_path / "x"

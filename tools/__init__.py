@@ -1,1 +1,1 @@
-"""Command-line tools beside training and reports: downloads, linear probe, nearest words, pictures, pretraining."""
+"""Command-line tools: data downloads, linear probe, nearest words of prompts, pictures, pretraining of ViT-Mini/8."""

@@ -1,8 +1,10 @@
-"""Downloads data sets into the folder that DATA names: download.py DATASET [DATASET ...] [--root FOLDER].
+"""Downloads data sets: download.py DATASET [DATASET ...] [--root FOLDER].
 
-`scripts/download.sh` runs it. DATASET is the name of a class (Caltech101) or of its config file (caltech101). Files
-that exist are skipped, and a partial download is resumed. Archives are unpacked into a temporary folder first, so an
-interrupted run leaves no incomplete data.
+`scripts/download.sh` runs this file. DATASET is the name of a class (Caltech101) or of its config file (caltech101).
+FOLDER is the folder of all data sets. By default, it is the value of the environment variable DATA, or data/.
+
+Files that exist are skipped, and a partial download is resumed. Archives are unpacked into a temporary folder first,
+so an interrupted run leaves no incomplete data.
 """
 
 import argparse
@@ -23,20 +25,20 @@ from experiments.config import ROOT
 
 
 def downloads_of(dataset: type[DatasetBase]) -> Sequence[Download]:
-    """Return the downloads of a data set class. Several tasks and third-party classes have none."""
+    """Return the downloads of a data set class, or () if the class has none, like MultiTask."""
     return getattr(dataset, "downloads", ())
 
 
 def instructions_of(dataset: type[DatasetBase]) -> str:
-    """Return how to get what can't be downloaded. Empty: everything can, or the class doesn't say."""
+    """Return how to get the files that this tool can't download, or "" if the class has no instructions."""
     return getattr(dataset, "by_hand", "")
 
 
 def find(name: str) -> type[DatasetBase]:
-    """Return a data set class by its name or by the name of its config file.
+    """Return the data set class with this name, or the class that the config file with this name selects.
 
     Raises:
-        InputError: the name is unknown, or the class doesn't say how to get its data.
+        InputError: the name is unknown, or the class has neither downloads nor instructions.
     """
     load_plugins("datasets")
     config = ROOT / "configs" / "datasets" / f"{name}.yaml"
@@ -55,7 +57,7 @@ def fetch(url: str, path: Path, md5: str = "") -> None:
     Resumes a partial file. If the checksum is wrong, downloads once more.
 
     Raises:
-        InputError: the download failed, or the checksum is wrong again. The message says where to put the file.
+        InputError: the download failed, or the second checksum is wrong too. The message says where to put the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(2):
@@ -64,30 +66,35 @@ def fetch(url: str, path: Path, md5: str = "") -> None:
                 gdown.download(url, str(path), resume=True)
             except Exception as error:  # gdown, requests and the system have unrelated error types
                 reason = " ".join(str(error).split())[:200]
-                raise InputError(f"can't download {url}: {reason}. Get it by hand and put it at {path}") from error
+                raise InputError(f"can't download {url}: {reason}. Get it by hand and save it as {path}") from error
         if check_integrity(str(path), md5 or None):
             return
-        print(f"{path} has another MD5 than {md5}: downloading it again")
+        print(f"{path} has a wrong checksum (its MD5 should be {md5}). Downloading it again")
         path.unlink(missing_ok=True)
-    raise InputError(f"{url} gives a file with another MD5 than {md5}: get the right one and put it at {path}")
+    raise InputError(f"{url} gives a file with a wrong checksum. Save a file with the MD5 {md5} as {path}")
 
 
 def unpack(archive: Path, folder: Path, inside: str = "") -> None:
-    """Unpack a tar or ZIP archive, and move the contents of its folder `inside` into `folder`.
+    """Unpack a tar or ZIP archive into `folder`.
+
+    Args:
+        archive: the archive file. It is kept if it can be unpacked.
+        folder: the folder to unpack into. It must exist.
+        inside: the folder in the archive whose contents are unpacked; "" for the whole archive.
 
     Raises:
-        InputError: the archive is damaged, or a member would be written outside. The archive is then deleted.
+        InputError: the archive is damaged, or would write outside the folder. The archive is then deleted.
     """
     unpacked = archive.parent / "unpacking"
     shutil.rmtree(unpacked, ignore_errors=True)
     unpacked.mkdir(parents=True)
     print(f"Unpacking {archive}")
     try:
-        # The filter "data" refuses tar members that leave the folder, link out of it or are devices. ZIP can't do that.
+        # The filter "data" rejects devices, and paths and links that lead out of the folder. ZIP files take no filter.
         shutil.unpack_archive(archive, unpacked, filter=None if archive.suffix == ".zip" else "data")
     except Exception as error:  # tarfile, zipfile, zlib and lzma have unrelated error types
         archive.unlink()
-        raise InputError(f"{archive} can't be unpacked ({error}); it is deleted, start again") from error
+        raise InputError(f"{archive} can't be unpacked ({error}). It was deleted, so start again") from error
     for item in (unpacked / inside).iterdir():
         if (folder / item.name).is_dir():
             shutil.copytree(item, folder / item.name, dirs_exist_ok=True)
@@ -97,11 +104,14 @@ def unpack(archive: Path, folder: Path, inside: str = "") -> None:
 
 
 def get(download: Download, folder: Path) -> None:
-    """Download one item of a data set into `folder`, and unpack it if it is an archive. Skips it if it is complete."""
+    """Download one file of a data set into `folder`, and unpack it if it is an archive.
+
+    Does nothing if an earlier call has completed this download.
+    """
     if download.target:
         path = folder / download.target
         if download.entries and path.is_file():
-            return  # an existing split file is the user's
+            return  # don't check or replace an existing split file, which may be the user's own
         fetch(download.url, path, download.md5)
         if download.entries:
             check_split(path, download.entries)
@@ -119,10 +129,10 @@ def get(download: Download, folder: Path) -> None:
 
 
 def check_split(path: Path, entries: tuple[int, int, int]) -> None:
-    """Check the numbers of train, val and test images that a split file lists.
+    """Check that a split file lists the expected numbers of train, val and test images.
 
     Raises:
-        InputError: the file lists other numbers, or isn't a split file. The file is then deleted.
+        InputError: the numbers differ, or the file isn't a split file. The file is then deleted.
     """
     try:
         content = read_json(path)
@@ -131,14 +141,18 @@ def check_split(path: Path, entries: tuple[int, int, int]) -> None:
         found = ()
     if found != entries:
         path.unlink()
-        raise InputError(f"{path.name} should list {entries} images, but the download lists {found or 'none'}")
+        raise InputError(
+            f"{path.name} should list {entries} images (train, val, test), but the download lists {found or 'none'}"
+        )
 
 
 def main(argv: list[str]) -> int:
     """Download data sets. Returns the exit code: 0, or 2 if a data set can't be downloaded."""
     parser = argparse.ArgumentParser(description="Download data sets.")
-    parser.add_argument("datasets", nargs="+", metavar="DATASET", help="name of a class or of its config file")
-    parser.add_argument("--root", default=os.environ.get("DATA", "data"), help="default: $DATA, or data")
+    parser.add_argument("datasets", nargs="+", metavar="DATASET", help="name of a data set class or of its config file")
+    parser.add_argument(
+        "--root", default=os.environ.get("DATA", "data"), help="folder of all data sets (default: $DATA, else data)"
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
 

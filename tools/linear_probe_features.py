@@ -1,10 +1,10 @@
-"""Writes CLIP's image features of a data set's split for linear_probe_search.py. `lpclip/feat_extractor.py` runs it.
+"""Writes CLIP's image features of one split of a data set. `lpclip/feat_extractor.py` calls `main`.
 
     python lpclip/feat_extractor.py --split train --root data --seed 1 --output-dir clip_feat \\
         --dataset-config-file configs/datasets/dtd.yaml --config-file configs/trainers/CoOp/rn50_val.yaml
 
-The file is <output-dir>/<DATASET.NAME>/<split>.npz. It holds `feature_list` (n_images, embed_dim), not normalised, and
-`label_list` (n_images,).
+linear_probe_search.py reads the file, which is <output-dir>/<DATASET.NAME>/<split>.npz. It holds `feature_list`
+(n_images, embed_dim), which isn't normalised, and `label_list` (n_images,).
 """
 
 import argparse
@@ -21,7 +21,7 @@ from trainers.common.features import labelled_features
 
 
 def extract(args: argparse.Namespace, split: str) -> None:
-    """Write the features of a split.
+    """Write the image features of a split to <output-dir>/<DATASET.NAME>/<split>.npz.
 
     Args:
         args: the parsed arguments of train.py.
@@ -40,7 +40,7 @@ def extract(args: argparse.Namespace, split: str) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Write the features. Takes --split and the arguments of train.py. Returns the exit code."""
+    """Write the features. Takes --split and the arguments of train.py. Returns the exit code, 0 for success."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--split", choices=("train", "val", "test"), required=True)
     known, rest = parser.parse_known_args(argv)

@@ -1,10 +1,10 @@
-"""Prints the words that are nearest to learned text prompts. `interpret_prompts/interpret_prompt.py` runs it.
+"""Prints the words that are nearest to learned text prompts. `interpret_prompts/interpret_prompt.py` calls `main`.
 
     python interpret_prompts/interpret_prompt.py output/.../MultiModalPromptLearner/model.pth.tar-5 3
 
-For every context vector of every layer (and class or task) it prints the tokens whose embeddings have the smallest
-Euclidean distance, as in CoOp, section 4.4. The embeddings are those of the CLIP in the run's config.yaml, or of
---backbone or --backbone-path.
+The words of a context vector are the tokens whose embeddings have the smallest Euclidean distance to it, as in CoOp,
+section 4.4. They are printed for the context vectors of all layers, and of all classes or tasks. --backbone or
+--backbone-path selects the CLIP of the token embeddings. By default, it is the CLIP in the run's config.yaml.
 """
 
 import argparse
@@ -21,22 +21,24 @@ from train import report_errors
 
 
 class Word(TypedDict):
-    """A token and its distance to a context vector."""
+    """A token and its Euclidean distance to a context vector."""
 
     word: str
     distance: float
 
 
 class Row(TypedDict):
-    """The nearest words of one context vector. --json writes a list of these."""
+    """The nearest words of one context vector. --json writes a list of rows."""
 
     prompt: str  # name of the prompt in the checkpoint
-    vector: int  # number of the vector in the prompt, from 1
+    vector: int  # number of the vector in the prompt, starting at 1
     words: list[Word]
 
 
 def read_prompts(path: str, width: int) -> dict[str, torch.Tensor]:
-    """Return the text prompts in a checkpoint of any method, ours or an official one: name -> (n_vectors, width).
+    """Return the text prompts in a checkpoint as name -> vectors (n_vectors, width).
+
+    Reads checkpoints of this project and of the methods' official code.
 
     Raises:
         InputError: the checkpoint has no text prompts of this width.
@@ -53,7 +55,7 @@ def read_prompts(path: str, width: int) -> dict[str, torch.Tensor]:
             else:
                 found[name] = tensor
     if not found:
-        raise InputError(f"{path} has no text prompts {width} wide; it has: {', '.join(list(state)[:8])}")
+        raise InputError(f"{path} has no text prompts of width {width}. It has: {', '.join(list(state)[:8])}")
     return found
 
 
@@ -61,7 +63,9 @@ def nearest(prompts: dict[str, torch.Tensor], embedding: torch.Tensor, topk: int
     """Return the `topk` nearest words of every vector.
 
     Args:
+        prompts: name -> vectors (n_vectors, width).
         embedding: token embeddings (n_tokens, width).
+        topk: number of words for each vector.
     """
     decoder = tokenizer().decoder
     rows: list[Row] = []
@@ -80,8 +84,10 @@ def token_embeddings(checkpoint: str, name: str, path: str) -> torch.Tensor:
     """Return the token embeddings (n_tokens, width) of the CLIP that the prompts were learned with.
 
     Args:
-        name, path: of the backbone. If both are empty, the config.yaml of the checkpoint's run names it, or else it is
-            ViT-B/16.
+        checkpoint: file of the learned prompts, in a subfolder of the run's folder.
+        name: name of the backbone, or "".
+        path: file of the backbone's weights, or "". If `name` is "" too, both are read from the run's config.yaml.
+            Without this file, the backbone is ViT-B/16.
     """
     config = Path(checkpoint).resolve().parents[1] / "config.yaml"
     if not (name or path) and config.is_file():
@@ -90,16 +96,16 @@ def token_embeddings(checkpoint: str, name: str, path: str) -> torch.Tensor:
     model = load_clip(name or "ViT-B/16", path)
     embedding = model.token_embedding.weight.clone()
     if model.trained_rows is not None:
-        embedding[~model.trained_rows] = 1e4  # tokens that pretraining never saw are far from every prompt
+        embedding[~model.trained_rows] = 1e4  # untrained embeddings must not be nearest to any prompt
     return embedding
 
 
 def main(argv: list[str]) -> int:
-    """Print the nearest words. Returns the exit code: 0, or 2 for a wrong input."""
+    """Print the nearest words. Returns the exit code: 0, or 2 if the input is invalid."""
     parser = argparse.ArgumentParser(description="Nearest words of learned prompts.")
-    parser.add_argument("fpath", metavar="FILE", help="a checkpoint")
+    parser.add_argument("fpath", metavar="FILE", help="checkpoint with learned text prompts")
     parser.add_argument("topk", type=int, metavar="TOPK", help="number of words for each vector")
-    parser.add_argument("--backbone", default="", help="name of the CLIP (default: the run's, else ViT-B/16)")
+    parser.add_argument("--backbone", default="", help="name of the CLIP (default: the run's CLIP, else ViT-B/16)")
     parser.add_argument("--backbone-path", default="", help="file of the CLIP's weights")
     parser.add_argument("--json", default="", help="also write the words to this file")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -1,7 +1,8 @@
-"""Draws test images with each method's predictions: picture.py FOLDER FILE.
+"""Draws test images with the predictions of each method below them: picture.py FOLDER FILE.
 
-`scripts/demo.sh` runs it. FOLDER holds base-to-new results that were made with TEST.SAVE_PREDICTIONS True. The images
-are evenly spaced over the test images of the base and of the new classes.
+`scripts/demo.sh` runs this file. FOLDER holds base-to-new runs with the option TEST.SAVE_PREDICTIONS True. FILE is the
+picture to write. It has a row of test images of base classes, and a row of test images of new classes. They are evenly
+spaced in the data set's list of test images.
 """
 
 import sys
@@ -26,7 +27,7 @@ COLUMNS = 8
 
 @dataclass(frozen=True)
 class PredictedRun:
-    """A run with the predictions that it saved."""
+    """A test run: its config and its saved predictions."""
 
     cfg: CfgNode
     logits: np.ndarray  # (n_images, n_classes), in the order of the test images
@@ -37,7 +38,7 @@ class PredictedRun:
 
     @property
     def part(self) -> str:
-        """The classes that the run tested: base or new."""
+        """The classes that the run tested: "base" or "new"."""
         return self.cfg.DATASET.SUBSAMPLE_CLASSES
 
 
@@ -45,19 +46,24 @@ def read_runs(folder: Path) -> list[PredictedRun]:
     """Read all runs with predictions below `folder`.
 
     Raises:
-        InputError: there is none, or they are on several data sets or seeds.
+        InputError: no run has predictions, or the runs have different data sets or seeds.
     """
     paths = sorted(folder.glob("**/predictions.npz"))
     runs = [PredictedRun(run_config(path.parent), np.load(path)["logits"]) for path in paths]
     if not runs:
-        raise InputError(f"no run below {folder} has predictions.npz: make them with TEST.SAVE_PREDICTIONS True")
+        raise InputError(f"no run below {folder} has predictions.npz: set TEST.SAVE_PREDICTIONS True in the runs")
     if len({(run.cfg.DATASET.CONFIG, run.cfg.SEED) for run in runs}) > 1:
-        raise InputError(f"the runs below {folder} are on several data sets or seeds: name the folder of one")
+        raise InputError(f"the runs below {folder} have different data sets or seeds: choose a folder with one of each")
     return runs
 
 
 def draw(parts: list[tuple[str, list[PredictedRun]]], file: Path) -> None:
-    """Draw a row of images for each pair of "base" or "new" and the runs on these classes."""
+    """Draw one row of images for each part, and save the picture to `file`.
+
+    Args:
+        parts: pairs of "base" or "new" and the runs that tested these classes.
+        file: the picture to write.
+    """
     from matplotlib.figure import Figure
 
     lines = max(len(runs) for _, runs in parts)  # lines of text below each image

@@ -1,1 +1,1 @@
-"""Makes the embedded CLIP, ViT-Mini/8, and the emoji drawings that it is pretrained on."""
+"""Makes the files of ViT-Mini/8, the small CLIP in assets/: its weights, and the emoji drawings to pretrain it on."""

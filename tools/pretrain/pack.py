@@ -1,7 +1,8 @@
-"""Writes assets/emoji/drawings.json.xz: pack.py FOLDER_FOR_PACKAGES.
+"""Packs the emoji drawings into assets/emoji/drawings.json.xz: pack.py FOLDER_FOR_PACKAGES.
 
-The drawings come from npm packages whose licences allow copies. A class is a concrete thing that both held-out styles,
-Noto and Fluent, have a drawing of. Clock faces are left out, because they are times.
+The drawings come from npm packages whose licences allow copies. Missing packages are downloaded to FOLDER_FOR_PACKAGES.
+A class is a concrete thing with a drawing in both held-out styles, Noto and Fluent. Clock faces are left out, because
+they show times and not things.
 """
 
 import json
@@ -13,7 +14,7 @@ from datasets.scenes import DrawnClass
 from tools.pretrain.packages import PERMISSIVE, Icons, fetch
 
 FILE = Path(__file__).resolve().parents[2] / "assets" / "emoji" / "drawings.json.xz"
-#: Noto's category -> ours.
+#: Category in the Noto package -> our category.
 CATEGORIES = {
     "Animals & Nature": "animals",
     "Food & Drink": "food",
@@ -24,7 +25,7 @@ CATEGORIES = {
 
 
 def classes(icons: dict[str, Icons]) -> list[DrawnClass]:
-    """Return name, category, aliases and drawings by style of every class, in order of category and name."""
+    """Return the name, category, aliases and drawings (style -> SVG) of every class, by category and name."""
     found, taken = [], set()
     for noto_category, category in CATEGORIES.items():
         for name in sorted(icons["noto"].categories[noto_category]):

@@ -1,4 +1,4 @@
-"""The npm packages of emoji drawings: downloads them and reads their SVGs. Used by `pack.py` and `pretrain.py`."""
+"""Downloads the npm packages of emoji drawings, and reads their SVGs. Used by `pack.py` and `pretrain.py`."""
 
 import json
 import shutil
@@ -6,7 +6,8 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-#: style -> (package, version, licence, attribution that the licence asks for). All are icon sets of Iconify.
+#: Packages whose drawings are in the repository. All are icon sets of Iconify.
+#: Style -> (package, version, licence, attribution that the licence requires).
 PERMISSIVE = {
     "noto": ("noto", "1.2.9", "Apache-2.0", "Noto Emoji, Google Inc, github.com/googlefonts/noto-emoji"),
     "fluent": ("fluent-emoji-flat", "1.2.6", "MIT", "Fluent UI Emoji, Microsoft, github.com/microsoft/fluentui-emoji"),
@@ -17,7 +18,7 @@ PERMISSIVE = {
     "emojione-line": ("emojione-monotone", "1.2.1", "CC-BY-4.0", "Emoji One 2, monotone, EmojiTwo"),
     "fxemoji": ("fxemoji", "1.2.2", "Apache-2.0", "FxEmojis, Mozilla, github.com/mozilla/fxemoji"),
 }
-#: Drawings for pretraining only. Their licence doesn't allow them in the repository.
+#: Packages for pretraining only. Their licence (share-alike) doesn't allow their drawings in the repository.
 SHARE_ALIKE = {
     "openmoji": ("openmoji", "1.2.29", "CC-BY-SA-4.0", "OpenMoji, HfG Schwaebisch Gmuend, openmoji.org"),
     "emojione-v1": ("emojione-v1", "1.2.3", "CC-BY-SA-4.0", "Emoji One 1, JoyPixels"),
@@ -25,12 +26,12 @@ SHARE_ALIKE = {
 
 
 def fetch(package: str, version: str, folder: Path) -> Path:
-    """Return the package's archive in `folder`. Downloads it with npm if it is missing."""
+    """Return the path of a package's archive in `folder`. If the archive is missing, download it with npm."""
     archive = folder / f"iconify-json-{package}-{version}.tgz"
     if not archive.is_file():
         npm = shutil.which("npm")
         if npm is None:
-            raise SystemExit(f"error: {archive} is missing, and npm, which downloads it, isn't installed")
+            raise SystemExit(f"error: {archive} is missing. It can't be downloaded, because npm isn't installed")
         folder.mkdir(parents=True, exist_ok=True)
         arguments = ["pack", "--silent", f"@iconify-json/{package}@{version}", "--pack-destination", str(folder)]
         subprocess.run([npm, *arguments], check=True)
@@ -38,7 +39,7 @@ def fetch(package: str, version: str, folder: Path) -> Path:
 
 
 class Icons:
-    """The icons of an Iconify package. `categories` maps a category to the names of its icons."""
+    """The icons in the archive of an Iconify package. `categories` maps a category to the names of its icons."""
 
     def __init__(self, archive: Path):
         with tarfile.open(archive) as tar:
@@ -49,9 +50,9 @@ class Icons:
             if metadata in members:
                 self.categories = json.load(tar.extractfile(metadata)).get("categories", {})  # type: ignore[arg-type]
         aliases = self._set.get("aliases", {})
-        # An alias with other keys than `parent` is a rotated or mirrored icon, not another name.
+        # An alias with more keys than `parent` is a rotated or mirrored icon, so it isn't a second name of the icon.
         parents = {name: alias["parent"] for name, alias in aliases.items() if set(alias) == {"parent"}}
-        self._icon = {name: name for name in self._set["icons"]}  # name or alias -> icon
+        self._icon = {name: name for name in self._set["icons"]}  # name or alias -> name of the icon
         for name, parent in parents.items():
             while parent in parents:
                 parent = parents[parent]
@@ -60,7 +61,7 @@ class Icons:
         self._by_letters = {name.replace("-", ""): icon for name, icon in self._icon.items()}
 
     def svg(self, name: str) -> str | None:
-        """Return an icon's SVG text, or None if the set has no such icon. Black replaces `currentColor`."""
+        """Return an icon's SVG text, or None if the package has no such icon. `currentColor` is replaced by black."""
         icon = self._icon.get(name) or self._by_letters.get(name.replace("-", ""))
         if icon is None:
             return None
@@ -74,5 +75,5 @@ class Icons:
         )
 
     def aliases(self, name: str) -> list[str]:
-        """Return the other names of an icon, given its name or an alias."""
+        """Return all other names of the icon that has this name or alias."""
         return sorted(other for other, icon in self._icon.items() if icon == self._icon.get(name) and other != name)

@@ -1,12 +1,13 @@
 """Pretrains ViT-Mini/8 on emoji drawings and writes assets/vit-mini/weights.safetensors.
 
-`scripts/mini/pretrain.sh` runs it. There are few drawings, and the model has 2.7 million parameters. To learn more than
-chance from them it needs:
+`scripts/mini/pretrain.sh` runs this file. There are few drawings, and the model has 2.7 million parameters. Four
+techniques are needed to learn more than chance from them:
 
-* batch normalisation of both towers' outputs, folded into the last norms at the end;
-* a learned anchor for each name, which both towers are trained towards beside InfoNCE;
-* Muon as the optimiser of the image tower's matrices;
-* scenes that get harder step by step.
+* The outputs of both towers are batch-normalised. At the end, this is folded into the last layer norms and projections.
+* Each name has a learned vector, its anchor. In addition to InfoNCE, the features of both towers are trained to match
+  the anchor.
+* Muon optimises the matrices of the image tower.
+* The drawings are rendered as scenes that get harder during training.
 """
 
 import argparse
@@ -32,20 +33,22 @@ from tools.pretrain.packages import SHARE_ALIKE, Icons, fetch
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 1
-NAMES = 56  # classes in a batch; each has two drawings
+NAMES = 56  # number of classes in a batch, with two images of each
 SIZES = Sizes(
     embed_dim=128, image_resolution=48, vision_layers=6, vision_width=128, vision_patch_size=8, vision_heads=2,
     vision_mlp=512, context_length=77, vocab_size=49408, transformer_width=128, transformer_heads=2,
     transformer_layers=6, transformer_mlp=512,
 )  # fmt: skip
+#: Styles that training doesn't use.
 HELD_OUT = ("noto", "fluent", "fluent-line")
 HARDEST = Scene(hidden=0.2, warp=0.06, recolour=0.6)
 
 
 class Batches(Dataset):
-    """The training batches. Batch i depends only on SEED and i, so the number of workers doesn't matter.
+    """The training batches. Batch i depends only on SEED and i, so it is the same for any number of workers.
 
-    An item is the labels of the names (NAMES,) and the images (2 * NAMES, 48, 48, 3), uint8.
+    A batch is a pair: the labels of its classes (NAMES,), and the images (2 * NAMES, 48, 48, 3), uint8. The two images
+    of a class follow each other.
     """
 
     def __init__(self, drawings: list[list[np.ndarray]], steps: int):
@@ -67,7 +70,7 @@ class Batches(Dataset):
 
 
 class Pretraining(nn.Module):
-    """A CLIP with the parts that only pretraining needs: batch norms of the outputs, and an anchor for each name."""
+    """A CLIP with two parts that only pretraining needs: batch norms of the outputs, and an anchor for each class."""
 
     def __init__(self, classes: int, vocabulary: int):
         super().__init__()
@@ -77,12 +80,12 @@ class Pretraining(nn.Module):
         self.anchors = nn.Parameter(torch.randn(classes, SIZES.embed_dim))
 
     def forward(self, images: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the loss.
+        """Return the loss of a batch: InfoNCE, and cross entropy of both towers' features against the anchors.
 
         Args:
-            images: two for each name, (2 * names, 3, 48, 48).
-            ids: a caption for each name, (names, 77).
-            labels: the classes of the names, (names,).
+            images: two images of each of the `names` classes in the batch, (2 * names, 3, 48, 48).
+            ids: a caption of each class, (names, 77), as indices into `Captions.rows`.
+            labels: the indices of the classes, (names,).
         """
         image_features = F.normalize(self.norms[0](self.clip.encode_image(images)), dim=-1)  # (2 * names, embed_dim)
         text_features = F.normalize(self.norms[1](self.clip.encode_text(ids)), dim=-1)  # (names, embed_dim)
@@ -97,7 +100,7 @@ class Pretraining(nn.Module):
 
 
 def _initialise(clip: CLIP) -> None:
-    """Draw the initial weights as OpenAI's code does."""
+    """Initialise the weights randomly, with the standard deviations of OpenAI's code."""
     for transformer in (clip.transformer, clip.vision_transformer.transformer):
         width, layers = transformer.width, transformer.layers
         deviations = {
@@ -113,10 +116,12 @@ def _initialise(clip: CLIP) -> None:
 
 
 def load_drawings(packages: Path) -> tuple[list[DrawnClass], list[list[np.ndarray]], dict[str, list[np.ndarray]]]:
-    """Read the drawings. Downloads packages that are missing in the folder `packages`.
+    """Read the drawings. If a package is missing in the folder `packages`, download it.
 
     Returns:
-        The classes; for each class the drawings to learn from; for each held-out style the drawing of every class.
+        1. the classes;
+        2. the training drawings of each class;
+        3. held-out style -> one drawing of each class, for "noto" and "fluent".
     """
     classes = read_drawings()["classes"]
     more = [Icons(fetch(package, version, packages)) for package, version, *_ in SHARE_ALIKE.values()]
@@ -130,7 +135,7 @@ def load_drawings(packages: Path) -> tuple[list[DrawnClass], list[list[np.ndarra
 
 
 def to_input(images: torch.Tensor) -> torch.Tensor:
-    """Convert images (N, 48, 48, 3), uint8, to (N, 3, 48, 48), normalised as for OpenAI's models."""
+    """Convert uint8 images (N, 48, 48, 3) to float images (N, 3, 48, 48), normalised with OpenAI's mean and std."""
     return ((images.float() / 255 - torch.tensor(OPENAI_MEAN)) / torch.tensor(OPENAI_STD)).permute(0, 3, 1, 2)
 
 
@@ -166,17 +171,20 @@ def drop_patches(share: float) -> Callable[[nn.Module, tuple[torch.Tensor]], tor
 
 @torch.no_grad()
 def folded(clip: CLIP, statistics: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> CLIP:
-    """Return a copy whose last layer norms and projections include the batch norms. Exact up to rounding.
+    """Return a copy of the CLIP whose last layer norms and projections include the batch norms.
+
+    Its outputs equal the batch-normalised outputs up to rounding errors.
 
     Args:
-        statistics: mean and variance, each (embed_dim,), of the image tower's outputs and of the text tower's.
+        statistics: (mean, variance) of the image tower's outputs, then of the text tower's outputs. Each tensor has the
+            shape (embed_dim,).
     """
     clip = copy.deepcopy(clip).eval()
     clip.vision_transformer.ln_pre._forward_pre_hooks.clear()
     towers = ((clip.vision_transformer.ln_post, clip.vision_transformer.proj), (clip.ln_final, clip.text_projection))
     for (norm, projection), (mean, variance) in zip(towers, statistics, strict=True):
         exact = projection.double()
-        # (ln(x) w + b) P - mean = (ln(x) w + b - mean inv(P)) P
+        # The mean moves into the bias b of the norm: (ln(x) w + b) P - mean = (ln(x) w + b - mean inv(P)) P
         norm.bias.sub_((mean.double() @ torch.linalg.inv(exact)).float())
         projection.copy_(exact / (variance.double() + 1e-5).sqrt())
     return clip
@@ -188,7 +196,7 @@ def _running_statistics(model: Pretraining) -> list[tuple[torch.Tensor, torch.Te
 
 @torch.no_grad()
 def output_statistics(clip: CLIP, loader: DataLoader, captions: Captions) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return mean and variance of both towers' outputs over the loader's batches. No patches are dropped."""
+    """Return (mean, variance) of the outputs of both towers over the loader's batches. No patches are dropped."""
     rng = np.random.default_rng(0)
     outputs: list[list[torch.Tensor]] = [[], []]
     for labels, images in loader:
@@ -202,7 +210,10 @@ def output_statistics(clip: CLIP, loader: DataLoader, captions: Captions) -> lis
 def zero_shot(
     clip: CLIP, captions: Captions, classes: list[DrawnClass], held_out: dict[str, list[np.ndarray]], scene: Scene
 ) -> dict[str, float]:
-    """Return accuracies in per cent on scenes of the held-out styles, among all names and within each category."""
+    """Return zero-shot accuracies in per cent on scenes of the held-out styles.
+
+    For each style, an image is classified among all classes, and also among the classes of its category only.
+    """
     ids = torch.stack([of_class[0] for of_class in captions.by_class])  # "a photo of a {}.", (n_classes, 77)
     text_features = F.normalize(clip.encode_text(ids), dim=-1)  # (n_classes, embed_dim)
     category = np.array([entry["category"] for entry in classes])
@@ -213,7 +224,7 @@ def zero_shot(
             for shot in range(2)
             for label, drawing in enumerate(drawings)
         ]
-        batches = torch.from_numpy(np.stack(images)).split(256)  # each (256, 48, 48, 3)
+        batches = torch.from_numpy(np.stack(images)).split(256)  # each (at most 256, 48, 48, 3)
         image_features = torch.cat([clip.encode_image(to_input(batch)) for batch in batches])
         logits = F.normalize(image_features, dim=-1) @ text_features.t()  # (2 * n_classes, n_classes)
         truth = torch.arange(len(classes)).repeat(2)  # (2 * n_classes,)
@@ -234,10 +245,11 @@ def train(
     look: Callable[[CLIP], None],
     looks: int = 9,
 ) -> None:
-    """Train for `steps` steps.
+    """Train the model for `steps` steps.
 
     Args:
-        look: called `looks` times during training with a copy of the CLIP that includes the batch norms.
+        look: function that is called `looks` times during training. Its argument is a copy of the CLIP that includes
+            the batch norms.
     """
     both = optimizers(model)
     groups = [group for optimizer in both for group in optimizer.param_groups]
@@ -266,9 +278,9 @@ def train(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("packages", type=Path, help="folder of the npm packages; missing ones are downloaded")
+    parser.add_argument("packages", type=Path, help="folder of the npm packages (missing packages are downloaded)")
     parser.add_argument("--steps", type=int, default=7200, help="number of training steps")
-    parser.add_argument("--out", type=Path, default=mini.FILE, help="file of the weights")
+    parser.add_argument("--out", type=Path, default=mini.FILE, help="file to write the weights to")
     args = parser.parse_args()
     torch.manual_seed(SEED)
     torch.set_num_threads(2)
