@@ -99,7 +99,7 @@ def write_predictions(trainer: "SimpleTrainer") -> None:
     if not evaluator.logits:
         name = type(evaluator).__name__
         warnings.warn(
-            f"predictions.npz isn't written because the evaluator {name} doesn't collect logits", stacklevel=2
+            f"predictions.npz isn't written because evaluator {name} doesn't collect logits", stacklevel=2
         )
         return
     np.savez_compressed(

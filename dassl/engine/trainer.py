@@ -120,7 +120,7 @@ class SimpleTrainer(TrainerBase):
         self.time_start = time.time()
 
     def seed_epoch(self) -> None:
-        """Seed the random generators, and pass the epoch to the loaders' data sets, whose augmentation depends on it."""
+        """Seed the random generators. Also pass the epoch to the data sets, because the augmentation depends on it."""
         super().seed_epoch()
         for loader in (self.train_loader_x, self.train_loader_u):
             if loader is not None:
