@@ -45,9 +45,7 @@ _C.DATASET.NAME = ""  # name of the data set's class
 _C.DATASET.CONFIG = ""  # name of the data set's config file; train.py writes it here
 _C.DATASET.PATH = ""  # a user's own data: a folder of class folders, or a CSV or JSON list
 _C.DATASET.TASKS = []  # MultiTask: a list of [data set, task name] or [data set, task name, DATASET.PATH]
-_C.DATASET.SUBSAMPLE_TASKS = (
-    "all"  # MultiTask: all, base (first half of the tasks), new (second half) or a number
-)
+_C.DATASET.SUBSAMPLE_TASKS = "all"  # MultiTask: all, base (first half of the tasks), new (second half) or a number
 _C.DATASET.TEMPLATE = ""  # zero-shot prompt with {} for the class name; "" means the data set's default
 _C.DATASET.SOURCE_DOMAINS = ()  # names of the training domains, for domain adaptation and generalisation
 _C.DATASET.TARGET_DOMAINS = ()  # names of the test domains

@@ -98,9 +98,7 @@ def write_predictions(trainer: "SimpleTrainer") -> None:
     evaluator = trainer.evaluator
     if not evaluator.logits:
         name = type(evaluator).__name__
-        warnings.warn(
-            f"predictions.npz isn't written because evaluator {name} doesn't collect logits", stacklevel=2
-        )
+        warnings.warn(f"predictions.npz isn't written because evaluator {name} doesn't collect logits", stacklevel=2)
         return
     np.savez_compressed(
         Path(trainer.cfg.OUTPUT_DIR) / "predictions.npz",

@@ -1,4 +1,4 @@
-"""The registry of data sets. The file of a data set registers its class; `build_dataset` finds the class by its name."""
+"""The registry of data sets. The file of a data set registers its class, and `build_dataset` finds it by its name."""
 
 from yacs.config import CfgNode
 

@@ -121,9 +121,10 @@ def build_transform(cfg: CfgNode, is_train: bool = True, choices: list[str] | No
 
 
 def _test_stages(cfg: CfgNode) -> list[tuple[str | None, nn.Module]]:
-    """Return the test steps in their order, as pairs (name in INPUT.TRANSFORMS, step). A step without name is always used.
+    """Return the test steps in their order, as pairs (name in INPUT.TRANSFORMS, step).
 
-    The steps resize the short side and crop the centre. If INTERPOLATION is bicubic, this is CLIP's preprocessing.
+    A step whose name is None is always used. The steps resize the short side and crop the centre. With INTERPOLATION
+    bicubic, they are the preprocessing of CLIP.
     """
     opts = cfg.INPUT
     return [
