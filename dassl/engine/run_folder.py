@@ -31,7 +31,7 @@ def is_finished(cfg: CfgNode) -> bool:
     if finished or any(folder.glob(f"*/{POINTER}")):
         if not config.is_file():
             raise InputError(
-                f"{folder} contains a run, but not its {CONFIG}. Choose another --output-dir, or delete the folder"
+                f"{folder} contains a run without its {CONFIG}. Choose another --output-dir, or delete the folder"
             )
         differing = differences(cfg, config)
         if differing:

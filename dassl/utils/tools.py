@@ -105,9 +105,7 @@ def read_image(path: str | Path) -> Image.Image:
             if image.mode.startswith("I;16"):  # without the division below, PIL would clip 16-bit values at 255
                 return image.point(lambda value: value / 256).convert("L").convert("RGB")
             if image.mode in ("I", "F"):
-                raise ValueError(
-                    f"the range of pixels in mode {image.mode} is unknown; save it with 8-bit pixels"
-                )
+                raise ValueError(f"the range of pixels in mode {image.mode} is unknown; save it with 8-bit pixels")
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"can't read the image {path}: {error}") from error
