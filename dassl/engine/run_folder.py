@@ -16,7 +16,7 @@ from dassl.utils.errors import InputError
 
 RESULT = "result.json"
 CONFIG = "config.yaml"
-POINTER = "checkpoint"  # file beside the checkpoints that names the newest one
+POINTER = "checkpoint"  # file in each checkpoint folder; it contains the name of the newest checkpoint
 
 
 def is_finished(cfg: CfgNode) -> bool:

@@ -34,7 +34,7 @@ from dassl.utils.torchtools import BEST, load_checkpoint
 
 
 def __getattr__(name: str) -> type:
-    """Import `SummaryWriter` when it is first used: third-party trainers import it from here, but it loads slowly."""
+    """Import `SummaryWriter` when it is first used, because the import is slow. Third-party trainers use it."""
     if name == "SummaryWriter":
         from torch.utils.tensorboard import SummaryWriter
 
@@ -75,7 +75,10 @@ class SimpleTrainer(TrainerBase):
         self.best_result = -np.inf
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        """Hook: raise InputError for a config that the trainer can't use. Called before anything is built."""
+        """Raise InputError for a config that the trainer can't use. Subclasses override this hook.
+
+        It is called before anything is built.
+        """
 
     def build_data_loader(self) -> None:
         """Make the data manager, and copy its loaders to this trainer's attributes."""

@@ -31,7 +31,7 @@ __all__ = [
 
 #: Content of a checkpoint file: state_dict, epoch, optimizer, scheduler and val_result.
 Checkpoint = dict[str, Any]
-POINTER = "checkpoint"  # file beside the checkpoints that names the newest one
+POINTER = "checkpoint"  # file in each checkpoint folder; it contains the name of the newest checkpoint
 BEST = "model-best.pth.tar"
 
 
@@ -117,9 +117,9 @@ def resume_from_checkpoint(
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: str | Path) -> None:
-    """Copy those weights of a checkpoint to the model whose names and shapes match the model's weights.
+    """Copy each weight of a checkpoint to the model, if the model has a weight with the same name and shape.
 
-    Print the names of the other weights. If no weight matches, warn.
+    Print the names of the weights that are skipped. Warn if all of them are skipped.
     """
     checkpoint = load_checkpoint(weight_path)
     state = _without_module_prefix(checkpoint.get("state_dict", checkpoint))

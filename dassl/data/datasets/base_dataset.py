@@ -194,7 +194,7 @@ class DatasetBase:
         repeat: bool = False,
         rng: random.Random | ModuleType = random,
     ) -> list[Item] | Sequence[list[Item]]:
-        """Draw `num_shots` items per class from each source. Classes are drawn in the order of first appearance.
+        """Draw `num_shots` items per class from each source. The classes keep the order in which they first appear.
 
         Args:
             data_sources: lists of items.
