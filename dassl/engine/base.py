@@ -259,7 +259,7 @@ class TrainerBase:
         """Return the path of a checkpoint of the model `name`.
 
         If `epoch` (counted from 1) is given, the path is that of this epoch's checkpoint. Otherwise, it is the path of
-        the last checkpoint; or of the best checkpoint, if TEST.FINAL_MODEL is best_val or if no other checkpoint exists.
+        the last checkpoint; or of the best checkpoint, if TEST.FINAL_MODEL is best_val or no other checkpoint exists.
 
         Raises:
             FileNotFoundError: there is no such checkpoint. The message lists the checkpoints in the folder.
