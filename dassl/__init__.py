@@ -1,8 +1,8 @@
-"""The engine under Dassl.pytorch's names: registries, config, data, training loop, evaluation, optimisers.
+"""The engine: registries, config, data, training loop, evaluation and optimisers, with the names of Dassl.pytorch.
 
-The trainers and data sets of this project build on it, and so do files written for Dassl.pytorch. It is an independent
-implementation of the part of Dassl's interface that CLIP prompt-learning code uses. It builds on torch, torchvision,
-yacs, scikit-learn and TensorBoard.
+This project's trainers and data sets use the engine. Files written for Dassl.pytorch can use it, too. The engine is an
+independent implementation of the part of Dassl's interface that CLIP prompt-learning code needs. It uses torch,
+torchvision, yacs, scikit-learn and TensorBoard.
 """
 
-__version__ = "0.6.3"  # the Dassl.pytorch release whose interface this follows
+__version__ = "0.6.3"  # release of Dassl.pytorch whose interface this package follows

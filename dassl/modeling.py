@@ -15,9 +15,9 @@ class SimpleNet(nn.Module):
     """A backbone, an optional head, and a linear classifier.
 
     Args:
-        cfg: the config; not used, a part of Dassl's signature.
-        model_cfg: the MODEL node.
-        num_classes: number of classes; 0 for no classifier.
+        cfg: not used. It is here because Dassl's signature has it.
+        model_cfg: the MODEL node of the config.
+        num_classes: number of classes. If it is 0, the net has no classifier.
     """
 
     def __init__(self, cfg: CfgNode, model_cfg: CfgNode, num_classes: int):
@@ -31,7 +31,7 @@ class SimpleNet(nn.Module):
 
     @property
     def fdim(self) -> int:
-        """Number of features that the classifier takes."""
+        """Number of features that the backbone (with its head, if any) returns for an image."""
         return self._fdim
 
     def forward(self, x: Tensor, return_feature: bool = False) -> Tensor | tuple[Tensor, Tensor]:
@@ -73,7 +73,8 @@ def build_head(head_cfg: CfgNode, in_features: int) -> tuple[nn.Module, int]:
     """Return a stack of linear layers and its number of output features.
 
     Args:
-        head_cfg: the MODEL.HEAD node. HIDDEN_LAYERS lists the widths. BN, ACTIVATION and DROPOUT follow each layer.
+        head_cfg: the MODEL.HEAD node of the config. HIDDEN_LAYERS lists the widths of the linear layers. Each of them
+            is followed by batch normalisation (if BN is set), the activation and dropout (if DROPOUT > 0).
         in_features: number of input features.
 
     Raises:

@@ -1,6 +1,6 @@
-"""The config: its defaults, how files and KEY VALUE pairs are merged into it, and how two configs are compared.
+"""The default config, and functions that merge files and KEY VALUE pairs into a config or compare two configs.
 
-`train.py`, `experiments/` and third-party code import these names from here. No module in here imports torch.
+`train.py`, `experiments/` and third-party code import the names below. No module of this package imports torch.
 """
 
 from yacs.config import CfgNode
@@ -11,7 +11,7 @@ from dassl.config.merge import ConfigValue, check_values, differences, keys, mer
 
 
 def clean_cfg(cfg: CfgNode, trainer: str) -> None:
-    """Remove the nodes of all trainers but `trainer` from `cfg.TRAINER`, in place."""
+    """Remove the config nodes of all trainers except `trainer` from `cfg.TRAINER`, in place."""
     for key in list(cfg.TRAINER):
         if key not in ("NAME", "CONFIG", trainer.upper()):
             cfg.TRAINER.pop(key, None)

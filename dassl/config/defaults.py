@@ -1,79 +1,79 @@
-"""The default config tree: every key with its default. `get_cfg_default` returns a copy of it.
+"""The default config, which contains every key and its default. `get_cfg_default` returns a copy of it.
 
-Keys that Dassl.pytorch also has keep Dassl's names and defaults, so that published YAML files load unchanged. Keys of
-single trainers, under TRAINER, are declared with the trainers.
+Keys that also exist in Dassl.pytorch have the same names and defaults there, so published YAML files load unchanged.
+The keys of each trainer are in a node of TRAINER. They are declared in the trainer's module.
 """
 
 from yacs.config import CfgNode as CN
 
 _C = CN()
 _C.VERSION = 1
-_C.PROTOCOL = ""  # base2new, few_shot or cross_dataset; the experiments set it
+_C.PROTOCOL = ""  # protocol that the run belongs to: base2new, few_shot or cross_dataset; set by `experiments/`
 _C.OUTPUT_DIR = "./output"
-_C.RESUME = ""  # folder to resume from; empty: OUTPUT_DIR
-_C.SEED = -1  # seed of all random draws; negative: not seeded
+_C.RESUME = ""  # folder of the run to resume; "" means OUTPUT_DIR
+_C.SEED = -1  # seed of all random generators; if negative, they aren't seeded
 _C.USE_CUDA = True
-_C.DETERMINISTIC = False  # use deterministic algorithms on a GPU too, which is slower; a CPU always does
+_C.DETERMINISTIC = False  # use deterministic algorithms on a GPU, which is slower; on a CPU, they are always used
 _C.VERBOSE = True
 
 _C.INPUT = CN()
 _C.INPUT.SIZE = (224, 224)  # height, width in pixels
 _C.INPUT.INTERPOLATION = "bilinear"
-_C.INPUT.TRANSFORMS = ()  # names of training transforms; dassl/data/transforms lists them
+_C.INPUT.TRANSFORMS = ()  # names of transforms; dassl/data/transforms/transforms.py lists all names
 _C.INPUT.NO_TRANSFORM = False  # return images without any transform
 _C.INPUT.PIXEL_MEAN = [0.485, 0.456, 0.406]
 _C.INPUT.PIXEL_STD = [0.229, 0.224, 0.225]
-_C.INPUT.CROP_PADDING = 4  # random_crop: pixels
-_C.INPUT.RRCROP_SCALE = (0.08, 1.0)  # random_resized_crop: range of the area's share
+_C.INPUT.CROP_PADDING = 4  # random_crop: padding on each side, in pixels
+_C.INPUT.RRCROP_SCALE = (0.08, 1.0)  # random_resized_crop: range of the crop's area, as a fraction of the image's area
 _C.INPUT.CUTOUT_N = 1  # cutout: number of squares
 _C.INPUT.CUTOUT_LEN = 16  # cutout: side of a square in pixels
-_C.INPUT.GN_MEAN = 0.0  # gaussian_noise
-_C.INPUT.GN_STD = 0.15
-_C.INPUT.RANDAUGMENT_N = 2  # randaugment: operations on an image
-_C.INPUT.RANDAUGMENT_M = 10  # randaugment: magnitude
-_C.INPUT.COLORJITTER_B = 0.4  # colorjitter: brightness, contrast, saturation, hue
-_C.INPUT.COLORJITTER_C = 0.4
-_C.INPUT.COLORJITTER_S = 0.4
-_C.INPUT.COLORJITTER_H = 0.1
+_C.INPUT.GN_MEAN = 0.0  # gaussian_noise: mean
+_C.INPUT.GN_STD = 0.15  # gaussian_noise: standard deviation
+_C.INPUT.RANDAUGMENT_N = 2  # randaugment: number of operations per image
+_C.INPUT.RANDAUGMENT_M = 10  # randaugment: magnitude of the operations
+_C.INPUT.COLORJITTER_B = 0.4  # colorjitter: strength of the change in brightness
+_C.INPUT.COLORJITTER_C = 0.4  # colorjitter: contrast
+_C.INPUT.COLORJITTER_S = 0.4  # colorjitter: saturation
+_C.INPUT.COLORJITTER_H = 0.1  # colorjitter: hue
 _C.INPUT.RGS_P = 0.2  # randomgrayscale: probability
 _C.INPUT.GB_P = 0.5  # gaussian_blur: probability
 _C.INPUT.GB_K = 21  # gaussian_blur: kernel size in pixels
 
 _C.DATASET = CN()
-_C.DATASET.ROOT = ""  # folder that holds all data sets
-_C.DATASET.NAME = ""  # class of the data set
+_C.DATASET.ROOT = ""  # folder that contains the folders of all data sets
+_C.DATASET.NAME = ""  # name of the data set's class
 _C.DATASET.CONFIG = ""  # name of the data set's config file; train.py writes it here
 _C.DATASET.PATH = ""  # a user's own data: a folder of class folders, or a CSV or JSON list
-_C.DATASET.TASKS = []  # MultiTask: [[data set, task name], ...], or [data set, task name, DATASET.PATH]
-_C.DATASET.SUBSAMPLE_TASKS = "all"  # MultiTask: all, base, new, or the number of one task
-_C.DATASET.TEMPLATE = ""  # zero-shot prompt with {} for the class name; empty: the data set's default
-_C.DATASET.SOURCE_DOMAINS = ()  # domain adaptation and generalisation
-_C.DATASET.TARGET_DOMAINS = ()
-_C.DATASET.NUM_SHOTS = -1  # training images per class; less than 1: all
-_C.DATASET.FEWSHOT_FILE = ""  # few-shot picks to read: a run's fewshot.json or an original cache (.pkl)
-_C.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half, rounded up) or new (second half)
+_C.DATASET.TASKS = []  # MultiTask: a list of [data set, task name] or [data set, task name, DATASET.PATH]
+_C.DATASET.SUBSAMPLE_TASKS = "all"  # MultiTask: all, base (first half of the tasks), new (second half) or a number
+_C.DATASET.TEMPLATE = ""  # zero-shot prompt with {} for the class name; "" means the data set's default
+_C.DATASET.SOURCE_DOMAINS = ()  # names of the training domains, for domain adaptation and generalisation
+_C.DATASET.TARGET_DOMAINS = ()  # names of the test domains
+_C.DATASET.NUM_SHOTS = -1  # number of training images per class; less than 1 means all images
+_C.DATASET.FEWSHOT_FILE = ""  # file with the few-shot images: a run's fewshot.json, or the original code's cache (.pkl)
+_C.DATASET.SUBSAMPLE_CLASSES = "all"  # classes to use: all, base (first half, rounded up) or new (second half)
 
 _C.DATALOADER = CN()
 _C.DATALOADER.NUM_WORKERS = 4
-_C.DATALOADER.DECODED_GB = 2.0  # memory limit for decoded training images; at most 1/4 of free memory is used
-_C.DATALOADER.K_TRANSFORMS = 1  # independent augmentations of an image in training
-_C.DATALOADER.RETURN_IMG0 = False  # also return the image without augmentation, as img0
+_C.DATALOADER.DECODED_GB = 2.0  # memory limit for decoded training images; at most 1/4 of the free memory is used
+_C.DATALOADER.K_TRANSFORMS = 1  # number of augmented versions of each training image
+_C.DATALOADER.RETURN_IMG0 = False  # also return the image without augmentation, as `img0`
 _C.DATALOADER.TRAIN_X = CN()
 _C.DATALOADER.TRAIN_X.SAMPLER = "RandomSampler"
 _C.DATALOADER.TRAIN_X.BATCH_SIZE = 32
-_C.DATALOADER.TRAIN_X.N_DOMAIN = 0  # RandomDomainSampler: domains in a batch
-_C.DATALOADER.TRAIN_X.N_INS = 16  # RandomClassSampler: images per class in a batch
+_C.DATALOADER.TRAIN_X.N_DOMAIN = 0  # RandomDomainSampler: number of domains in a batch; 0 means all
+_C.DATALOADER.TRAIN_X.N_INS = 16  # RandomClassSampler: number of images per class in a batch
 _C.DATALOADER.TRAIN_U = _C.DATALOADER.TRAIN_X.clone()
-_C.DATALOADER.TRAIN_U.SAME_AS_X = True  # use the settings of TRAIN_X for unlabelled images
+_C.DATALOADER.TRAIN_U.SAME_AS_X = True  # use the settings of TRAIN_X for the unlabelled images
 _C.DATALOADER.TEST = CN()
 _C.DATALOADER.TEST.SAMPLER = "SequentialSampler"
 _C.DATALOADER.TEST.BATCH_SIZE = 32
 
 _C.MODEL = CN()
-_C.MODEL.INIT_WEIGHTS = ""  # checkpoint to start from
+_C.MODEL.INIT_WEIGHTS = ""  # checkpoint file with the initial weights; "" if there is none
 _C.MODEL.BACKBONE = CN()
-_C.MODEL.BACKBONE.NAME = ""  # name of the CLIP, such as ViT-B/16
-_C.MODEL.BACKBONE.PATH = ""  # local weights: a file, or a Hugging Face model's folder; empty: download by name
+_C.MODEL.BACKBONE.NAME = ""  # name of the CLIP model, such as ViT-B/16
+_C.MODEL.BACKBONE.PATH = ""  # weights: a file, or the folder of a Hugging Face model; "" means to download NAME
 _C.MODEL.BACKBONE.PRETRAINED = True
 _C.MODEL.HEAD = CN()
 _C.MODEL.HEAD.NAME = ""
@@ -93,41 +93,41 @@ _C.OPTIM.RMSPROP_ALPHA = 0.99
 _C.OPTIM.ADAM_BETA1 = 0.9
 _C.OPTIM.ADAM_BETA2 = 0.999
 _C.OPTIM.ADAM_EPS = 1e-8
-_C.OPTIM.STAGED_LR = False  # layers other than NEW_LAYERS learn at LR * BASE_LR_MULT
-_C.OPTIM.NEW_LAYERS = ()
+_C.OPTIM.STAGED_LR = False  # train the layers in NEW_LAYERS with LR, and all other layers with LR * BASE_LR_MULT
+_C.OPTIM.NEW_LAYERS = ()  # names of top-level children of the model
 _C.OPTIM.BASE_LR_MULT = 0.1
-_C.OPTIM.LR_SCHEDULER = "single_step"  # or multi_step, cosine
-_C.OPTIM.STEPSIZE = (-1,)  # epochs of the steps; negative: MAX_EPOCH
-_C.OPTIM.GAMMA = 0.1  # factor of a step
+_C.OPTIM.LR_SCHEDULER = "single_step"  # single_step, multi_step or cosine
+_C.OPTIM.STEPSIZE = (-1,)  # multi_step: epochs of the steps; single_step: epochs between steps (negative: MAX_EPOCH)
+_C.OPTIM.GAMMA = 0.1  # factor by which a step multiplies the learning rate
 _C.OPTIM.MAX_EPOCH = 10
-_C.OPTIM.WARMUP_EPOCH = -1  # warm-up epochs; 0 or less: none
-_C.OPTIM.WARMUP_TYPE = "linear"  # or constant
-_C.OPTIM.WARMUP_CONS_LR = 1e-5  # constant: learning rate of the warm-up
-_C.OPTIM.WARMUP_MIN_LR = 1e-5  # linear: learning rate of the first epoch
-_C.OPTIM.WARMUP_RECOUNT = True  # the schedule after the warm-up starts at its epoch 0
+_C.OPTIM.WARMUP_EPOCH = -1  # number of warm-up epochs; 0 or less means no warm-up
+_C.OPTIM.WARMUP_TYPE = "linear"  # linear or constant
+_C.OPTIM.WARMUP_CONS_LR = 1e-5  # constant warm-up: learning rate
+_C.OPTIM.WARMUP_MIN_LR = 1e-5  # linear warm-up: learning rate of the first epoch
+_C.OPTIM.WARMUP_RECOUNT = True  # True: after the warm-up, the schedule starts at epoch 0; False: at epoch WARMUP_EPOCH
 
 _C.TRAIN = CN()
-_C.TRAIN.CHECKPOINT_FREQ = 0  # save a checkpoint every so many epochs; 0: only the last
-_C.TRAIN.PRINT_FREQ = 10  # batches between log lines
-_C.TRAIN.COUNT_ITER = "train_x"  # TrainerXU: loader that sets the length of an epoch: train_x, train_u or smaller_one
+_C.TRAIN.CHECKPOINT_FREQ = 0  # number of epochs between checkpoints to keep; 0 keeps only the last checkpoint
+_C.TRAIN.PRINT_FREQ = 10  # number of batches between two log lines
+_C.TRAIN.COUNT_ITER = "train_x"  # TrainerXU: loader that sets an epoch's length (train_x, train_u or smaller_one)
 
 _C.TEST = CN()
-_C.TEST.EVALUATOR = "Classification"
-_C.TEST.PER_CLASS_RESULT = False
-_C.TEST.PER_TASK_RESULT = False
-_C.TEST.COMPUTE_CMAT = False  # save the confusion matrix
-_C.TEST.SAVE_PREDICTIONS = False  # write predictions.npz with impath, label and logits
+_C.TEST.EVALUATOR = "Classification"  # name of the evaluator's class
+_C.TEST.PER_CLASS_RESULT = False  # also print the accuracy of each class
+_C.TEST.PER_TASK_RESULT = False  # ClassificationMT: also print the score of each task
+_C.TEST.COMPUTE_CMAT = False  # save the confusion matrix as cmat.pt
+_C.TEST.SAVE_PREDICTIONS = False  # write image paths, labels and logits to predictions.npz
 _C.TEST.CACHE_FEATURES = True  # cache image features on disk if the image tower has no prompts
-_C.TEST.CACHE_IMAGES = False  # cache resized test images on disk, 150 kB each at 224 x 224
+_C.TEST.CACHE_IMAGES = False  # cache resized test images on disk, which takes 150 kB per image of 224 x 224 pixels
 _C.TEST.NO_TEST = False  # skip the test after training
-_C.TEST.SPLIT = "test"  # or val
-_C.TEST.FINAL_MODEL = "last_step"  # or best_val
-_C.TEST.MODEL_DIR = ""  # run folder that holds the prompts to test (--model-dir)
-_C.TEST.LOAD_EPOCH = -1  # epoch of these prompts (--load-epoch); negative: the one that FINAL_MODEL names
+_C.TEST.SPLIT = "test"  # split to evaluate: test or val
+_C.TEST.FINAL_MODEL = "last_step"  # model to test: last_step or best_val
+_C.TEST.MODEL_DIR = ""  # folder of the run that trained the prompts to test (--model-dir)
+_C.TEST.LOAD_EPOCH = -1  # epoch of the prompts to test (--load-epoch); if negative, FINAL_MODEL decides
 _C.TEST.EVAL_ONLY = False  # test without training (--eval-only)
 
 _C.TRAINER = CN()
-_C.TRAINER.NAME = ""
+_C.TRAINER.NAME = ""  # name of the trainer's class
 _C.TRAINER.CONFIG = ""  # name of the trainer's config file; train.py writes it here
 
 

@@ -1,7 +1,7 @@
-"""Reads config files: YAML whose `_BASE_` key names other files to start from.
+"""Reads config files. They are YAML files, whose `_BASE_` key may name other config files, called bases.
 
-`merge_file` calls this module for the contents of a file. A run's hash calls `config_files` for the names of all files
-that decide a config. A file that names bases holds only what differs from them.
+A file starts from the settings of its bases, and contains only the settings that differ from them. `merge_file` calls
+`read_config_file` to get all settings. `experiments/` calls `config_files` to detect that a file of a run has changed.
 """
 
 from collections.abc import Iterator
@@ -14,23 +14,23 @@ from dassl.utils.errors import InputError, unknown
 
 #: Key whose value is the path of another config file, or a list of paths.
 BASE_KEY = "_BASE_"
-#: The longest allowed chain of files in which each names the next as its base.
+#: The largest allowed number of files in a chain, in which each file names the next file as its base.
 MAX_CHAIN = 8
-#: The project's folder: a base that isn't found beside the file that names it is looked up here.
+#: The project's folder. If a base isn't found relative to the file that names it, it is looked up here.
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 class Setting(NamedTuple):
-    """The value of a config key, and the file that sets it (for error messages)."""
+    """The value of a config key, and the file that sets this value. Error messages name the file."""
 
     value: object
     file: Path
 
 
 def read_config_file(path: str | Path) -> dict[str, Setting]:
-    """Return {"NODE.KEY": setting} of a config file and its bases.
+    """Return the settings of a config file and its bases, as {"NODE.KEY": setting}.
 
-    Bases are read first, in their order. A later base overrides an earlier one, and the file overrides its bases.
+    A later base overrides an earlier base, and the file overrides all its bases.
 
     Raises:
         InputError: if a file is missing or isn't valid YAML, or if the bases form a cycle.
@@ -42,26 +42,27 @@ def read_config_file(path: str | Path) -> dict[str, Setting]:
 
 
 def config_files(path: str | Path) -> list[Path]:
-    """Return a config file and all its bases, each once: the file first, then its bases in reverse order of merging.
+    """Return the paths of a config file and all its bases, without duplicates.
 
-    Hash the contents of these files to notice that a config may have changed.
+    The file comes first, then its bases in reverse order of merging. Hash the contents of these files to detect that a
+    config may have changed.
 
     Raises:
-        InputError: as `read_config_file`.
+        InputError: if a file is missing or isn't valid YAML, or if the bases form a cycle.
     """
     files = [file.resolve() for file, _ in _read_chain(Path(path), ())]
     return list(dict.fromkeys(reversed(files)))
 
 
 def _read_chain(path: Path, named_by: tuple[Path, ...]) -> Iterator[tuple[Path, dict[str, object]]]:
-    """Yield (file, its own content without `_BASE_`) in order of merging: bases first, `path` last."""
+    """Yield (file, content without `_BASE_`) of each file in the order of merging: bases first, `path` last."""
     content = _read_yaml(path, named_by)
     chain = (*named_by, path)
     for base in _base_paths(content.pop(BASE_KEY, None), path):
         if any(base.resolve() == file.resolve() for file in chain):
             raise InputError(f"{path}: {BASE_KEY} names {base}, which is based on {path} itself (a cycle)")
         if len(chain) >= MAX_CHAIN:
-            raise InputError(f"{path}: a chain of more than {MAX_CHAIN} files through {BASE_KEY} isn't allowed")
+            raise InputError(f"{path}: {BASE_KEY} makes a chain of more than {MAX_CHAIN} files, which isn't allowed")
         yield from _read_chain(base, chain)
     yield path, content
 
@@ -75,14 +76,15 @@ def _read_yaml(path: Path, named_by: tuple[Path, ...]) -> dict[str, object]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} must hold KEY: value lines")
+        raise InputError(f"{path} must contain config keys and their values, as KEY: value")
     return content
 
 
 def _base_paths(names: object, path: Path) -> list[Path]:
-    """Paths of the bases that the file `path` names: relative to its folder, else to the project's folder.
+    """Return the paths of the bases that the file `path` names.
 
-    The second rule keeps a copy of one of our files valid in any folder.
+    A name is relative to the folder of `path`. If no file is found there, it is relative to the project's folder. A
+    copy of one of the project's config files therefore works in any folder.
     """
     paths = []
     for name in [] if names is None else names if isinstance(names, list) else [names]:
@@ -94,10 +96,10 @@ def _base_paths(names: object, path: Path) -> list[Path]:
 
 
 def _flatten(content: dict[str, object], file: Path, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Yield ("NODE.KEY", value) of nested mappings."""
+    """Yield ("NODE.KEY", value) for each value of a nested mapping."""
     for name, value in content.items():
         if not isinstance(name, str):
-            raise InputError(f"config key {name!r} in {file} must be a text")
+            raise InputError(f"config key {name!r} in {file} must be a string")
         if isinstance(value, dict):
             yield from _flatten(value, file, f"{prefix}{name}.")
         else:

@@ -1,6 +1,7 @@
 """Merges files and KEY VALUE pairs into a config, checks it, and compares it with the config of an earlier run.
 
-`train.py` and `experiments/` call these functions. Every error names the key and, for a file, the file that sets it.
+`train.py` and `experiments/` call these functions. Every error message names the config key. If the value comes from a
+file, the message also names the file.
 """
 
 import ast
@@ -14,7 +15,7 @@ from dassl.config.defaults import get_cfg_default
 from dassl.config.files import Setting, read_config_file
 from dassl.utils.errors import InputError, unknown
 
-#: What a config key can hold.
+#: The types that a config value can have.
 ConfigValue = bool | int | float | str | list | tuple | None
 
 
@@ -40,7 +41,7 @@ def merge_file(cfg: CN, path: str | Path, only: Sequence[str] = ()) -> None:
 
 
 def merge_settings(cfg: CN, settings: Mapping[str, Setting], only: Sequence[str] = ()) -> None:
-    """Merge the settings of a config file into `cfg`: `merge_file` for a file that was read before.
+    """Merge settings that `read_config_file` returned into `cfg`. `only` has the same meaning as in `merge_file`.
 
     Raises:
         InputError: if a key is unknown or if a value has a wrong type.
@@ -51,7 +52,9 @@ def merge_settings(cfg: CN, settings: Mapping[str, Setting], only: Sequence[str]
 
 
 def merge_words(cfg: CN, words: Sequence[object]) -> None:
-    """Merge ["KEY", value, ...] into `cfg`. A value is a text as on a command line, or a Python value.
+    """Merge ["KEY", value, "KEY", value, ...] into `cfg`.
+
+    A value may be a string, as on the command line, or a Python value of the key's type.
 
     Raises:
         InputError: if a key has no value or is unknown, or if a value has a wrong type.
@@ -63,7 +66,7 @@ def merge_words(cfg: CN, words: Sequence[object]) -> None:
 
 
 def _set(cfg: CN, key: str, value: object, where: str) -> None:
-    """Set one key of `cfg`, converted to the type of its present value. `where` ends the text of an error."""
+    """Set one key of `cfg`. Convert `value` to the type of the key's present value. `where` is added to errors."""
     known = dict(keys(cfg))
     if key not in known:
         node = key.rpartition(".")[0]
@@ -72,9 +75,10 @@ def _set(cfg: CN, key: str, value: object, where: str) -> None:
     old = known[key]
     new = _decode(value)
     if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
-        new = float(new)  # yacs would refuse `OPTIM.LR 1`
+        new = float(new)  # yacs rejects an int for a float key, such as `OPTIM.LR 1`
     if isinstance(old, str):
-        new = repr("" if value is None else str(value))  # yacs evaluates texts: keep one that looks like a number
+        # yacs evaluates strings as Python literals, so quote the value: "1" must stay a string.
+        new = repr("" if value is None else str(value))
     try:
         cfg.merge_from_list([key, new])
     except (ValueError, AssertionError) as error:
@@ -83,7 +87,7 @@ def _set(cfg: CN, key: str, value: object, where: str) -> None:
 
 
 def _decode(value: object) -> object:
-    """Return the Python value that a text spells ("0.1", "(2, 3)"), or the text itself if it spells none."""
+    """Return the value of a string that is a Python literal, such as "(2, 3)". Return other values unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -92,7 +96,7 @@ def _decode(value: object) -> object:
         return value
 
 
-#: Smallest allowed values. Smaller ones would fail much later, with an error that doesn't name the key.
+#: The smallest allowed value of each key. A smaller value would fail much later, and the error wouldn't name the key.
 _LEAST = {
     "OPTIM.LR": 0,
     "OPTIM.MAX_EPOCH": 0,
@@ -106,7 +110,7 @@ _LEAST = {
 
 
 def check_values(cfg: CN) -> None:
-    """Check that numbers are in range. Call it after the last merge.
+    """Check that numbers are in range. Call this function after the last merge.
 
     Raises:
         InputError: if a number is too small, or if INPUT.SIZE isn't a pair.
@@ -120,7 +124,7 @@ def check_values(cfg: CN) -> None:
         raise InputError(f"INPUT.SIZE must be (height, width), not {tuple(cfg.INPUT.SIZE)}")
 
 
-#: Keys that can't change a result. Two configs that differ only in these keys describe the same run.
+#: Keys that don't affect a result. Two configs that differ only in these keys describe the same run.
 NEUTRAL = (
     "PROTOCOL",
     "OUTPUT_DIR",
@@ -141,11 +145,12 @@ NEUTRAL = (
 def differences(cfg: CN, path: str | Path, nodes: Sequence[str] = ()) -> list[str]:
     """Return the keys in which `cfg` differs from the config.yaml of an earlier run, each with both values.
 
-    NEUTRAL keys don't count. A key that the file lacks counts as its default, since it may be newer than the file.
-    A new plugin's node under TRAINER therefore doesn't change old runs.
+    NEUTRAL keys are ignored. A key that the file doesn't contain may have been added to the code after the run, so
+    `cfg` is compared with the key's default. Keys of plugins have no default here. They are ignored if the file doesn't
+    contain them, so a new plugin doesn't make old runs different.
 
     Args:
-        path: the config.yaml that a run has written.
+        path: the config.yaml that the earlier run has written.
         nodes: compare only these top-level nodes (all if empty).
 
     Raises:
@@ -168,5 +173,5 @@ def differences(cfg: CN, path: str | Path, nodes: Sequence[str] = ()) -> list[st
 
 
 def _tuples_as_lists(value: object) -> object:
-    """Replace tuples by lists, also inside lists: YAML has no tuples."""
+    """Return `value` with lists instead of tuples, also inside of lists. YAML has no tuples."""
     return [_tuples_as_lists(item) for item in value] if isinstance(value, list | tuple) else value

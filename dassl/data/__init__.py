@@ -1,7 +1,7 @@
 """Data sets, transforms, samplers and loaders.
 
-Trainers and scripts import from here. The three names below are loaded on first use, since they import torch, and
-`dassl.data.datasets` must be importable without it.
+Trainers and scripts import the three names below from here. They are loaded when they are first used, because they
+import torch, and it must be possible to import `dassl.data.datasets` without torch.
 """
 
 import importlib

@@ -1,8 +1,8 @@
 """Image caches: decoded training images in memory, resized test images on disk.
 
 `DatasetWrapper` uses both caches. `trainers/common/features.py` uses the helpers to cache image features on disk.
-A cache never changes a result: the name of a cache file is a hash of everything that its content depends on. If the
-cache can't be read or written, a warning is logged and the content is computed.
+A cache never changes a result, because the name of a cache file is a hash of everything that its content depends on. If
+a cache file can't be read or written, a warning is logged and the content is computed.
 """
 
 import contextlib
@@ -34,10 +34,10 @@ _READER = sys.modules[read_image.__module__]  # the module whose code decodes im
 
 
 class DecodedImageCache:
-    """In-memory cache of decoded images, indexed by position in `paths`. Loader workers share the memory.
+    """A cache of decoded images in memory that all loader workers share.
 
-    Workers fill the cache during the first epoch. Images that no longer fit are decoded in every epoch. Workers share
-    the memory only if they are forks of this process. A pickled or deep-copied cache is empty and stays empty.
+    Workers fill the cache during the first epoch. Images that don't fit into it are decoded in every epoch. Workers
+    share the memory only if they are forks of this process. A pickled or deep-copied cache is empty and stays empty.
 
     Args:
         paths: the image files.
@@ -48,7 +48,7 @@ class DecodedImageCache:
         self._paths = list(paths)
         # Anonymous memory maps: the operating system allocates a page when it is first written.
         self._pixels = mmap.mmap(-1, max(budget, 1))
-        # (n_images, 3): offset of the pixels, height, width. Width 0 means that the image isn't cached.
+        # (n_images, 3): each row is an image's (offset of the pixels, height, width). Width 0: the image isn't cached.
         self._places = np.frombuffer(mmap.mmap(-1, 24 * max(len(paths), 1)), np.int64).reshape(-1, 3)
         self._used = multiprocessing.Value("q", 0)
 
@@ -56,12 +56,12 @@ class DecodedImageCache:
         return DecodedImageCache, (self._paths, 0)
 
     def read(self, index: int, path: str) -> Image.Image:
-        """Return the decoded image `path`, which is item `index`; decode it if it isn't cached.
+        """Return the decoded image of the file `path`, which is `paths[index]`. Decode it if it isn't cached.
 
         Raises:
-            InputError: `path` is missing or isn't a readable image.
+            InputError: the file is missing or isn't a readable image.
         """
-        if self._paths[index : index + 1] != [path]:  # the data set's items were replaced after the cache was made
+        if self._paths[index : index + 1] != [path]:  # the data set's items changed after the cache was made
             return read_image(path)
         start, height, width = self._places[index].tolist()
         if width:
@@ -75,7 +75,7 @@ class DecodedImageCache:
                 return image
             self._used.value += size
         self._pixels[start : start + size] = image.tobytes()
-        # Written last: another worker must not see an entry whose pixels aren't complete.
+        # Written last, because another worker must not read an entry whose pixels aren't complete yet.
         self._places[index] = start, image.height, image.width
         return image
 
@@ -84,16 +84,16 @@ def is_cacheable(transform: object) -> TypeGuard[T.Compose]:
     """Return whether the output of `transform` may be cached under the hash of its `repr`.
 
     This holds for the test transforms that `build_transform` makes. They are deterministic, and their `repr` contains
-    all their parameters. Nothing is known about other transforms, so the answer is False for them.
+    all their parameters. Other transforms may be random or have a `repr` without all parameters, so return False.
     """
-    if not isinstance(transform, T.Compose) or type(transform) is not T.Compose:  # a subclass may do anything
+    if not isinstance(transform, T.Compose) or type(transform) is not T.Compose:  # a subclass may be random
         return False
     stages = {type(stage) for stage in transform.transforms}
     return T.ToTensor in stages and stages <= {T.Resize, T.CenterCrop, T.ToTensor, T.Normalize, InstanceNormalization}
 
 
 def file_identity(path: str) -> tuple[str, int, int]:
-    """Return (absolute path, size in bytes, modification time in ns) of a file, which change if the file changes.
+    """Return (absolute path, size in bytes, modification time in ns) of a file. It differs if the file has changed.
 
     Raises:
         InputError: the file doesn't exist or can't be accessed.
@@ -107,7 +107,7 @@ def file_identity(path: str) -> tuple[str, int, int]:
 
 @functools.cache
 def source_hash(*modules: ModuleType) -> str:
-    """Return a hash of the modules' source code, so that a cache file of another code version isn't used."""
+    """Return a hash of the modules' source code. With it in their names, caches of other code versions aren't used."""
     return hashlib.blake2b(b"".join(Path(str(module.__file__)).read_bytes() for module in modules)).hexdigest()
 
 
@@ -118,9 +118,9 @@ def cached(
     load: Callable[[Path], Content],
     save: Callable[[Content, Path], None],
 ) -> Content:
-    """Return the content of a cache file. If there is none, call `make` and save what it returns.
+    """Return the content of a cache file. If the file doesn't exist, call `make`, then save and return its result.
 
-    If the file can't be read or written, log a warning and continue without it.
+    If the file can't be read or written, log a warning and continue without the file.
 
     Args:
         what: name of the content in warnings, such as "image features".
@@ -144,19 +144,20 @@ def cached(
 
 @contextlib.contextmanager
 def _warn_and_continue(action: str) -> Iterator[None]:
-    """Turn an error of a cache file into a warning."""
+    """A context manager that turns an error in reading or writing a cache file into a warning."""
     try:
         yield
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        # Without the path, so that Python shows one warning, not one for each image.
+        # The text doesn't contain the file's path, so Python shows the warning once, and not once for each image.
         reason = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
-        warnings.warn(f"can't {action} the cache (set XDG_CACHE_HOME to another folder): {reason}", stacklevel=4)
+        warnings.warn(f"can't {action} the cache: {reason}. Set XDG_CACHE_HOME to use another folder", stacklevel=4)
 
 
 def transform_with_cache(path: str, transform: T.Compose) -> torch.Tensor:
-    """Return `transform` of the image `path`, and cache its resized pixels in `cache_folder()`/images.
+    """Apply `transform` to the image `path` and return the result. Cache the resized pixels on disk.
 
-    The file name is a hash of the image file's identity, the resizing steps, this code and the library versions.
+    The cache file is in `cache_folder()`/images. Its name is a hash of the image file's identity, the resizing steps,
+    the code of this module, and the versions of the libraries.
 
     Args:
         path: the image file.
@@ -182,5 +183,5 @@ def transform_with_cache(path: str, transform: T.Compose) -> torch.Tensor:
 
 
 def _save_array(pixels: np.ndarray, file: Path) -> None:
-    with file.open("wb") as output:  # np.save would append .npy to a file name
+    with file.open("wb") as output:  # np.save would append .npy to the name if it got the path
         np.save(output, pixels)

@@ -1,8 +1,8 @@
-"""From a data set to batches: `DatasetWrapper` (one item), `build_data_loader` (batches), `DataManager` (all loaders).
+"""Makes batches from a data set. `DatasetWrapper` reads items, `build_data_loader` returns a loader of batches.
 
-`SimpleTrainer.build_data_loader` makes a `DataManager`. Trainers that need another loader call `build_data_loader`.
-The augmentation of a training image depends only on the seed, the epoch and the item. Therefore neither the number of
-workers nor a resume changes a result.
+`DataManager` builds the data set and all its loaders; `SimpleTrainer.build_data_loader` makes a `DataManager`. Trainers
+that need another loader call `build_data_loader`. The augmentation of a training image depends only on the seed, the
+epoch and the item. Therefore neither the number of workers nor a resume changes a result.
 """
 
 import contextlib
@@ -25,31 +25,32 @@ from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.utils.errors import InputError
 from dassl.utils.tools import cpu_cores, free_memory, read_image
 
-#: Takes a PIL image. Dassl's transforms return a tensor; a user's transform may return anything.
+#: A function that takes a PIL image. Dassl's transforms return a tensor. A user's transform may return any object.
 Transform = Callable[[Image.Image], object]
 
 
 class DatasetWrapper(Dataset):
     """Reads and transforms the images of a list of `Datum`. An item is a dict with these keys:
 
-    * `img`: the transformed image. In training with DATALOADER.K_TRANSFORMS k > 1, a list of k augmented versions.
-      Without a transform, the PIL image.
-    * `img2`, `img3` ...: the image under the further transforms, if `transform` is a list.
+    * `img`: the transformed image. If there is no transform, it is the PIL image. In training, if k =
+      DATALOADER.K_TRANSFORMS is greater than 1, it is a list of k augmented versions of the image.
+    * `img2`, `img3` ...: the results of the second, third ... transform, if `transform` is a list.
     * `img0`: the resized image without augmentation, if DATALOADER.RETURN_IMG0 is set.
     * `label`, `domain`, `impath`, `index`.
 
     Args:
         cfg: the config.
         data_source: the items.
-        transform: one transform or a list of them. It is looked up for every item, so it may be replaced at any time.
-        is_train: whether to augment.
+        transform: one transform or a list of transforms. The attribute `transform` may be replaced at any time.
+        is_train: whether the items are used for training, and therefore augmented.
 
     Raises:
         ValueError: K_TRANSFORMS > 1 without a transform.
     """
 
-    #: Whether item `i` is the image, label and path of `data_source[i]`, so that the wrapper can be bypassed.
-    #: A subclass that overrides `__getitem__` or `__len__` gets False unless it sets the attribute itself.
+    #: True if item `i` contains the image, label and path of `data_source[i]`, so that callers may use `data_source`
+    #: instead of the items. In a subclass that overrides `__getitem__` or `__len__`, the value is False unless the
+    #: subclass sets it.
     follows_data_source = True
 
     def __init_subclass__(cls, **kwargs: object) -> None:
@@ -70,10 +71,10 @@ class DatasetWrapper(Dataset):
         self.is_train = is_train
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
-        self.epoch = 0  # the training loop sets it; it selects the augmentation
+        self.epoch = 0  # set by the training loop; the augmentation depends on it
         self.decoded = _decoded_images(cfg, data_source) if is_train else None
         if self.k_tfm > 1 and transform is None:
-            raise ValueError(f"can't make {self.k_tfm} versions of an image (K_TRANSFORMS) without a transform")
+            raise ValueError(f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, which needs a transform, but there is none")
         plain: list = [T.Resize(tuple(cfg.INPUT.SIZE), INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]), T.ToTensor()]
         if "normalize" in cfg.INPUT.TRANSFORMS:
             plain.append(T.Normalize(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD))
@@ -106,7 +107,7 @@ class DatasetWrapper(Dataset):
         return output
 
     def _apply(self, transform: Transform, image: Image.Image) -> object:
-        """The transformed image; with K_TRANSFORMS > 1 the list of its versions."""
+        """Return the transformed image, or a list of K_TRANSFORMS transformed images if K_TRANSFORMS > 1."""
         versions = [transform(image) for _ in range(self.k_tfm)]
         return versions[0] if self.k_tfm == 1 else versions
 
@@ -114,8 +115,8 @@ class DatasetWrapper(Dataset):
 def _decoded_images(cfg: CfgNode, items: Sequence[Datum]) -> DecodedImageCache | None:
     """Return a cache for the decoded training images, or None if it wouldn't help.
 
-    It doesn't help if each image is read once only, if DATALOADER.DECODED_GB is 0, or if the workers aren't forks and
-    therefore don't share memory with this process.
+    It doesn't help if there is only one epoch, if DATALOADER.DECODED_GB is 0, or if the workers aren't forks of this
+    process and therefore don't share its memory.
     """
     separate_memory = cfg.DATALOADER.NUM_WORKERS > 0 and multiprocessing.get_start_method() != "fork"
     budget = int(min(cfg.DATALOADER.DECODED_GB * 2**30, free_memory() / 4))
@@ -126,7 +127,10 @@ def _decoded_images(cfg: CfgNode, items: Sequence[Datum]) -> DecodedImageCache |
 
 @contextlib.contextmanager
 def _seeded(*parts: int) -> Iterator[None]:
-    """Seed Python's, NumPy's and torch's CPU generators from `parts` in the block, then restore their states."""
+    """A context manager that seeds the CPU generators of Python, NumPy and torch from `parts`.
+
+    At the end of the context, the generators get their previous states back.
+    """
     seed, before, numpy_before = mix_seed(*parts), random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         random.seed(seed)
@@ -150,16 +154,17 @@ def build_data_loader(
     is_train: bool = True,
     dataset_wrapper: Callable[..., Dataset] | None = None,
 ) -> DataLoader:
-    """Return a loader over `data_source`. In training, an incomplete last batch is dropped.
+    """Return a loader of batches from `data_source`.
 
     Args:
         cfg: the config.
         sampler_type, n_domain, n_ins: see `build_sampler`.
         data_source: the items.
         batch_size: items per batch.
-        tfm: one transform or a list of them.
-        is_train: whether to augment and to drop an incomplete last batch.
-        dataset_wrapper: used instead of `DatasetWrapper`, called as (cfg, data_source, transform=..., is_train=...).
+        tfm: one transform or a list of transforms.
+        is_train: whether to augment the images, and to drop an incomplete last batch unless it is the only batch.
+        dataset_wrapper: a class to use instead of `DatasetWrapper`. It is called with (cfg, data_source,
+            transform=..., is_train=...).
 
     Raises:
         InputError: `data_source` is empty.
@@ -171,16 +176,16 @@ def build_data_loader(
         (dataset_wrapper or DatasetWrapper)(cfg, source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
         sampler=build_sampler(sampler_type, cfg, source, batch_size, n_domain, n_ins),
-        num_workers=min(cfg.DATALOADER.NUM_WORKERS, cpu_cores()),  # doesn't change results, see `_seeded`
+        num_workers=min(cfg.DATALOADER.NUM_WORKERS, cpu_cores()),  # results don't depend on it, see `_seeded`
         drop_last=is_train and len(source) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
     )
 
 
 def reads_in_order(loader: DataLoader) -> bool:
-    """Return whether `loader` reads `loader.dataset.data_source` in order, each item once, one image per item.
+    """Return whether `loader` reads the items of `loader.dataset.data_source` in order, and one image for each item.
 
-    If it does, a trainer may compute or cache features item by item instead of iterating over the loader.
+    If so, a trainer may compute or cache the features of `data_source` instead of iterating over the loader.
     """
     dataset = loader.dataset
     return (
@@ -188,22 +193,22 @@ def reads_in_order(loader: DataLoader) -> bool:
         and dataset.follows_data_source
         and dataset.k_tfm == 1
         and type(loader.sampler) is SequentialSampler
-        and loader.batch_size is not None  # None: a batch sampler of the user's decides
+        and loader.batch_size is not None  # None if the user passed a batch sampler
         and not loader.drop_last
         and loader.collate_fn is default_collate
     )
 
 
 class DataManager:
-    """The data set that DATASET.NAME names, and its loaders.
+    """Builds the data set that DATASET.NAME names, and its loaders.
 
-    `train_loader_x` reads labelled and `train_loader_u` unlabelled training images. `val_loader` and `test_loader` read
-    the other splits. A loader is None if its split has no images.
+    `train_loader_x` reads the labelled training images, and `train_loader_u` the unlabelled ones. `val_loader` and
+    `test_loader` read the validation and test images. A loader is None if its split has no images.
 
     Args:
         cfg: the config.
-        custom_tfm_train, custom_tfm_test: used instead of the transforms that INPUT.TRANSFORMS names.
-        dataset_wrapper: used instead of `DatasetWrapper`.
+        custom_tfm_train, custom_tfm_test: transforms to use instead of those that INPUT.TRANSFORMS names.
+        dataset_wrapper: a class to use instead of `DatasetWrapper`; see `build_data_loader`.
     """
 
     def __init__(

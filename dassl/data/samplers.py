@@ -1,7 +1,8 @@
-"""Samplers: the order in which a loader reads its items.
+"""Samplers, which set the order in which a loader reads its items.
 
-`build_data_loader` calls `build_sampler` with the name from the config. The group samplers draw from Python's `random`
-module. Each makes one full pass when it is built, to learn its length, and this pass consumes random numbers too.
+`build_data_loader` calls `build_sampler` with the name from the config. The group samplers fill each batch from several
+domains or classes, and draw from Python's `random` module. To learn its length, a group sampler makes one full pass
+when it is built. This pass also consumes random numbers.
 """
 
 import random
@@ -16,15 +17,15 @@ from dassl.utils.errors import InputError, unknown
 
 
 class _GroupSampler(Sampler[int]):
-    """Batches of `n_group` groups, with batch_size // n_group items of each group, without repetition.
+    """Draws batches with items of `n_group` groups: batch_size // n_group of each group. No item is drawn twice.
 
     Args:
         data_source: the items.
         batch_size: items per batch.
-        n_group: groups per batch; 0 for all groups.
+        n_group: groups per batch; 0 means all groups.
         group_of: returns the group of an item.
-        group_name: what a group is, for error messages: "domain" or "label".
-        shuffle_groups: draw the groups of each batch; otherwise take the first `n_group` groups.
+        group_name: "domain" or "label". Error messages use this word for a group.
+        shuffle_groups: if True, draw the groups of each batch at random; otherwise take the first `n_group` groups.
 
     Raises:
         InputError: there are fewer than `n_group` groups, or `n_group` doesn't divide `batch_size`.
@@ -45,8 +46,9 @@ class _GroupSampler(Sampler[int]):
         self.n_group = n_group if n_group > 0 else len(self.groups)
         if batch_size % self.n_group or self.n_group > len(self.groups):
             raise InputError(
-                f"can't fill a batch of {batch_size} with equally many items of {self.n_group} {group_name}s: "
-                f"{self.n_group} must divide {batch_size}, and the data has {len(self.groups)} {group_name}s"
+                f"can't fill a batch of {batch_size} items with equally many items of {self.n_group} {group_name}s. "
+                f"{self.n_group} must divide {batch_size}, and must not exceed the data's number of {group_name}s "
+                f"({len(self.groups)})"
             )
         self.share = batch_size // self.n_group
         self.shuffle_groups = shuffle_groups
@@ -68,21 +70,21 @@ class _GroupSampler(Sampler[int]):
 
 
 class RandomDomainSampler(_GroupSampler):
-    """Each batch has `n_domain` randomly drawn domains, with equally many items of each."""
+    """Draws `n_domain` domains at random for each batch, and equally many items of each domain."""
 
     def __init__(self, data_source: Sequence[Datum], batch_size: int, n_domain: int):
         super().__init__(data_source, batch_size, n_domain, lambda item: item.domain, "domain", shuffle_groups=True)
 
 
 class SeqDomainSampler(_GroupSampler):
-    """Each batch has equally many items of every domain, in the order of the domains."""
+    """Draws equally many items of every domain for each batch. A batch is in the order of the domains."""
 
     def __init__(self, data_source: Sequence[Datum], batch_size: int):
         super().__init__(data_source, batch_size, 0, lambda item: item.domain, "domain", shuffle_groups=False)
 
 
 class RandomClassSampler(_GroupSampler):
-    """Each batch has randomly drawn classes, with `n_ins` items of each."""
+    """Draws batch_size // n_ins classes at random for each batch, and `n_ins` items of each class."""
 
     def __init__(self, data_source: Sequence[Datum], batch_size: int, n_ins: int):
         n_classes = max(1, batch_size // n_ins)
@@ -100,8 +102,8 @@ def build_sampler(
     """Return the sampler called `sampler_type` over `data_source`.
 
     Args:
-        sampler_type: name of a sampler, from DATALOADER.*.SAMPLER.
-        cfg: not used; a part of Dassl's signature.
+        sampler_type: name of a sampler. DATALOADER.*.SAMPLER sets it.
+        cfg: not used. It is here because Dassl's signature has it.
         data_source: the items.
         batch_size: items per batch, for the group samplers.
         n_domain: domains per batch, for RandomDomainSampler.

@@ -1,6 +1,7 @@
-"""Seeds derived from other seeds. Imports no torch, so that data sets can use it cheaply.
+"""`mix_seed` combines numbers into a seed.
 
-Data sets, loaders and the training loop call `mix_seed` to get one independent seed per item or per epoch.
+Data sets, loaders and the training loop call it to get an independent seed for each item or epoch. This module doesn't
+import torch, so that data sets can import it quickly.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """The training loop and the registry of trainers.
 
-Trainers import from here. The names below are loaded on first use: `dassl.engine.run_folder` and the registry must be
-importable without torch.
+Trainers import the names below from here. Each name is loaded when it is first used, because it must be possible to
+import `dassl.engine.run_folder` and the registry without torch.
 """
 
 import importlib

@@ -1,7 +1,8 @@
 """`TrainerBase`: the loop over epochs, the registered models, and their checkpoints.
 
-`SimpleTrainer` and its subclasses derive from it. A trainer registers each model under a name, together with its
-optimiser and its schedule. Modes, optimiser steps and checkpoints then apply to all registered models.
+`SimpleTrainer` and its subclasses derive from `TrainerBase`. A trainer registers each model under a name, together with
+the model's optimiser and schedule. The trainer then sets the mode of all registered models, steps their optimisers and
+saves their checkpoints.
 """
 
 import os
@@ -24,19 +25,22 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
-ParsedBatch = Any  # what parse_batch_train returns: each trainer decides, and its forward_backward reads it
+ParsedBatch = Any  # type that parse_batch_train returns; each trainer chooses one that its forward_backward can use
 
 
 class TrainerBase:
-    """The loop, its hooks, and the registered models. A subclass defines at least `run_epoch`."""
+    """The base class of trainers. It has the loop over epochs, its hooks, and the registered models.
+
+    A subclass must define at least `run_epoch`.
+    """
 
     cfg: CfgNode
     epoch: int  # index of the current epoch, from 0
     start_epoch: int
     max_epoch: int
     batch_idx: int  # index of the current batch in its epoch, from 0
-    num_batches: int  # batches in an epoch
-    loaded_epoch: int | None = None  # number of the epoch whose checkpoint `load_model` loaded, from 1
+    num_batches: int  # number of batches in an epoch
+    loaded_epoch: int | None = None  # epoch of the checkpoint that `load_model` loaded, counted from 1
 
     def __init__(self) -> None:
         self._models: OrderedDict[str, nn.Module] = OrderedDict()
@@ -47,7 +51,7 @@ class TrainerBase:
     # ---- the loop ----
 
     def train(self, start_epoch: int, max_epoch: int) -> None:
-        """Train from epoch `start_epoch` up to `max_epoch`, excluded."""
+        """Train from epoch `start_epoch` to epoch `max_epoch` - 1. Both are indices from 0."""
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
         self.before_train()  # a resume changes start_epoch
@@ -87,14 +91,20 @@ class TrainerBase:
         """Called after the last epoch."""
 
     def extra_state(self) -> dict[str, object]:
-        """Return what checkpoints must contain beside models, optimisers and schedules, by name. Empty by default."""
+        """Return a dict of further values to save in checkpoints. By default, it is empty.
+
+        Models, optimisers and schedules are always saved.
+        """
         return {}
 
     def load_extra_state(self, checkpoint: dict) -> None:
-        """Restore what `extra_state` returned. Called on a resume with the first registered model's checkpoint."""
+        """Restore the values of `extra_state` from a checkpoint. Called on a resume.
+
+        `checkpoint` is the content of the first registered model's checkpoint.
+        """
 
     def result_fields(self) -> Mapping[str, object]:
-        """Return fields to add to `result.json`. They replace fields of the same name. Empty by default."""
+        """Return fields to add to `result.json`, where they replace fields of the same name. By default, {}."""
         return {}
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
@@ -106,15 +116,15 @@ class TrainerBase:
         raise TypeError(f"{type(self).__name__} must define model_inference")
 
     def parse_batch_train(self, batch: dict) -> ParsedBatch:
-        """Return what `forward_backward` needs of a training batch, on the device."""
+        """Return the parts of a training batch that `forward_backward` needs, moved to the device."""
         raise TypeError(f"{type(self).__name__} must define parse_batch_train")
 
     def parse_batch_test(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the images and labels of a test batch, on the device."""
+        """Return the images and labels of a test batch, moved to the device."""
         raise TypeError(f"{type(self).__name__} must define parse_batch_test")
 
     def test(self, split: str | None = None) -> float:
-        """Evaluate on a split and return the first result."""
+        """Evaluate the model on a split, and return the evaluator's first result."""
         raise TypeError(f"{type(self).__name__} must define test")
 
     # ---- registered models ----
@@ -129,19 +139,19 @@ class TrainerBase:
         """Register a model, so that the loop sets its mode, steps its optimiser and saves it in the folder `name`.
 
         Raises:
-            RuntimeError: called before `__init__`.
-            KeyError: another model has that name.
+            RuntimeError: `TrainerBase.__init__` wasn't called before.
+            KeyError: another model is registered under this name.
         """
         if self.__dict__.get("_models") is None:
             raise RuntimeError("call super().__init__() before registering a model")
         if name in self._models:
-            raise KeyError(f"a model is registered as {name!r} already")
+            raise KeyError(f"another model is already registered as {name!r}")
         self._models[name] = model  # type: ignore[assignment]  # Dassl allows None
         self._optims[name] = optim
         self._scheds[name] = sched
 
     def get_model_names(self, names: str | Sequence[str] | None = None) -> list[str]:
-        """Return all registered names, or `names` as a list.
+        """Return `names` as a list, or all registered names if `names` is None.
 
         Raises:
             InputError: one of `names` isn't registered.
@@ -155,7 +165,10 @@ class TrainerBase:
         return wanted
 
     def set_model_mode(self, mode: str = "train", names: str | Sequence[str] | None = None) -> None:
-        """Set the models to "train" mode, or to "test" or "eval" mode. Raises KeyError for another mode."""
+        """Set the models to training mode ("train") or to evaluation mode ("test" or "eval").
+
+        Raises KeyError for any other `mode`.
+        """
         if mode not in ("train", "test", "eval"):
             raise KeyError(mode)
         for name in self.get_model_names(names):
@@ -168,7 +181,7 @@ class TrainerBase:
         self.model_update(names)
 
     def model_zero_grad(self, names: str | Sequence[str] | None = None) -> None:
-        """Zero the gradients."""
+        """Zero the gradients of the models that have an optimiser."""
         for name in self.get_model_names(names):
             optim = self._optims[name]
             if optim is not None:
@@ -180,7 +193,7 @@ class TrainerBase:
             raise FloatingPointError("Loss is infinite or NaN!")
 
     def model_backward(self, loss: torch.Tensor) -> None:
-        """Compute the gradients of `loss`. Raises FloatingPointError if it is infinite or NaN."""
+        """Compute the gradients of `loss`. Raises FloatingPointError if the loss is infinite or NaN."""
         self.detect_anomaly(loss)
         loss.backward()
 
@@ -192,7 +205,7 @@ class TrainerBase:
                 optim.step()
 
     def update_lr(self, names: str | Sequence[str] | None = None) -> None:
-        """Step the schedules. Trainers call it after the last batch of an epoch."""
+        """Step the schedules. Trainers call this method after the last batch of an epoch."""
         for name in self.get_model_names(names):
             sched = self._scheds[name]
             if sched is not None:
@@ -222,14 +235,17 @@ class TrainerBase:
             save_checkpoint(state, Path(directory) / name, is_best=is_best, model_name=model_name)
 
     def resume_model_if_exist(self, directory: str) -> int:
-        """Load the last checkpoints in `directory` if every model has one. Return the index of the next epoch."""
+        """Load each model's last checkpoint in `directory`, and return the index of the next epoch.
+
+        If a model has no checkpoint there, load nothing and return 0.
+        """
         folders = [Path(directory) / name for name in self.get_model_names()]
         if not folders or not all((folder / POINTER).is_file() for folder in folders):
             print("No checkpoint found, train from scratch")
             return 0
         print(f"Found checkpoint at {directory} (will resume training)")
         last = {folder: (folder / POINTER).read_text().strip() for folder in folders}
-        if len(set(last.values())) > 1:  # killed while saving several models: use the last epoch that all have
+        if len(set(last.values())) > 1:  # killed between saving two models: use the last epoch that all models have
             common = min(last.values(), key=lambda name: int(name.rpartition("-")[2]))
             for folder in folders:
                 write_text(common + "\n", folder / POINTER)
@@ -242,11 +258,11 @@ class TrainerBase:
     def find_checkpoint(self, directory: str, name: str, epoch: int | None = None) -> Path:
         """Return the path of a checkpoint of the model `name`.
 
-        With `epoch` (from 1), the checkpoint of that epoch. Without it, the best one if TEST.FINAL_MODEL is best_val,
-        or else the last one.
+        If `epoch` (counted from 1) is given, the path is that of this epoch's checkpoint. Otherwise, it is the path of
+        the last checkpoint; or of the best checkpoint, if TEST.FINAL_MODEL is best_val or no other checkpoint exists.
 
         Raises:
-            FileNotFoundError: there is no such checkpoint; the message lists those in the folder.
+            FileNotFoundError: there is no such checkpoint. The message lists the checkpoints in the folder.
         """
         folder = Path(directory) / name
         found = {int(p.name.rpartition("-")[2]): p for p in folder.glob("model.pth.tar-*") if p.name[-1].isdigit()}
@@ -258,12 +274,15 @@ class TrainerBase:
             return best
         elif found:
             return found[max(found)]
-        files = ", ".join(sorted(p.name for p in folder.glob("*.tar*"))) if folder.is_dir() else "no such folder"
+        files = ", ".join(sorted(p.name for p in folder.glob("*.tar*"))) if folder.is_dir() else "the folder is missing"
         wanted = "no checkpoint" if epoch is None else f"no model.pth.tar-{epoch}"
-        raise FileNotFoundError(f"{wanted} in {folder} ({files or 'empty'})")
+        raise FileNotFoundError(f"{wanted} in {folder} (checkpoints found there: {files or 'none'})")
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """Load the state of each registered model from `directory`, strictly. See `find_checkpoint`."""
+        """Load the weights of each registered model from the checkpoint that `find_checkpoint` returns.
+
+        The names and shapes of the weights must match the model's exactly. If `directory` is "", nothing is loaded.
+        """
         if not directory:
             print("Note that load_model() is skipped as no pretrained model is given")
             return
@@ -277,7 +296,7 @@ class TrainerBase:
     # ---- TensorBoard ----
 
     def init_writer(self, log_dir: str) -> None:
-        """Open the TensorBoard writer unless it is open."""
+        """Open the TensorBoard writer unless it is already open."""
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
 

@@ -1,4 +1,4 @@
-"""The registry of trainers, and building a trainer by its name. Needs no torch."""
+"""The registry of trainers, and functions that find or build a trainer by its name. Doesn't import torch."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ TRAINER_REGISTRY = Registry("TRAINER")
 
 
 def get_trainer(name: str) -> Any:
-    """The trainer class of that name. Raises InputError (a ValueError) if there is none."""
+    """Return the trainer class called `name`. Raises InputError (a ValueError) if there is no such class."""
     return find(TRAINER_REGISTRY, "trainer", name)
 
 
 def build_trainer(cfg: CfgNode) -> Any:
-    """Build the trainer that TRAINER.NAME names. Its constructor loads the data set and builds the model."""
+    """Return the trainer that TRAINER.NAME names. Its constructor loads the data set and builds the model."""
     trainer = get_trainer(cfg.TRAINER.NAME)
     if cfg.VERBOSE:
         print(f"Loading trainer: {cfg.TRAINER.NAME}")

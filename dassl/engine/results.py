@@ -1,7 +1,7 @@
 """Writes a run's results: `metrics.jsonl`, `result.json`, `predictions.npz` and `fewshot.json`.
 
-`SimpleTrainer` and `train.py` call these functions. Reports read `result.json` alone, so it contains everything that
-identifies a run; folder names don't matter.
+`SimpleTrainer` and `train.py` call these functions. Reports identify a run by its `result.json` and don't use the names
+of folders, so this file contains everything that identifies a run.
 """
 
 import json
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class MetricsLog:
     """Appends one line of JSON per training batch to `metrics.jsonl`.
 
-    A resumed run repeats the epoch in which it was killed, so the lines of that epoch are deleted first.
+    A resumed run repeats the epoch in which it was killed, so the old lines of that epoch are deleted first.
 
     Args:
         folder: the output folder.
@@ -38,13 +38,13 @@ class MetricsLog:
     def __init__(self, folder: str | Path, start_epoch: int):
         self.path = Path(folder) / "metrics.jsonl"
         lines = self.path.read_text().splitlines() if self.path.is_file() else []
-        complete = [line for line in lines if line.endswith("}")]  # a kill may have cut the last line
+        complete = [line for line in lines if line.endswith("}")]  # if the run was killed, the last line may be cut
         earlier = [line for line in complete if json.loads(line)["epoch"] <= start_epoch]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text("".join(line + "\n" for line in earlier))
 
     def write(self, **values: float) -> None:
-        """Append a line with the values of a batch."""
+        """Append a line with the values of one batch."""
         with self.path.open("a") as file:
             file.write(json.dumps(values) + "\n")
 
@@ -52,7 +52,7 @@ class MetricsLog:
 def trained_on(trainer: "SimpleTrainer") -> str | None:
     """Return the name of the data set that the tested prompts were trained on.
 
-    It is "" if the trainer learns nothing. It is None if the prompts come from a folder without a config.
+    It is "" if the trainer learns nothing, and None if the folder of the tested prompts contains no config.
     """
     cfg = trainer.cfg
     if not trainer.get_model_names():
@@ -83,14 +83,14 @@ def write_result(trainer: "SimpleTrainer") -> None:
         **trainer.evaluator.record(),
         "seconds": round(time.time() - trainer.time_start if trainer.time_start else trainer.test_seconds, 3),
         "threads": torch.get_num_threads(),
-        "text_chunk": 0,  # class tokens that the text tower takes at once; prompt trainers set it as well
+        "text_chunk": 0,  # number of class tokens that the text tower encodes at once; prompt trainers set it, too
         "versions": versions(),
         "command": shlex.join(["python", *sys.argv]),
         **trainer.result_fields(),
     }
     if cfg.TEST.SAVE_PREDICTIONS:
         write_predictions(trainer)
-    write_json(result, Path(cfg.OUTPUT_DIR) / RESULT)  # last: this file marks the run as finished
+    write_json(result, Path(cfg.OUTPUT_DIR) / RESULT)  # written last, because it marks the run as finished
 
 
 def write_predictions(trainer: "SimpleTrainer") -> None:
@@ -98,7 +98,7 @@ def write_predictions(trainer: "SimpleTrainer") -> None:
     evaluator = trainer.evaluator
     if not evaluator.logits:
         name = type(evaluator).__name__
-        warnings.warn(f"predictions.npz isn't written: the evaluator {name} doesn't collect logits", stacklevel=2)
+        warnings.warn(f"predictions.npz isn't written because evaluator {name} doesn't collect logits", stacklevel=2)
         return
     np.savez_compressed(
         Path(trainer.cfg.OUTPUT_DIR) / "predictions.npz",
@@ -112,7 +112,7 @@ def write_picks(trainer: "SimpleTrainer") -> None:
     """Write `fewshot.json`: the training and validation images of this run, as [path, label, class name]."""
     dataset = trainer.dm.dataset
     picks = {
-        # `_label`, since the `label` of an image of several tasks is a row over all classes
+        # `_label` is always a number. If the data set has several tasks, `label` is a row over all classes instead.
         split: [[_relative(item.impath, trainer), item._label, item.classname] for item in items or []]
         for split, items in (("train", dataset.train_x), ("val", dataset.val))
     }
@@ -120,9 +120,9 @@ def write_picks(trainer: "SimpleTrainer") -> None:
 
 
 def _relative(impath: str, trainer: "SimpleTrainer") -> str:
-    """A path relative to the user's own data (DATASET.PATH), or else to the root of the data sets.
+    """Return `impath` relative to the user's own data (DATASET.PATH) or, if that isn't set, to the data sets' root.
 
-    If DATASET.PATH is a file that lists images, the path is relative to the folder of that file.
+    If DATASET.PATH is a file that lists images, the returned path is relative to the folder of that file.
     """
     cfg = trainer.cfg.DATASET
     base = Path(cfg.PATH or trainer.dm.dataset.root or cfg.ROOT).expanduser()

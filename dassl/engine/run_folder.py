@@ -1,7 +1,7 @@
-"""A run's output folder: names of its files, the lock, and whether the run is finished.
+"""File names in a run's output folder, and functions that lock the folder and check which run it belongs to.
 
-The engine and `experiments/` call these functions. Nothing here imports torch, because a finished run must be
-recognised quickly.
+The engine and `experiments/` call these functions. This module doesn't import torch, so that a finished run is detected
+quickly.
 """
 
 import contextlib
@@ -16,39 +16,46 @@ from dassl.utils.errors import InputError
 
 RESULT = "result.json"
 CONFIG = "config.yaml"
-POINTER = "checkpoint"  # file beside the checkpoints that names the newest one
+POINTER = "checkpoint"  # file in each checkpoint folder; it contains the name of the newest checkpoint
 
 
 def is_finished(cfg: CfgNode) -> bool:
-    """Whether the output folder holds the result of exactly this config.
+    """Return whether the output folder contains the result of a run with this config.
 
     Raises:
-        InputError: the folder holds the result or checkpoints of another config. The message names the differing keys.
+        InputError: the folder contains the result or checkpoints of a run with another config, or its config is
+            missing. The message names the keys that differ.
     """
     folder = Path(cfg.OUTPUT_DIR)
     finished, config = (folder / RESULT).is_file(), folder / CONFIG
     if finished or any(folder.glob(f"*/{POINTER}")):
         if not config.is_file():
-            raise InputError(f"{folder} holds a run without its {CONFIG}: choose another --output-dir, or delete it")
+            raise InputError(
+                f"{folder} contains a run without its {CONFIG}. Choose another --output-dir, or delete the folder"
+            )
         differing = differences(cfg, config)
         if differing:
             raise InputError(
-                f"{folder} is of another run: {', '.join(differing)}. Choose another --output-dir, or delete it"
+                f"{folder} is the folder of another run, whose config differs in {', '.join(differing)}. "
+                "Choose another --output-dir, or delete the folder"
             )
     return finished
 
 
 @contextlib.contextmanager
 def exclusive_lock(folder: str | Path) -> Iterator[None]:
-    """A context in which no other process works in a run's folder. Waits for the other process, so that a run that is
-    started twice is done once."""
+    """A context manager that locks a run's folder, so that no other process works in it.
+
+    If another process has locked the folder, wait until that process ends. A run that is started twice is therefore
+    executed only once: the second process finds it finished.
+    """
     path = Path(folder) / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"Another process works in {folder}: waiting until it ends")
+        print(f"Another process is working in {folder}. Waiting until it ends")
         lock.acquire()
     try:
         yield
@@ -61,19 +68,25 @@ def check_resume(cfg: CfgNode) -> None:
     config = Path(cfg.RESUME) / CONFIG
     differing = differences(cfg, config) if cfg.RESUME and config.is_file() else []
     if differing:
-        raise InputError(f"{cfg.RESUME} (--resume) is of another run: {', '.join(differing)}")
+        raise InputError(
+            f"{cfg.RESUME} (--resume) is the folder of another run, whose config differs in {', '.join(differing)}"
+        )
 
 
 def own_data_name(path: str) -> str:
-    """Name of a user's own data set in results: the folder's name, or the list's name without its suffix."""
+    """Return the name of a user's own data set in results.
+
+    It is the folder's name, or the name of the list file (.csv or .json) without its suffix.
+    """
     resolved = Path(path).expanduser().resolve()
     return resolved.stem if resolved.suffix in (".csv", ".json") else resolved.name
 
 
 def dataset_label(cfg: CfgNode) -> str:
-    """Name of the data set in results.
+    """Return the name of the data set in results.
 
-    This is the name of a user's own data (DATASET.PATH), the config file's name for several tasks, or the class's name.
+    If DATASET.PATH is set, it is the name of the user's own data. Otherwise, it is the name of the data set's class; or
+    the name of its config file, if the data set has several tasks.
     """
     if cfg.DATASET.PATH:
         return own_data_name(cfg.DATASET.PATH)

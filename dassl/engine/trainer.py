@@ -1,7 +1,8 @@
-"""`SimpleTrainer` (data, model, test, resume) and the loops over batches, `TrainerX` and `TrainerXU`.
+"""`SimpleTrainer` builds the data and the model, tests and resumes. `TrainerX` and `TrainerXU` loop over batches.
 
 Prompt trainers and third-party trainers derive from `TrainerX`. They override `build_model` and `forward_backward`,
-and sometimes `test`, `load_model` or the hooks of `TrainerBase`. A training run calls `train()`, a test run `test()`.
+and sometimes `test`, `load_model` or the hooks of `TrainerBase`. A training run calls `train()`. A test run calls
+`test()`.
 """
 
 import datetime
@@ -33,7 +34,7 @@ from dassl.utils.torchtools import BEST, load_checkpoint
 
 
 def __getattr__(name: str) -> type:
-    """Import `SummaryWriter` when it is first used: third-party trainers import it from here, but it loads slowly."""
+    """Import `SummaryWriter` when it is first used, because the import is slow. Third-party trainers use it."""
     if name == "SummaryWriter":
         from torch.utils.tensorboard import SummaryWriter
 
@@ -52,11 +53,11 @@ class SimpleTrainer(TrainerBase):
     val_loader: DataLoader | None
     test_loader: DataLoader | None
 
-    # Class attributes, since some third-party trainers don't call `__init__`.
-    time_start = 0.0  # when training started, in seconds since 1970; 0 in a test run
-    tested_split = ""  # split that `test` evaluated last
-    test_seconds = 0.0  # how long that took
-    tested_paths: Sequence[str] = ()  # paths of its images, in the order of the logits
+    # These are class attributes because some third-party trainers don't call `__init__`.
+    time_start = 0.0  # time at which training started, in seconds since 1970; 0 in a test run
+    tested_split = ""  # split of the last test
+    test_seconds = 0.0  # duration of the last test in seconds
+    tested_paths: Sequence[str] = ()  # paths of the images of the last test, in the order of the logits
 
     def __init__(self, cfg: CfgNode):
         super().__init__()
@@ -74,7 +75,10 @@ class SimpleTrainer(TrainerBase):
         self.best_result = -np.inf
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        """Hook: raise InputError for a config that the trainer can't use. Called before anything is built."""
+        """Raise InputError for a config that the trainer can't use. Subclasses override this hook.
+
+        It is called before anything is built.
+        """
 
     def build_data_loader(self) -> None:
         """Make the data manager, and copy its loaders to this trainer's attributes."""
@@ -103,11 +107,11 @@ class SimpleTrainer(TrainerBase):
     # ---- training: the loop is TrainerBase.train ----
 
     def train(self) -> None:  # type: ignore[override]  # Dassl's signature
-        """Train from epoch `start_epoch`, or from the last checkpoint, to the end. Then test and write the result."""
+        """Train from epoch `start_epoch` (or from the last checkpoint) to the end. Then test and write the result."""
         super().train(self.start_epoch, self.max_epoch)
 
     def before_train(self) -> None:
-        """Resume if there are checkpoints in RESUME or OUTPUT_DIR, and open the logs."""
+        """Resume from the checkpoints in RESUME (or in OUTPUT_DIR if RESUME is ""), if any. Then open the logs."""
         directory = self.cfg.RESUME or self.cfg.OUTPUT_DIR
         check_resume(self.cfg)
         self.start_epoch = self.resume_model_if_exist(directory)
@@ -119,14 +123,17 @@ class SimpleTrainer(TrainerBase):
         self.time_start = time.time()
 
     def seed_epoch(self) -> None:
-        """Seed the random generators, and select the epoch's augmentation."""
+        """Seed the random generators. Also pass the epoch to the data sets, because the augmentation depends on it."""
         super().seed_epoch()
         for loader in (self.train_loader_x, self.train_loader_u):
             if loader is not None:
                 loader.dataset.epoch = self.epoch  # type: ignore[attr-defined]  # read by DatasetWrapper
 
     def after_epoch(self) -> None:
-        """Save a checkpoint. With FINAL_MODEL best_val, evaluate on the validation split first."""
+        """Save a checkpoint. If FINAL_MODEL is best_val, first evaluate on the validation split.
+
+        In that case, also save the model as the best model if its result is better than all earlier ones.
+        """
         cfg = self.cfg
         if cfg.TEST.FINAL_MODEL == "best_val" and not cfg.TEST.NO_TEST:
             result = self.test(split="val")
@@ -147,13 +154,13 @@ class SimpleTrainer(TrainerBase):
     def after_train(self) -> None:
         """Test the last or the best model, write `result.json`, and close the logs."""
         print("Finish training")
-        print("Finished training")  # log parsers of other Dassl versions wait for this line
+        print("Finished training")  # log parsers for other versions of Dassl wait for this line
         if not self.cfg.TEST.NO_TEST:
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self.get_model_names():
                 print("Deploy the model with the best val performance")
                 self.load_model(self.output_dir)
                 best = self.find_checkpoint(self.output_dir, self.get_model_names()[0])
-                self.loaded_epoch = load_checkpoint(best)["epoch"]  # a third-party load_model doesn't set it
+                self.loaded_epoch = load_checkpoint(best)["epoch"]  # third-party load_model may not set it
             else:
                 print("Deploy the last-epoch model")
             self.test()
@@ -168,10 +175,10 @@ class SimpleTrainer(TrainerBase):
         """Evaluate the model and print the results.
 
         Args:
-            split: "val" or "test"; TEST.SPLIT by default. Without validation images, "val" means "test".
+            split: "val" or "test"; TEST.SPLIT by default. If there are no validation images, "val" means "test".
 
         Returns:
-            The evaluator's first result, which is the one to compare by.
+            The evaluator's first result, which is used to compare models.
 
         Raises:
             InputError: there is no split of that name, or it has no images.
@@ -204,7 +211,7 @@ class SimpleTrainer(TrainerBase):
 
     @property
     def tested_epoch(self) -> int:
-        """Number of epochs that the tested model was trained for, as `result.json` stores it."""
+        """Number of epochs for which the tested model was trained. It is stored in `result.json`."""
         if self.loaded_epoch is not None:
             return self.loaded_epoch
         return max(self.cfg.TEST.LOAD_EPOCH, 0) if self.cfg.TEST.EVAL_ONLY else self.max_epoch
@@ -216,7 +223,7 @@ class SimpleTrainer(TrainerBase):
         return batch["img"].to(self.device, non_blocking=True), batch["label"].to(self.device, non_blocking=True)
 
     def _present(self, loader: DataLoader | None, split: str) -> DataLoader:
-        """Return `loader`. Raises InputError if it is None: the data set has no such images."""
+        """Return `loader`. Raises InputError if it is None, because the data set then has no images of this split."""
         if loader is None:
             raise InputError(f"{self.cfg.DATASET.NAME} has no {split} images")
         return loader
@@ -226,7 +233,7 @@ class SimpleTrainer(TrainerBase):
     def run_batches(self, batches: Iterable[tuple], num_batches: int) -> None:
         """Call `forward_backward(*batch)` for each batch, and log the values that it returns.
 
-        Sets `batch_idx` and `num_batches`, which trainers read to find the last batch of an epoch.
+        Sets `batch_idx` and `num_batches`, which trainers compare to detect the last batch of an epoch.
         """
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
@@ -240,7 +247,7 @@ class SimpleTrainer(TrainerBase):
             end = time.time()
 
     def _report(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> None:
-        """Log a batch: every PRINT_FREQ batches in the log; every batch in metrics.jsonl and TensorBoard."""
+        """Write the batch's values to metrics.jsonl and TensorBoard. Every PRINT_FREQ batches, print them, too."""
         step, freq, lr = self.batch_idx + 1, self.cfg.TRAIN.PRINT_FREQ, self.get_current_lr()
         if step % freq == 0 or self.num_batches < freq:
             left = self.num_batches - step + (self.max_epoch - self.epoch - 1) * self.num_batches
@@ -273,7 +280,7 @@ class TrainerX(SimpleTrainer):
 class TrainerXU(SimpleTrainer):
     """Trains on pairs of a labelled and an unlabelled batch. A subclass defines `forward_backward(batch_x, batch_u)`.
 
-    TRAIN.COUNT_ITER names the loader that sets the length of an epoch. The other loader restarts as often as needed.
+    TRAIN.COUNT_ITER selects the loader that sets the length of an epoch. The other loader restarts as often as needed.
     """
 
     def run_epoch(self) -> None:
@@ -292,6 +299,6 @@ class TrainerXU(SimpleTrainer):
 
 
 def _endless(loader: DataLoader) -> Iterator[dict]:
-    """Yield batches, and restart the loader at its end."""
+    """Yield the loader's batches without end. Restart the loader each time it ends."""
     while True:
         yield from loader

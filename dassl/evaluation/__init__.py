@@ -1,4 +1,4 @@
-"""Evaluators by name: from logits and labels to accuracy and F1."""
+"""Evaluators, which compute accuracy and F1 from logits and labels, and their registry."""
 
 from dassl.evaluation.evaluator import EVALUATOR_REGISTRY, Classification, EvaluatorBase, build_evaluator
 from dassl.evaluation.multitask import ClassificationMT

@@ -1,7 +1,7 @@
 """`Classification` computes accuracy and F1 from logits, and prints them in the lines that log parsers read.
 
 `SimpleTrainer.test` calls `reset`, `process` for each batch, and `evaluate`. `write_result` calls `record` for the
-fields of `result.json`. TEST.EVALUATOR names the evaluator; a third-party one may leave `record` as it is.
+fields of `result.json`. TEST.EVALUATOR names the evaluator. A third-party evaluator doesn't have to override `record`.
 """
 
 from collections import OrderedDict
@@ -31,13 +31,13 @@ def build_evaluator(cfg: CfgNode, **kwargs: object) -> "EvaluatorBase":
 
 def macro_f1(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     """Return the mean F1 in percent over the classes that occur in `y_true`. Both arrays are labels (n,)."""
-    from sklearn.metrics import f1_score  # imports in 2 s, so only where a score is computed
+    from sklearn.metrics import f1_score  # imported here because the import takes 2 s
 
     return float(100 * f1_score(y_true, y_pred, average="macro", labels=np.unique(y_true), zero_division=0))
 
 
 class EvaluatorBase:
-    """Base class of evaluators. Call `reset`, then `process` for each batch, then `evaluate`."""
+    """The base class of evaluators. Call `reset`, then `process` for each batch, then `evaluate`."""
 
     #: Logits (batch, classes) and labels of each batch. Filled if TEST.SAVE_PREDICTIONS is set; otherwise empty.
     logits: Sequence[torch.Tensor] = ()
@@ -47,7 +47,7 @@ class EvaluatorBase:
         self.cfg = cfg
 
     def reset(self) -> None:
-        """Drop all batches."""
+        """Forget all batches that were added."""
         raise TypeError(f"{type(self).__name__} must define reset")
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
@@ -55,11 +55,11 @@ class EvaluatorBase:
         raise TypeError(f"{type(self).__name__} must define process")
 
     def evaluate(self) -> OrderedDict[str, float]:
-        """Print and return the results by name. The first one is used to compare models."""
+        """Print the results, and return them by name. The first result is used to compare models."""
         raise TypeError(f"{type(self).__name__} must define evaluate")
 
     def record(self) -> Mapping[str, object]:
-        """Return the results for `result.json`. By default they are the results of `evaluate`."""
+        """Return the results for `result.json`. By default, these are the results of `evaluate`."""
         return {name: float(value) for name, value in self.evaluate().items()}
 
 
@@ -75,15 +75,16 @@ class ClassificationRecord(TypedDict):
 
 @EVALUATOR_REGISTRY.register()
 class Classification(EvaluatorBase):
-    """Accuracy, error rate and macro F1, in percent.
+    """Computes accuracy, error rate and macro F1, in percent.
 
-    Macro F1 is the mean over the classes that occur in the labels. TEST.PER_CLASS_RESULT also prints the accuracy of
-    each class. TEST.COMPUTE_CMAT saves the confusion matrix, normalised by row, as `cmat.pt`.
+    Macro F1 is the mean of the F1 scores of all classes that occur in the labels. If TEST.PER_CLASS_RESULT is set, the
+    accuracy of each class is printed, too. If TEST.COMPUTE_CMAT is set, the confusion matrix is saved as `cmat.pt`;
+    each of its rows is normalised to a sum of 1.
 
     Args:
         cfg: the config.
         lab2cname: mapping from label to class name.
-        kwargs: not used; other evaluators need more arguments.
+        kwargs: ignored. These are arguments for other evaluators.
     """
 
     def __init__(self, cfg: CfgNode, lab2cname: Mapping[int, str] | None = None, **kwargs: object):
@@ -112,7 +113,7 @@ class Classification(EvaluatorBase):
         """
         y_true, y_pred = np.array(self._y_true), np.array(self._y_pred)
         if not len(y_true):
-            raise InputError("nothing was evaluated: the split has no images")
+            raise InputError("nothing was evaluated, because the split has no images")
         hits = y_true == y_pred
         labels = np.unique(y_true)
         return {
@@ -143,14 +144,14 @@ class Classification(EvaluatorBase):
         return results
 
     def _save_confusion_matrix(self) -> None:
-        from sklearn.metrics import confusion_matrix  # imports in 2 s, so only where a matrix is computed
+        from sklearn.metrics import confusion_matrix  # imported here because the import takes 2 s
 
         path = Path(self.cfg.OUTPUT_DIR) / "cmat.pt"
         torch.save(torch.tensor(confusion_matrix(self._y_true, self._y_pred, normalize="true")), path)
         print(f"Confusion matrix is saved to {path}")
 
     def _print_per_class(self) -> float:
-        """Print the accuracy of each class and return their mean."""
+        """Print the accuracy of each class, and return the mean of these accuracies."""
         y_true, y_pred = np.array(self._y_true), np.array(self._y_pred)
         accuracies = []
         print("=> per-class result")
@@ -166,6 +167,6 @@ class Classification(EvaluatorBase):
         return mean
 
     def _name(self, label: int) -> str:
-        """The class name, followed by the label if several classes share the name."""
+        """Return the class name of a label. Add the label to the name if several classes have this name."""
         name = self._lab2cname.get(int(label), str(label))
         return name if list(self._lab2cname.values()).count(name) < 2 else f"{name} ({label})"

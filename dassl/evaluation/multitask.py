@@ -1,7 +1,7 @@
-"""`ClassificationMT` scores several tasks whose classes share one row of logits.
+"""`ClassificationMT` evaluates one model on several tasks. A row of logits has a column for each class of each task.
 
-SoftCPT and its baselines use it (TEST.EVALUATOR ClassificationMT). The evaluator only compares the logits of the
-image's task and ignores the logits of other tasks.
+SoftCPT and its baselines use it (they set TEST.EVALUATOR to ClassificationMT). An image's predicted class is the one
+with the highest logit among the classes of the image's task. The logits of other tasks are ignored.
 """
 
 from collections import OrderedDict
@@ -18,7 +18,7 @@ from dassl.utils.errors import InputError
 
 @runtime_checkable
 class TaskTable(Protocol):
-    """What the evaluator reads from a data set of several tasks, such as `datasets.multitask.MultiTask`."""
+    """The attributes that a data set of several tasks must have, such as `datasets.multitask.MultiTask`."""
 
     @property
     def tasknames(self) -> Sequence[str]:
@@ -26,11 +26,11 @@ class TaskTable(Protocol):
 
     @property
     def metrics(self) -> Sequence[str]:
-        """Score of each task: "overall_acc", or "mean_acc" for the mean of the class accuracies."""
+        """Kind of score of each task: "overall_acc", or "mean_acc" for the mean of the class accuracies."""
 
     @property
     def columns(self) -> Sequence[tuple[int, int]]:
-        """Columns of each task in the row of logits: the first one, and the one after the last."""
+        """Range (start, end) of each task's columns in a row of logits. Column `end` belongs to the next task."""
 
 
 class MultiTaskRecord(TypedDict):
@@ -46,19 +46,19 @@ class MultiTaskRecord(TypedDict):
 
 @EVALUATOR_REGISTRY.register()
 class ClassificationMT(EvaluatorBase):
-    """The unweighted mean of the tasks' scores, in percent. TEST.PER_TASK_RESULT prints each score.
+    """Computes the unweighted mean of the tasks' scores, in percent. TEST.PER_TASK_RESULT also prints each score.
 
-    A label is a row over all tasks' classes. It is 1 at the image's class, 0 at the other classes of its task, and -1
-    at the classes of other tasks.
+    A label is a row with one entry for each class of each task. The entry is 1 for the image's class, 0 for the other
+    classes of the image's task, and -1 for the classes of other tasks.
 
     Args:
         cfg: the config.
         dataset: a data set of several tasks.
-        lab2cname: mapping from column to class name.
-        kwargs: not used; other evaluators need more arguments.
+        lab2cname: mapping from a column of the logits to the class name.
+        kwargs: ignored. These are arguments for other evaluators.
 
     Raises:
-        InputError: `dataset` has no tasks.
+        InputError: `dataset` isn't a data set of several tasks.
     """
 
     def __init__(
@@ -68,16 +68,16 @@ class ClassificationMT(EvaluatorBase):
         if not isinstance(dataset, TaskTable):
             raise InputError(
                 "ClassificationMT (TEST.EVALUATOR) needs a data set of several tasks (DATASET.NAME MultiTask), "
-                f"but {cfg.DATASET.NAME} has one"
+                f"but {cfg.DATASET.NAME} has one task"
             )
         self.dataset, self._lab2cname = dataset, lab2cname or {}
         self._starts = [first for first, _ in dataset.columns]
         self.reset()
 
     def reset(self) -> None:
-        self._y_true: list[int] = []  # columns
-        self._y_pred: list[int] = []
-        self._tasks: list[int] = []
+        self._y_true: list[int] = []  # column of each image's class
+        self._y_pred: list[int] = []  # column of each image's predicted class
+        self._tasks: list[int] = []  # index of each image's task
         self.logits: list[torch.Tensor] = []
         self.labels: list[torch.Tensor] = []
 
@@ -85,7 +85,7 @@ class ClassificationMT(EvaluatorBase):
         """Add a batch: logits (batch, all classes) and label rows (batch, all classes)."""
         self._y_true.extend(gt.argmax(1).tolist())
         self._y_pred.extend(mo.masked_fill(gt < 0, -torch.inf).argmax(1).tolist())
-        # The first column that isn't -1 is the first one of the image's task.
+        # In a label row, the first entry that isn't -1 is at the first column of the image's task.
         self._tasks.extend(self._starts.index(start) for start in (gt >= 0).int().argmax(1).tolist())
         if self.cfg.TEST.SAVE_PREDICTIONS:
             self.logits.append(mo.float().cpu())

@@ -1,4 +1,4 @@
-"""Metrics of a training batch."""
+"""Metrics that trainers log for each training batch."""
 
 from dassl.metrics.accuracy import compute_accuracy
 

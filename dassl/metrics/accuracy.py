@@ -11,7 +11,7 @@ def compute_accuracy(
     """Return the top-k accuracy in percent for each k in `topk`, as tensors (1,).
 
     Args:
-        output: logits (batch, classes), or a tuple or list whose first element they are.
+        output: logits (batch, classes); or a tuple or list whose first element is the logits.
         target: labels (batch,).
         topk: for each k, a prediction is correct if the label is among the k highest logits.
     """

@@ -1,7 +1,8 @@
 """Learning rate schedules that step once per epoch, with Dassl's warm-up. Trainers call `build_lr_scheduler`.
 
-The warm-up wraps a schedule, its successor. Unlike torch's `SequentialLR`, the successor is not stepped when the
-warm-up ends. The published numbers were trained with these rates, so this behaviour must stay.
+A warm-up scheduler wraps the schedule that follows the warm-up, called its successor. Unlike torch's `SequentialLR`, it
+doesn't step the successor when the warm-up ends. The published numbers were obtained with these learning rates, so this
+behaviour must not change.
 """
 
 from torch import Tensor
@@ -13,10 +14,11 @@ from dassl.utils.errors import unknown
 
 
 class _WarmupScheduler(LRScheduler):
-    """Returns the warm-up rates for `warmup_epoch` epochs, then the rates of the successor.
+    """A schedule that has the warm-up's learning rates for `warmup_epoch` epochs, then the successor's.
 
-    After the warm-up, the successor starts at its epoch 0. With one epoch of warm-up, the cosine schedule lr(e)
-    and MAX_EPOCH = T, the rates are cons_lr, lr(0), lr(1), ..., lr(T - 2). So the rate never reaches zero.
+    After the warm-up, the successor starts at its epoch 0. For example, take one epoch of constant warm-up, the cosine
+    schedule lr(e), and T = MAX_EPOCH epochs. The rates are then cons_lr, lr(0), lr(1), ..., lr(T - 2). The rate
+    lr(T) = 0 is never reached.
     """
 
     def __init__(self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int):
@@ -41,7 +43,7 @@ class _WarmupScheduler(LRScheduler):
             super().step()
 
     def state_dict(self) -> dict[str, object]:
-        """Return plain values only: the entry "successor" is the successor's state dict, not the successor."""
+        """Return the state as plain values. The entry "successor" contains the successor's state dict."""
         state = {key: value for key, value in vars(self).items() if key not in ("optimizer", "successor")}
         plain = {key: value for key, value in state.items() if not callable(value)}
         return plain | {"successor": self.successor.state_dict()}
@@ -64,7 +66,7 @@ class ConstantWarmupScheduler(_WarmupScheduler):
 
 
 class LinearWarmupScheduler(_WarmupScheduler):
-    """The learning rate is `min_lr` in the first epoch, then base rate * epoch / `warmup_epoch`."""
+    """The learning rate is `min_lr` in epoch 0, and base rate * e / `warmup_epoch` in each later warm-up epoch e."""
 
     def __init__(self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, min_lr: float):
         self.min_lr = min_lr
@@ -77,7 +79,9 @@ class LinearWarmupScheduler(_WarmupScheduler):
 
 
 def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> LRScheduler:
-    """Return the schedule LR_SCHEDULER: single_step, multi_step or cosine, after a warm-up if WARMUP_EPOCH > 0.
+    """Return the schedule that LR_SCHEDULER names: single_step, multi_step or cosine.
+
+    If WARMUP_EPOCH > 0, the schedule starts with a warm-up.
 
     Args:
         optimizer: the optimiser whose learning rates the schedule sets.

@@ -1,6 +1,6 @@
-"""`build_optimizer`: the optimiser that OPTIM.NAME names. Trainers call it in `build_model`.
+"""`build_optimizer` returns the optimiser that OPTIM.NAME names. Trainers call it in `build_model`.
 
-A module may be passed whole: parameters that are frozen get no gradient, so the optimiser skips them.
+A trainer may pass a module that has frozen parameters. They get no gradient, so the optimiser skips them.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ def build_optimizer(
     Args:
         model: a module, or an iterable of parameters or parameter groups.
         optim_cfg: the OPTIM node of the config.
-        param_groups: used instead of the parameters of `model`.
+        param_groups: parameter groups to optimise instead of the parameters of `model`.
 
     Raises:
         InputError: the name is unknown, or OPTIM.STAGED_LR is set and `model` isn't a module.
@@ -51,15 +51,15 @@ def build_optimizer(
 
 
 def _parameters(model: nn.Module | Iterable, optim_cfg: CfgNode) -> Iterable:
-    """The model's parameters.
+    """Return the model's parameters.
 
-    With STAGED_LR there are two groups: the top-level children in NEW_LAYERS train with LR, all others with
-    LR * BASE_LR_MULT.
+    If STAGED_LR is set, return two parameter groups. The top-level children that NEW_LAYERS names have the learning
+    rate LR; all other children have the learning rate LR * BASE_LR_MULT.
     """
     if not optim_cfg.STAGED_LR:
         return model.parameters() if isinstance(model, nn.Module) else model
     if not isinstance(model, nn.Module):
-        raise InputError("OPTIM.STAGED_LR needs a module: OPTIM.NEW_LAYERS names children of the module")
+        raise InputError("OPTIM.STAGED_LR needs a module, because OPTIM.NEW_LAYERS names children of a module")
     whole = model.module if isinstance(model, nn.DataParallel) else model
     new: list = []
     base: list = []

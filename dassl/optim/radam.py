@@ -1,4 +1,4 @@
-"""`RAdam`: rectified Adam under Dassl's name and signature. OPTIM.NAME radam selects it."""
+"""`RAdam`: rectified Adam with Dassl's arguments. Set OPTIM.NAME to radam to select it."""
 
 from collections.abc import Iterable
 
@@ -10,9 +10,9 @@ class RAdam(torch.optim.RAdam):
 
     Args:
         params: parameters or parameter groups.
-        lr, betas, eps, weight_decay: as in torch.
-        degenerated_to_sgd: whether the first steps, whose variance can't be rectified, are steps of SGD. Must be True,
-            which is Dassl's default; torch has no other behaviour.
+        lr, betas, eps, weight_decay: as in `torch.optim.RAdam`.
+        degenerated_to_sgd: whether to use SGD in the first steps, in which the variance can't be rectified. Must be
+            True (Dassl's default), because torch's optimiser always does so.
 
     Raises:
         ValueError: `degenerated_to_sgd` is False.
@@ -28,7 +28,7 @@ class RAdam(torch.optim.RAdam):
         degenerated_to_sgd: bool = True,
     ):
         if not degenerated_to_sgd:
-            raise ValueError("degenerated_to_sgd must be True: torch.optim.RAdam has no other behaviour")
+            raise ValueError("degenerated_to_sgd must be True, because torch.optim.RAdam always behaves so")
         super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay=True)
 
 

@@ -1,6 +1,7 @@
-"""Helpers under Dassl's names: `from dassl.utils import X`.
+"""Helpers that have the same names as in Dassl. Import them as `from dassl.utils import X`.
 
-The names are imported when they are first used. Modules that need only `InputError` therefore start without torch.
+Each helper's module is imported when the helper is first used. A module that needs only `InputError` therefore doesn't
+import torch.
 """
 
 import importlib
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from dassl.utils.torchtools import save_checkpoint as save_checkpoint
     from dassl.utils.unpickle import read_pickle as read_pickle
 
-#: module -> the names that it defines
+#: {module: names that it defines}
 _MODULES = {
     "command_line": ("report_errors",),
     "errors": ("InputError", "unknown"),
@@ -86,7 +87,7 @@ __all__ = list(_MODULE_OF)  # generated, so that `import *` offers every name
 
 
 def __getattr__(name: str) -> object:
-    """Import the module that defines `name`, and remember the name here."""
+    """Import `name` from the module that defines it, and store it in this package for the next use."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -1,7 +1,7 @@
-"""`report_errors`: how every command line of the project reports its errors.
+"""`report_errors` executes a command's work and reports its errors in one line.
 
-train.py, `experiments/`, `tools/` and the other scripts run their work through it. It must not import torch, since
-errors in flags and names are reported before torch is imported.
+train.py, `experiments/`, `tools/` and all other commands of the project call it. This module must not import torch,
+because errors in flags and names are reported before torch is imported.
 """
 
 import sys
@@ -12,9 +12,11 @@ from dassl.utils.logger import Logger
 
 
 def report_errors(job: Callable[[], None], debug: bool) -> int:
-    """Run `job` and return the exit code: 0 for success, 2 for a wrong input, 1 for a failed file or number.
+    """Run `job` and return the command's exit code.
 
-    Errors of these types are printed as one line. If `debug`, they are raised instead, so the traceback is shown.
+    The code is 0 for success, and 2 for a wrong input or a missing package. It is 1 if a file or weights can't be read
+    or written, or if a number (such as the loss) isn't finite. These errors are printed as one line. If `debug` is
+    True, they are raised instead, so the traceback is shown.
     """
     try:
         job()
@@ -37,7 +39,7 @@ def report_errors(job: Callable[[], None], debug: bool) -> int:
 
 
 def one_line(error: BaseException) -> str:
-    """The error's message on one line."""
+    """Return the error's message as one line."""
     return " ".join(str(error).split())
 
 
@@ -46,9 +48,10 @@ def _is_ours(module: str) -> bool:
 
 
 def _reported_errors() -> tuple[type[Exception], ...]:
-    """Types of errors that are printed as one line.
+    """Return the types of errors that are printed as one line.
 
-    `clip.loading.WeightsError` is looked up among the imported modules, because importing it would import torch.
+    `clip.loading.WeightsError` is included only if its module has been imported. This function doesn't import it,
+    because that would import torch.
     """
     types: list[type[Exception]] = [InputError, OSError, FloatingPointError]
     if "clip.loading" in sys.modules:

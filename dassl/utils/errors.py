@@ -8,18 +8,21 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """A wrong input. The message says in one line what is wrong, where, and what to do."""
+    """Raised for a wrong input. The message says in one line what is wrong, where, and what to do."""
 
     def __init__(self, message: str):
-        # A DataLoader worker re-raises the error with its own traceback as the message: keep the original message only.
+        # If a DataLoader worker raises the error, the loader raises it again, and its message is the worker's whole
+        # traceback. Keep only the original message, which is at the traceback's end.
         super().__init__(str(message).rsplit("InputError: ", maxsplit=1)[-1].strip())
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for an unknown `name`. Its message suggests the closest known name, then lists all known names.
+    """Return the error for an unknown `name`. Its message suggests the closest known name and lists all known names.
 
     Args:
-        what: what `name` is a name of, for example "trainer".
+        what: the kind of thing that was looked up, for example "trainer".
+        name: the unknown name.
+        known: all known names.
     """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)

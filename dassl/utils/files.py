@@ -1,7 +1,7 @@
-"""File helpers under Dassl's names, and the cache folder. Nothing here imports torch.
+"""File helpers with the same names as in Dassl, and the cache folder. This module doesn't import torch.
 
-Every module of the project reads and writes its small files through these functions. Writing is atomic: a process that
-is killed while it writes leaves the old file, never half of the new one.
+Every module of the project uses these functions to read and write small files. Writing is atomic: if a process is
+killed while it writes, the old file remains complete.
 """
 
 import contextlib
@@ -17,17 +17,17 @@ from dassl.utils.errors import InputError
 
 
 def mkdir_if_missing(dirname: str | Path) -> None:
-    """Make a folder and its parents. An empty name means the current folder."""
+    """Make a folder and its parent folders if they are missing. "" means the current folder."""
     os.makedirs(dirname or ".", exist_ok=True)
 
 
 def cache_folder() -> Path:
-    """Folder of files that can be made again: ~/.cache/prompt-learning, or prompt-learning in XDG_CACHE_HOME."""
+    """Return the folder for cached files: `prompt-learning` in XDG_CACHE_HOME, or in ~/.cache if that isn't set."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "prompt-learning"
 
 
 def check_isfile(fpath: str | Path) -> bool:
-    """Whether `fpath` is a file. Warns if it isn't."""
+    """Return whether `fpath` is a file. Warn if it isn't."""
     isfile = os.path.isfile(fpath)
     if not isfile:
         warnings.warn(f'No file found at "{fpath}"', stacklevel=2)
@@ -35,13 +35,13 @@ def check_isfile(fpath: str | Path) -> bool:
 
 
 def listdir_nohidden(path: str | Path, sort: bool = False) -> list[str]:
-    """Names in a folder, without hidden ones."""
+    """Return the names of the files and folders in `path`, except hidden ones, which start with a dot."""
     names = [name for name in os.listdir(path) if not name.startswith(".")]
     return sorted(names) if sort else names
 
 
 def read_json(fpath: str | Path) -> Any:
-    """Content of a JSON file. Raises InputError if the file isn't valid JSON."""
+    """Return the content of a JSON file. Raises InputError if the file isn't valid JSON."""
     try:
         return json.loads(Path(fpath).read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -61,10 +61,10 @@ def write_text(text: str, fpath: str | Path) -> None:
 
 @contextlib.contextmanager
 def write_atomically(fpath: str | Path) -> Iterator[Path]:
-    """A context that gives a temporary path, which replaces `fpath` when the context ends without an error.
+    """A context manager that gives a temporary path, to which the caller writes the new content of `fpath`.
 
-    Readers and other writers therefore see the old file or the new file, never a part of one. Makes the file's folder
-    if it is missing.
+    When the context ends without an error, the temporary file replaces `fpath`. Other processes therefore see the
+    complete old file or the complete new file. The file's folder is made if it is missing.
     """
     path = Path(fpath)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`setup_logger` copies everything that is printed to a log file. Called at the start of every run."""
+"""`setup_logger` makes everything that is printed also go to a log file. Every run calls it at its start."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ __all__ = ["Logger", "setup_logger"]
 
 
 class Logger:
-    """A text stream that writes to the console and to a file. All other attributes are the console's."""
+    """A text stream that writes to the console and to a file. All its other attributes come from the console."""
 
     def __init__(self, fpath: str | Path | None = None, console: TextIO | None = None):
         self.console = console or sys.stdout
@@ -51,7 +51,10 @@ class Logger:
 
 
 def setup_logger(output: str | Path | None = None) -> None:
-    """Copy stdout to `<output>/log.txt`, or to `output` itself if its name ends in .txt or .log. None does nothing."""
+    """Copy stdout to `<output>/log.txt`, or to the file `output` if its name ends in .txt or .log.
+
+    Does nothing if `output` is None.
+    """
     if output is None:
         return
     path = Path(output)

@@ -11,7 +11,10 @@ __all__ = ["AverageMeter", "MetricMeter"]
 
 
 class AverageMeter:
-    """Last value, sum and mean of a series. With `ema`, an exponential mean (0.9 old, 0.1 new) replaces the mean."""
+    """Stores the last value (`val`), the sum and the mean (`avg`) of a series.
+
+    If `ema` is True, `avg` is an exponential moving average instead: 0.9 * old average + 0.1 * new value.
+    """
 
     def __init__(self, ema: bool = False):
         self.ema = ema
@@ -23,7 +26,7 @@ class AverageMeter:
         self.count = 0
 
     def update(self, val: "float | torch.Tensor", n: int = 1) -> None:
-        """Add `val`, the mean of `n` samples."""
+        """Add `val`, which is the mean of `n` samples."""
         self.val = float(val)
         self.sum += self.val * n
         self.count += n
@@ -34,7 +37,7 @@ class AverageMeter:
 
 
 class MetricMeter:
-    """One AverageMeter for each name.
+    """Stores one AverageMeter for each name.
 
     >>> meter = MetricMeter(); meter.update({"loss": 0.5}); print(meter)
     loss 0.5000 (0.5000)
@@ -45,11 +48,11 @@ class MetricMeter:
         self.delimiter = delimiter
 
     def update(self, input_dict: "Mapping[str, float | torch.Tensor] | None") -> None:
-        """Add one value for each name. None adds nothing. Raises TypeError if `input_dict` isn't a mapping."""
+        """Add one value for each name. If `input_dict` is None, add nothing. Raises TypeError if it isn't a mapping."""
         if input_dict is None:
             return
         if not isinstance(input_dict, Mapping):
-            raise TypeError(f"MetricMeter takes a mapping of names to values, not {type(input_dict).__name__}")
+            raise TypeError(f"MetricMeter takes a mapping from names to values, not {type(input_dict).__name__}")
         for name, value in input_dict.items():
             self.meters[name].update(value)
 

@@ -1,9 +1,10 @@
-"""Reads plugin classes from their source files, without importing them.
+"""Reads facts about plugin classes from their source files, without importing them.
 
-`experiments/` uses this to find a trainer or a data set before torch is imported. An outline is a class with the same
-name and the same literal attributes, and nothing else. The contract for plugins: attributes that choose config files
-or folders (`default_config`, `cross_dataset_config`, `node`, `checkpoints`, `xd_source`, `test_only`) are literals in
-the class body. If a file can't be read in this way, the functions return None, and the caller imports the plugins.
+`experiments/` uses this module to find a trainer or a data set before torch is imported. It gets an outline of the
+plugin class: a class that only has the same name and the same literal attributes. Plugins must therefore set some
+attributes as literals in the class body. These are the attributes that choose config files or folders:
+`default_config`, `cross_dataset_config`, `node`, `checkpoints`, `xd_source` and `test_only`. If a file can't be read in
+this way, the functions return None, and the caller imports the plugins.
 """
 
 import ast
@@ -15,13 +16,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Outline:
-    """A plugin class as far as its source tells: a class with the literal attributes, and the files that define it."""
+    """The outline of a plugin class: a class with the same name and literal attributes, and its source files."""
 
     cls: type
-    files: tuple[Path, ...]  # of the class and of its base classes, as far as they are in the project
+    files: tuple[Path, ...]  # source files of the plugin class and of its base classes that are in the project
 
     def is_plain(self, base: str, methods: Sequence[str]) -> bool:
-        """Whether the class derives from the class `base`, and no class between both defines one of `methods`."""
+        """Return whether the class derives from the class called `base` and overrides none of `methods`.
+
+        The classes between the class and `base` must not override them, either.
+        """
         for cls in self.cls.__mro__:
             if cls.__name__ == base:
                 return True
@@ -30,18 +34,18 @@ class Outline:
         return False
 
 
-#: Attribute of an outline's class: names of the methods that its class body defines.
+#: Name of an attribute of an outline's class. It stores the names of the methods that the class body defines.
 _METHODS = "__outlined_methods__"
 
 
 class _Unreadable(Exception):
-    """The source doesn't tell statically what the class is."""
+    """Raised if the facts about a class can't be read from its source."""
 
 
 def registered_names(folder: Path, registry: str) -> list[str] | None:
-    """Names of the classes that the folder's files register by a decorator, `@<registry>.register()`.
+    """Return the names of the classes that the folder's files register with the decorator `@<registry>.register()`.
 
-    Returns None if a file can't be parsed, or registers classes in another way.
+    Returns None if a file can't be parsed, or if it registers classes in another way.
     """
     try:
         return [name for path in _plugin_files(folder) for name in _registered_in(path, registry)]
@@ -50,9 +54,10 @@ def registered_names(folder: Path, registry: str) -> list[str] | None:
 
 
 def read_class(folder: Path, registry: str, name: str, attributes: Sequence[str]) -> Outline | None:
-    """Outline of the class that a file of the folder registers as `name`, with inherited attributes.
+    """Return the outline of the class that a file of the folder registers as `name`, with inherited attributes.
 
-    Returns None if there is no such class, if two files define it, or if one of `attributes` isn't a literal.
+    Returns None if no file or more than one file registers the class, if one of `attributes` isn't a literal, or if the
+    source can't be read for another reason.
     """
     try:
         paths = [path for path in _plugin_files(folder) if name in _registered_in(path, registry)]
@@ -79,7 +84,10 @@ def _parsed(path: Path) -> ast.Module:
 
 @functools.cache
 def _registered_in(path: Path, registry: str) -> tuple[str, ...]:
-    """Names of the classes that a file registers by a decorator. Raises _Unreadable if it registers others, too."""
+    """Return the names of the classes that a file registers with the decorator.
+
+    Raises _Unreadable if the file also registers classes in another way.
+    """
     if registry not in path.read_text():
         return ()
     tree, names, decorators = _parsed(path), [], set()
@@ -98,22 +106,23 @@ def _registered_in(path: Path, registry: str) -> tuple[str, ...]:
 
 
 def _is_register(node: ast.AST, registry: str) -> bool:
-    """Whether a node is `<registry>.register`."""
+    """Return whether a node of the syntax tree is `<registry>.register`."""
     return isinstance(node, ast.Attribute) and node.attr == "register" and _is_named(node.value, registry)
 
 
 def _is_named(node: ast.AST, name: str) -> bool:
-    """Whether a node is `name`, or an attribute `name` of something."""
+    """Return whether a node of the syntax tree is `<name>` or `<anything>.<name>`."""
     return (isinstance(node, ast.Name) and node.id == name) or (isinstance(node, ast.Attribute) and node.attr == name)
 
 
 def _outline(
     path: Path, name: str, root: Path, attributes: tuple[str, ...], made: dict[tuple[Path, str], type]
 ) -> type | None:
-    """Outline of class `name` in a file, derived from the outlines of its base classes, so Python finds attributes.
+    """Return the outline's class for the class `name` in a file.
 
-    Imports are followed to files below `root`. `made` collects the outlines by file and name, because a class that is
-    reached twice must be the same class. None for a class from elsewhere.
+    It derives from the outlines of the base classes, so it inherits their attributes. Imports are followed to files
+    below `root`; if the class comes from elsewhere, return None. `made` stores the outlines by file and name, because a
+    class that is reached twice must get only one outline.
     """
     if (path, name) in made:
         return made[path, name]
@@ -137,7 +146,7 @@ def _outline(
 
 
 def _dotted(node: ast.expr) -> str:
-    """The text of a base class, for example "Trainer" or "module.Trainer"."""
+    """Return the name of a base class as it is written in the source, for example "Trainer" or "module.Trainer"."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
@@ -149,7 +158,10 @@ def _dotted(node: ast.expr) -> str:
 
 @functools.cache
 def _imports(path: Path, root: Path) -> dict[str, tuple[Path | None, str]]:
-    """Name in a file -> (file below `root` that it comes from, name there). Only absolute imports are followed."""
+    """Return the imports of a file: {name: (file below `root` that defines it, its name in that file)}.
+
+    The file is None if a name comes from elsewhere. Only absolute imports are followed.
+    """
     found: dict[str, tuple[Path | None, str]] = {}
     for node in ast.walk(_parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -159,13 +171,13 @@ def _imports(path: Path, root: Path) -> dict[str, tuple[Path | None, str]]:
                 found[alias.asname or alias.name] = source
         elif isinstance(node, ast.Import):
             for alias in node.names:
-                if not _module_file(root, alias.name):  # `import trainers.x` isn't followed, so x.Base is unreadable
+                if not _module_file(root, alias.name):  # `import trainers.x` isn't supported: _Unreadable
                     found[alias.asname or alias.name.partition(".")[0]] = (None, alias.name)
     return found
 
 
 def _module_file(root: Path, module: str) -> Path | None:
-    """The file of a module of the project's rooms with plugins. None for every other module, also for dassl's."""
+    """Return the file of a module below `root`. Return None if there is none, or if the module is in dassl or clip."""
     path = root.joinpath(*module.split("."))
     if module.partition(".")[0] in ("dassl", "clip"):
         return None
@@ -173,7 +185,7 @@ def _module_file(root: Path, module: str) -> Path | None:
 
 
 def _literals(definition: ast.ClassDef, attributes: Sequence[str]) -> dict[str, object]:
-    """Values of the wanted attributes that a class body assigns. Raises _Unreadable if one isn't a literal."""
+    """Return the values that a class body assigns to `attributes`. Raises _Unreadable if a value isn't a literal."""
     values = {}
     for node in definition.body:
         if isinstance(node, ast.Assign):

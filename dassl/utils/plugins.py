@@ -1,7 +1,7 @@
-"""Imports plugins: every module of a folder, so that its classes enter themselves in a registry.
+"""Imports plugins. A plugin is a module in a certain folder; its decorators register its classes in a registry.
 
-A plugin that can't be imported doesn't stop the others. Its error is remembered, and `find` raises it when a class of
-that file is wanted. `outlines.py` reads the same files without importing them.
+If a plugin can't be imported, the other plugins are still imported. The error is stored, and `find` reports it if a
+class of that plugin is looked up. `outlines.py` reads the same files without importing them.
 """
 
 import ast
@@ -16,12 +16,12 @@ from yacs.config import CfgNode
 from dassl.utils.errors import InputError, unknown
 from dassl.utils.registry import Registry
 
-#: Path of a plugin file -> the error that its import raised.
+#: {path of a plugin file: the error that the plugin raised}
 _failures: dict[Path, Exception] = {}
 
 
 def load_plugins(package: str) -> list[ModuleType]:
-    """Import all modules of the folder `package` whose names don't start with "_". Returns those that load."""
+    """Import all modules of `package` whose names don't start with "_". Return those that could be imported."""
     folder = Path(importlib.import_module(package).__path__[0])
     modules = []
     for path in sorted(folder.glob("*.py")):
@@ -35,31 +35,41 @@ def load_plugins(package: str) -> list[ModuleType]:
 
 
 def extend_config(cfg: CfgNode, plugins: Sequence[ModuleType]) -> None:
-    """Call `extend_cfg(cfg)` of every plugin that has one, so that it adds its config node."""
+    """Call `extend_cfg(cfg)` of every plugin that defines it. This function adds the plugin's node to the config."""
     for plugin in plugins:
         if hasattr(plugin, "extend_cfg"):
             try:
                 plugin.extend_cfg(cfg)
-            except Exception as error:  # as in load_plugins
+            except Exception as error:  # a user's function can raise anything, too
                 _failures[Path(str(plugin.__file__))] = error
 
 
 def find(registry: Registry, what: str, name: str) -> Any:
+<<<<<<< HEAD
     """The class registered as `name`. Error messages call it a `what`, for example "trainer".
+=======
+    """Return the class registered as `name`. Error messages call it a `what`, for example "trainer".
+>>>>>>> p-dassl
 
     Raises:
-        InputError: no class has this name (the message lists all names), or the file that defines it can't be imported.
+        InputError: no class has this name, or the plugin that defines it can't be loaded. In the first case, the
+            message lists all names.
     """
     for path, error in _failures.items():
         if name in _classes_of(path):
-            raise InputError(f"{what} {name!r} is in {path}, which can't be used: {type(error).__name__}: {error}")
+            raise InputError(
+                f"{what} {name!r} is defined in {path}, which can't be loaded: {type(error).__name__}: {error}"
+            )
     if name not in registry.registered_names():
         raise unknown(what, name, registry.registered_names())
     return registry.get(name)
 
 
 def _classes_of(path: Path) -> set[str]:
-    """Names of the classes that a file defines. A file with a syntax error is taken to define a class of its name."""
+    """Return the names of the classes that a file defines.
+
+    If the file has a syntax error, return the name of the file, because its class probably has the same name.
+    """
     try:
         tree = ast.parse(path.read_text())
     except SyntaxError:

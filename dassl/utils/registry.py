@@ -1,4 +1,4 @@
-"""Tables from names to classes. Trainers, data sets and evaluators enter themselves by a decorator."""
+"""`Registry`, a table from names to classes. A decorator registers each trainer, data set and evaluator."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ __all__ = ["Registry"]
 
 
 class Registry:
-    """Classes by their names.
+    """A table from the names of classes to the classes.
 
     >>> TRAINERS = Registry("TRAINER")
     >>> @TRAINERS.register()
@@ -20,26 +20,26 @@ class Registry:
         self._objects: dict[str, type] = {}
 
     def register(self, obj: type | None = None, force: bool = False) -> Callable:
-        """Register `obj` under its `__name__`. Without `obj`, returns a decorator that does so.
+        """Register the class `obj` under its `__name__`. If `obj` is None, return a decorator that registers a class.
 
         Raises:
-            KeyError: the name is already registered, and `force` isn't set.
+            KeyError: the name is already registered, and `force` is False.
         """
         if obj is None:
             return lambda wrapped: self.register(wrapped, force)
         name = obj.__name__
         if name in self._objects and not force:
             registered = self._objects[name]
-            raise KeyError(f"{name} is already registered as {self._name}, by {registered.__module__}")
+            raise KeyError(f"the {self._name} registry already has a {name}, registered by {registered.__module__}")
         self._objects[name] = obj
         return obj
 
     def get(self, name: str) -> Any:
-        """The class of that name. Raises KeyError if there is none."""
+        """Return the class called `name`. Raises KeyError if there is no such class."""
         if name not in self._objects:
-            raise KeyError(f"{name} is not registered as {self._name}")
+            raise KeyError(f"the {self._name} registry has no class named {name}")
         return self._objects[name]
 
     def registered_names(self) -> list[str]:
-        """All names, in order of registration."""
+        """Return all names in the order of their registration."""
         return list(self._objects)

@@ -1,6 +1,6 @@
-"""Seeds, images, memory and versions, under Dassl's names. torch is imported only by the functions that need it.
+"""Helpers for seeds, images, memory and versions. Only the functions that need torch import it.
 
-File helpers are in `files.py`. Dassl has them here, so this module offers them too.
+The file helpers are defined in `files.py`. Dassl defines them in this module, so they can be imported from here, too.
 """
 
 import functools
@@ -27,20 +27,23 @@ from dassl.utils.files import write_text as write_text
 
 
 def cpu_cores() -> int:
-    """Number of CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_memory() -> int:
-    """Bytes of memory that this process may still allocate.
+    """Return the number of bytes of memory that this process may still allocate.
 
-    This is the machine's free memory, or less if a control group (of a container or a Slurm job) has a lower limit.
+    This is the machine's free memory, or less if a control group (of a container or a Slurm job) limits the memory.
     """
     return max(0, min([psutil.virtual_memory().available, *_left_by_control_groups()]))
 
 
 def _left_by_control_groups() -> Iterator[int]:
-    """Bytes left below the limit of each control group of this process. Linux only, versions 1 and 2."""
+    """Yield the number of bytes that each control group of this process may still allocate.
+
+    This works only on Linux, with versions 1 and 2 of control groups. Elsewhere, nothing is yielded.
+    """
     for line in _lines(Path("/proc/self/cgroup")):
         _, controllers, group = line.split(":", 2)
         if controllers in ("", "memory"):
@@ -54,7 +57,7 @@ def _left_by_control_groups() -> Iterator[int]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Lines of a file. Empty if the file doesn't exist."""
+    """Return the lines of a file, or an empty list if the file doesn't exist."""
     return path.read_text().splitlines() if path.is_file() else []
 
 
@@ -70,9 +73,9 @@ def set_random_seed(seed: int) -> None:
 
 
 def set_deterministic(on: bool) -> None:
-    """Make torch use deterministic algorithms only, or any algorithm.
+    """Allow only deterministic algorithms in torch if `on` is True, or all algorithms if it is False.
 
-    If `on`, torch raises RuntimeError for an operation without a deterministic algorithm.
+    If `on` is True, torch raises RuntimeError for an operation that has no deterministic algorithm.
     """
     import torch
     from torch.utils import deterministic
@@ -80,8 +83,8 @@ def set_deterministic(on: bool) -> None:
     if on:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this setting
     torch.use_deterministic_algorithms(on)
-    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # filling memory costs time
-    torch.backends.cudnn.benchmark = not on  # benchmarking picks an algorithm by its time, so picks vary
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # fills new memory, which costs time
+    torch.backends.cudnn.benchmark = not on  # picks the fastest algorithm, so runs may differ
 
 
 def check_availability(requested: str, available: list[str]) -> None:
@@ -91,18 +94,18 @@ def check_availability(requested: str, available: list[str]) -> None:
 
 
 def tolist_if_not(x: object) -> list:
-    """`x` itself if it is a list, or else a list with `x` as its only item."""
+    """Return `x` if it is a list, or else a list that contains only `x`."""
     return x if isinstance(x, list) else [x]
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """An image as RGB. Raises InputError if the file is missing, truncated or no image."""
+    """Return an image in RGB. Raises InputError if the file is missing, is truncated or isn't an image."""
     try:
         with Image.open(path) as image:
-            if image.mode.startswith("I;16"):  # PIL would clip 16-bit values at 255
+            if image.mode.startswith("I;16"):  # without the division below, PIL would clip 16-bit values at 255
                 return image.point(lambda value: value / 256).convert("L").convert("RGB")
             if image.mode in ("I", "F"):
-                raise ValueError(f"its pixels are of mode {image.mode}, whose range is unknown; save it with 8 bits")
+                raise ValueError(f"the range of pixels in mode {image.mode} is unknown; save it with 8-bit pixels")
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"can't read the image {path}: {error}") from error
@@ -110,13 +113,13 @@ def read_image(path: str | Path) -> Image.Image:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
+    """Return the versions of Python and of the packages on which results depend."""
     packages = ("torch", "torchvision", "open_clip_torch", "numpy")
     return {"python": platform.python_version(), "pillow": PIL.__version__} | {name: version(name) for name in packages}
 
 
 def collect_env_info() -> str:
-    """A line with the versions and a line with the device, for the log."""
+    """Return two lines for the log: the versions of packages, and the platform with its GPU or CPU threads."""
     import torch
 
     packages = ", ".join(f"{name} {number}" for name, number in versions().items())

@@ -1,7 +1,7 @@
-"""Checkpoints and parameters, under Dassl's names. Trainers call these functions.
+"""Functions for checkpoints and parameters, with the same names as in Dassl. Trainers call them.
 
-A file in each checkpoint folder, the pointer, names the newest checkpoint. A resume reads it. The best checkpoint is
-never the newest, so that a resume continues from the last epoch.
+Each checkpoint folder contains a pointer file, which names the checkpoint from which a run resumes. It names the newest
+checkpoint, but never the best one, so that a run always resumes from its last epoch.
 """
 
 import os
@@ -31,7 +31,7 @@ __all__ = [
 
 #: Content of a checkpoint file: state_dict, epoch, optimizer, scheduler and val_result.
 Checkpoint = dict[str, Any]
-POINTER = "checkpoint"  # file beside the checkpoints that names the newest one
+POINTER = "checkpoint"  # file in each checkpoint folder; it contains the name of the newest checkpoint
 BEST = "model-best.pth.tar"
 
 
@@ -44,8 +44,8 @@ def save_checkpoint(
 ) -> Path:
     """Save `state` as `model.pth.tar-<epoch>`, or as `model_name`, and return the path.
 
-    The pointer file then names this checkpoint. A best model is saved as `model-best.pth.tar`; the pointer file doesn't
-    change, because a resume must continue from the last epoch.
+    The pointer file is then changed to name this checkpoint. If `is_best` is True, the file is called
+    `model-best.pth.tar` by default, and the pointer file isn't changed, so that a run resumes from its last epoch.
     """
     folder = Path(save_dir)
     if remove_module_from_keys:
@@ -60,26 +60,26 @@ def save_checkpoint(
 
 
 def load_checkpoint(fpath: str | Path | None) -> Checkpoint:
-    """Content of a checkpoint, with tensors on the CPU. Runs no code from the file.
+    """Return the content of a checkpoint, with tensors on the CPU. Code in the file isn't executed.
 
-    Official checkpoints also pickle a scheduler object. Such objects are replaced by `unpickle.Inert`.
+    Checkpoints of the original code also contain a pickled scheduler object, which is replaced by `unpickle.Inert`.
 
     Raises:
         ValueError: the path is None.
-        FileNotFoundError: no such file.
+        FileNotFoundError: the file doesn't exist.
         InputError: the file can't be read as a checkpoint.
     """
     if fpath is None:
         raise ValueError("File path is None")
     if not os.path.exists(fpath):
         raise FileNotFoundError(f'File is not found at "{fpath}"')
-    device = "cpu"  # load_state_dict copies to the model's device
+    device = "cpu"  # load_state_dict will copy the tensors to the model's device
     try:
         try:
             return torch.load(fpath, device, weights_only=True)
         except pickle.UnpicklingError:
             return torch.load(fpath, device, weights_only=False, pickle_module=unpickle)
-    except Exception as error:  # a broken file can raise almost anything
+    except Exception as error:  # reading a broken file can raise almost any error
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"can't read the checkpoint {fpath}: {reason}") from error
 
@@ -90,10 +90,12 @@ def resume_from_checkpoint(
     optimizer: torch.optim.Optimizer | None = None,
     scheduler: LRScheduler | None = None,
 ) -> int:
-    """Load the newest checkpoint of `fdir` into model, optimizer and scheduler. Returns the index of the next epoch.
+    """Load the checkpoint that the pointer file in `fdir` names. Return the index of the next epoch.
+
+    The states of `model`, `optimizer` and `scheduler` are replaced by those in the checkpoint.
 
     Raises:
-        InputError: names or shapes of the checkpoint's tensors differ from the model's.
+        InputError: names or shapes of the checkpoint's tensors differ from those of the model's tensors.
     """
     path = Path(fdir) / (Path(fdir) / POINTER).read_text().strip()
     print(f'Loading checkpoint from "{path}"')
@@ -101,12 +103,12 @@ def resume_from_checkpoint(
     try:
         model.load_state_dict(checkpoint["state_dict"])
     except (RuntimeError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is of another model: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path} is a checkpoint of another model: {' '.join(str(error).split())}") from error
     if optimizer is not None and checkpoint.get("optimizer"):
         optimizer.load_state_dict(checkpoint["optimizer"])
     if scheduler is not None and checkpoint.get("scheduler"):
         if isinstance(checkpoint["scheduler"].get("successor"), unpickle.Inert):
-            for _ in range(checkpoint["epoch"]):  # an official file: its state is lost, so repeat its steps
+            for _ in range(checkpoint["epoch"]):  # the original code's schedule can't be loaded, so repeat its steps
                 scheduler.step()
         else:
             scheduler.load_state_dict(checkpoint["scheduler"])
@@ -115,14 +117,17 @@ def resume_from_checkpoint(
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: str | Path) -> None:
-    """Copy the weights whose names and shapes match the model's. Prints the skipped names; warns if none matches."""
+    """Copy each weight of a checkpoint to the model, if the model has a weight with the same name and shape.
+
+    Print the names of the weights that are skipped. Warn if all of them are skipped.
+    """
     checkpoint = load_checkpoint(weight_path)
     state = _without_module_prefix(checkpoint.get("state_dict", checkpoint))
     current = model.state_dict()
     matching = {name: w for name, w in state.items() if name in current and current[name].shape == w.shape}
     model.load_state_dict(current | matching)
     if not matching:
-        warnings.warn(f"no weight of {weight_path} fits the model", stacklevel=2)
+        warnings.warn(f"no weight in {weight_path} has the name and shape of a weight of the model", stacklevel=2)
         return
     print(f"Successfully loaded pretrained weights from {weight_path}")
     discarded = [name for name in state if name not in matching]
@@ -133,7 +138,7 @@ def load_pretrained_weights(model: nn.Module, weight_path: str | Path) -> None:
 def count_num_param(
     model: nn.Module | None = None, params: Iterable[torch.Tensor | dict[str, Any]] | None = None
 ) -> int:
-    """Number of elements in the parameters of `model`, or in `params` (tensors or parameter groups)."""
+    """Return the total number of elements in the parameters of `model`, or in `params` (tensors or groups)."""
     if model is not None:
         return sum(p.numel() for p in model.parameters())
     if params is None:
@@ -145,18 +150,18 @@ def open_specified_layers(model: nn.Module, open_layers: str | list[str]) -> Non
     """Train only the named top-level children. All other children are frozen and set to evaluation mode.
 
     Raises:
-        ValueError: the model has no child of such a name.
+        ValueError: the model has no child of one of these names.
     """
     names = [open_layers] if isinstance(open_layers, str) else open_layers
     children = dict(model.named_children())
     for name in names:
         if name not in children:
-            raise ValueError(f'"{name}" is no layer of the model; its layers are: {", ".join(children)}')
+            raise ValueError(f'the model has no layer "{name}". It has these layers: {", ".join(children)}')
     for name, child in children.items():
         child.train(name in names)
         child.requires_grad_(name in names)
 
 
 def _without_module_prefix(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The state dict without the prefix "module." that DataParallel adds to names."""
+    """Return the state dict without the prefix "module." in its names, which DataParallel adds."""
     return OrderedDict((name.removeprefix("module."), value) for name, value in state_dict.items())

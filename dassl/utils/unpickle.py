@@ -1,14 +1,14 @@
 """Reads untrusted pickles without running code from them.
 
-`torchtools.load_checkpoint` uses this module for official checkpoints, and `datasets/base.py` for few-shot caches. A
-class that isn't on the list of allowed ones is replaced by `Inert`, which does nothing.
+`torchtools.load_checkpoint` uses this module to read checkpoints of the original code. `datasets/base.py` uses it to
+read few-shot caches. A class that isn't in the list of allowed classes is replaced by `Inert`, which does nothing.
 """
 
 import pickle
 from pathlib import Path
 from typing import IO, Any
 
-#: Classes and functions that may really be called: tensors, containers and plain numbers.
+#: Classes and functions that a pickle may call. They make tensors, containers and plain numbers.
 _ALLOWED = {
     ("collections", "OrderedDict"),
     ("collections", "defaultdict"),
@@ -27,7 +27,7 @@ _DATUM = ("dassl.data.datasets.base_dataset", "Datum")
 
 
 class Inert:
-    """Replaces every other class or function of a pickle. Accepts any arguments and any state, and ignores them."""
+    """Replaces each class or function that a pickle must not call. Accepts and ignores all arguments and states."""
 
     def __init__(self, *args: object, **kwargs: object):
         pass
@@ -49,18 +49,21 @@ class Unpickler(pickle.Unpickler):
     """A `pickle.Unpickler` that builds tensors, containers and `Datum`. Everything else becomes `Inert`."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The class or function itself if it is allowed, or else `Inert`."""
+        """Return the class or function that a pickle names if it is allowed, or else `Inert`."""
         if (module, name) in _ALLOWED | {_DATUM} or (module == "torch" and name.endswith("Storage")):
             return super().find_class(module, name)
         return Inert
 
 
 def load(file: IO[bytes], **kwargs: Any) -> Any:
-    """`pickle.load` with the restricted `Unpickler`. `torch.load` calls both by these names in its `pickle_module`."""
+    """Read a pickle with the restricted `Unpickler`, like `pickle.load`.
+
+    This module can be the `pickle_module` of `torch.load`, which needs the names `load` and `Unpickler`.
+    """
     return Unpickler(file, **kwargs).load()
 
 
 def read_pickle(path: str | Path) -> Any:
-    """Content of a pickle file, read by the restricted `Unpickler`."""
+    """Return the content of a pickle file. It is read with the restricted `Unpickler`."""
     with open(path, "rb") as file:
         return load(file)

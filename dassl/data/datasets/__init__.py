@@ -1,4 +1,4 @@
-"""The base class of data sets and the registry of data sets. Imports no torch."""
+"""The base class of data sets and the registry of data sets. This package doesn't import torch."""
 
 from dassl.data.datasets.base_dataset import DatasetBase, Datum, Task
 from dassl.data.datasets.build import DATASET_REGISTRY, build_dataset

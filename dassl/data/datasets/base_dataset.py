@@ -1,7 +1,7 @@
 """`Datum` (one labelled image file) and `DatasetBase` (lists of `Datum` for training, validation and test).
 
-Every data set class derives from `DatasetBase`. Published few-shot caches are pickled lists of `Datum`. They name this
-module and the attributes with a leading underscore, so neither may be renamed.
+Every data set class derives from `DatasetBase`. Published few-shot caches are pickled lists of `Datum`. They contain
+the name of this module and the names of the attributes with a leading underscore, so these names must not change.
 """
 
 import random
@@ -16,7 +16,7 @@ from dassl.utils.tools import check_isfile
 
 
 class Labelled(Protocol):
-    """An item with a label: a `Datum`, or an entry of a listing whose file isn't checked yet."""
+    """An item with a label: a `Datum`, or an entry of a list of images whose files haven't been checked yet."""
 
     @property
     def label(self) -> int: ...
@@ -65,15 +65,16 @@ class Task(NamedTuple):
 
 
 class DatasetBase:
-    """Lists of `Datum` for training (labelled `train_x`, unlabelled `train_u`), validation and test.
+    """The base class of data sets. It has lists of `Datum` for training, validation and test.
 
-    The classes and their names come from `train_x` alone. A list is None if the data set has no such split.
+    `train_x` contains labelled training images, and `train_u` unlabelled ones. The number of classes and their names
+    come only from `train_x`. A list is None if the data set has no such split.
     """
 
-    dataset_dir = ""  # folder below DATASET.ROOT
+    dataset_dir = ""  # the data set's folder in DATASET.ROOT
     root = ""  # result files store image paths relative to this folder; "" means DATASET.ROOT
     domains: list[str] = []  # names of the domains, for domain adaptation and generalisation
-    test_only = False  # True: `train_x` contains the test images, so training on the data set is an error
+    test_only = False  # True if `train_x` contains the test images, so that training on it is an error
     template = "a photo of a {}."  # zero-shot prompt with {} for the class name
 
     def __init__(
@@ -118,14 +119,14 @@ class DatasetBase:
 
     @property
     def tasks(self) -> list[Task]:
-        """The tasks that a method may learn together: this data set alone, unless a subclass joins several."""
+        """The tasks of this data set, which a method may learn together. Only some subclasses have several tasks."""
         return [Task(self.task_name(), self.classnames)]
 
     def task_name(self, default: str = "") -> str:
         """Return the name of this data set's task.
 
-        It is the first line of `task_name.txt` in the data set's folder, else `default`, else made from the class's
-        name.
+        It is the first line of `task_name.txt` in the data set's folder. If there is no such file, it is `default`. If
+        `default` is "", the name is made from the name of the class.
         """
         file = Path(self.dataset_dir) / "task_name.txt"
         if file.is_file():
@@ -140,7 +141,7 @@ class DatasetBase:
 
     @staticmethod
     def get_num_classes(data_source: Iterable[Datum]) -> int:
-        """Return the highest label plus one, or 0 without items."""
+        """Return the highest label plus one, or 0 if there are no items."""
         return max((item.label for item in data_source), default=-1) + 1
 
     @staticmethod
@@ -150,10 +151,10 @@ class DatasetBase:
         return mapping, [mapping[label] for label in sorted(mapping)]
 
     def check_input_domains(self, source_domains: Sequence[str], target_domains: Sequence[str]) -> None:
-        """Check the names of domains.
+        """Check that the data set has all these domains.
 
         Raises:
-            InputError: the data set has no domain of that name.
+            InputError: the data set has no domain of one of these names.
         """
         for domain in [*source_domains, *target_domains]:
             if domain not in self.domains:
@@ -162,7 +163,7 @@ class DatasetBase:
     def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
         """Download an archive to `dst` and extract it into the folder of `dst`. Resume a partial download.
 
-        `from_gdrive` isn't used: gdown downloads from Google Drive and from other servers.
+        `from_gdrive` isn't used, because gdown can download from Google Drive and from other servers.
         """
         import gdown  # slow to import, and only this method needs it
 
@@ -193,16 +194,17 @@ class DatasetBase:
         repeat: bool = False,
         rng: random.Random | ModuleType = random,
     ) -> list[Item] | Sequence[list[Item]]:
-        """Draw `num_shots` items per class from each source. Classes are drawn in the order of first appearance.
+        """Draw `num_shots` items per class from each source. The classes keep the order in which they first appear.
 
         Args:
             data_sources: lists of items.
             num_shots: items per class. If it is less than 1, the sources are returned unchanged.
-            repeat: what to do with a class of fewer items: draw with replacement, or (default) take all items once.
-            rng: the random generator; Python's global one by default, as in the original code.
+            repeat: if a class has fewer than `num_shots` items, draw with replacement (True), or take each of its items
+                once (False, the default).
+            rng: the random generator. By default, this is Python's global generator, as in the original code.
 
         Returns:
-            One list for one source, a sequence of lists for several sources.
+            The drawn items: a list if there is one source, or a sequence with a list for each of several sources.
         """
         if num_shots < 1:
             return data_sources[0] if len(data_sources) == 1 else data_sources

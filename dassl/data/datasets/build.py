@@ -1,4 +1,4 @@
-"""The registry of data sets. A data set's file registers its class here, and `DataManager` looks it up by name."""
+"""The registry of data sets. The file of a data set registers its class, and `build_dataset` finds it by its name."""
 
 from yacs.config import CfgNode
 
@@ -13,7 +13,7 @@ def build_dataset(cfg: CfgNode) -> DatasetBase:
     """Return an instance of the data set class that DATASET.NAME names.
 
     Raises:
-        InputError: there is no such data set, or its data is missing.
+        InputError: no such class is registered, or the data is missing.
     """
     dataset = find(DATASET_REGISTRY, "data set (DATASET.NAME)", cfg.DATASET.NAME)
     if cfg.VERBOSE:

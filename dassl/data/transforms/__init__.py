@@ -1,4 +1,4 @@
-"""Image transforms by name."""
+"""Image transforms, which are selected by their names."""
 
 from dassl.data.transforms.transforms import AVAILABLE_CHOICES, INTERPOLATION_MODES, build_transform
 

@@ -1,7 +1,7 @@
-"""Builds the image transforms that INPUT.TRANSFORMS names, mostly from torchvision's.
+"""Builds the image transforms that INPUT.TRANSFORMS names. Most of them are torchvision's.
 
-`DataManager` calls `build_transform` once for training and once for testing. The order of the steps is Dassl's fixed
-one and doesn't depend on the order of the names. ToTensor separates steps on PIL images from steps on tensors.
+`DataManager` calls `build_transform` once for training and once for testing. The steps have the same order as in Dassl,
+whatever the order of the names. The steps before ToTensor take PIL images, and the steps after it take tensors.
 """
 
 import random
@@ -75,7 +75,7 @@ class Cutout(nn.Module):
 
 
 class GaussianNoise(nn.Module):
-    """With probability `p`, add noise from N(mean, std**2)."""
+    """With probability `p`, add noise from N(mean, std**2) to a tensor."""
 
     def __init__(self, mean: float, std: float, p: float = 0.5):
         super().__init__()
@@ -86,7 +86,7 @@ class GaussianNoise(nn.Module):
 
 
 class InstanceNormalization(nn.Module):
-    """Normalise each channel to mean 0 and standard deviation 1."""
+    """Normalise each channel of an image to mean 0 and standard deviation 1."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         std, mean = torch.std_mean(image, dim=(-2, -1), keepdim=True)
@@ -98,7 +98,7 @@ def build_transform(cfg: CfgNode, is_train: bool = True, choices: list[str] | No
 
     Args:
         cfg: the config.
-        is_train: training augments images; testing only resizes, crops and normalises.
+        is_train: True for training, which augments images. Testing only resizes, crops and normalises them.
         choices: names of steps; INPUT.TRANSFORMS by default.
 
     Raises:
@@ -121,9 +121,10 @@ def build_transform(cfg: CfgNode, is_train: bool = True, choices: list[str] | No
 
 
 def _test_stages(cfg: CfgNode) -> list[tuple[str | None, nn.Module]]:
-    """Resize the short side and crop the centre. With INTERPOLATION bicubic this is CLIP's preprocessing.
+    """Return the test steps in their order, as pairs (name in INPUT.TRANSFORMS, step).
 
-    Returns (name in INPUT.TRANSFORMS, step) pairs. A step without a name is always used.
+    A step whose name is None is always used. The steps resize the short side and crop the centre. With INTERPOLATION
+    bicubic, they are the preprocessing of CLIP.
     """
     opts = cfg.INPUT
     return [
@@ -136,7 +137,7 @@ def _test_stages(cfg: CfgNode) -> list[tuple[str | None, nn.Module]]:
 
 
 def _train_stages(cfg: CfgNode) -> list[tuple[str | None, nn.Module]]:
-    """All training steps in their order, as (name in INPUT.TRANSFORMS, step) pairs. ToTensor is always used."""
+    """Return the training steps in their order, as pairs (name in INPUT.TRANSFORMS, step). ToTensor is always used."""
     opts = cfg.INPUT
     size, mode = tuple(opts.SIZE), INTERPOLATION_MODES[opts.INTERPOLATION]
     policy = T.AutoAugmentPolicy
