@@ -8,7 +8,7 @@ from datasets.base import Download, FewShotDataset, Splits, gdrive
 
 @DATASET_REGISTRY.register()
 class DescribableTextures(FewShotDataset):
-    """Doesn't use the official lists in labels/: of every class 50 % are for training, 20 % for val, 30 % for test."""
+    """Doesn't use the official lists in labels/. Of every class, train has 50 % of the images, val 20 %, test 30 %."""
 
     dataset_dir = "dtd"
     image_dir = "images"
