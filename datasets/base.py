@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import InputError
 from datasets import _splits
+from datasets._fewshot_file import pick_listed
 from datasets._images import IMG_EXTENSIONS as IMG_EXTENSIONS
 from datasets._images import Item as Item
 from datasets._images import Listed as Listed
@@ -23,7 +24,6 @@ from datasets._images import as_data as as_data
 from datasets._images import list_class_folders as list_class_folders
 from datasets._images import list_images as list_images
 from datasets._missing import missing_data
-from datasets._fewshot_file import pick_listed
 from datasets._splits import Rng as Rng
 from datasets._splits import halves as halves
 
@@ -105,8 +105,8 @@ class FewShotDataset(DatasetBase):
         try:
             splits = self.read_annotations(random.Random(seed))
         except FileNotFoundError as error:
-            split = f", and neither does {cls.split_file}" if cls.split_file else ""
-            raise InputError(f"{cls.__name__}: {error.filename} doesn't exist{split}; get it by {download}") from error
+            split = f" and {cls.split_file} don't exist" if cls.split_file else " doesn't exist"
+            raise InputError(f"{cls.__name__}: {error.filename}{split}; get it with: {download}") from error
         if cls.split_file:
             print(
                 f"{self.split_path} is missing, so a split was drawn with seed {seed}. Published numbers use the file. "

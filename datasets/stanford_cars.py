@@ -16,9 +16,9 @@ class StanfordCars(FewShotDataset):
     needs = ("cars_train", "cars_test")
     downloads = (Download(gdrive("1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT"), split_file, entries=(6509, 1635, 8041)),)
     by_hand = (
-        "the official site (ai.stanford.edu/~jkrause/cars) no longer serves the images: download cars_train.tgz, "
-        "cars_test.tgz, car_devkit.tgz and cars_test_annos_withlabels.mat from a mirror and unpack them in that folder; "
-        "to get the split file, run bash scripts/download.sh StanfordCars"
+        "the official site (ai.stanford.edu/~jkrause/cars) no longer serves the images: download "
+        "cars_train.tgz, cars_test.tgz, car_devkit.tgz and cars_test_annos_withlabels.mat from a mirror "
+        "and unpack them in that folder; to get the split file, run bash scripts/download.sh StanfordCars"
     )
 
     def read_annotations(self, rng: random.Random) -> Splits:
