@@ -122,7 +122,7 @@ def _from_rows(rows: list[Row], path: str) -> dict[str, list[Listed]]:
         splits.setdefault(_split_name(split), []).append(item)
     if not rows or ("" in splits and len(splits) > 1):
         raise InputError(
-            f"{path}: {'the list is empty' if not rows else 'some entries have a split, others don't'}"
+            f"{path}: {'the list is empty' if not rows else 'some entries have a split, others have no split'}"
         )
     return _same_labels(splits, path)
 
