@@ -49,7 +49,7 @@ class Drawings(TypedDict):
 
 @dataclass(frozen=True)
 class Scene:
-    """Strengths of the effects in a scene. An effect with strength 0 is skipped; without any, the background is white."""
+    """Strengths of the effects in a scene. Strength 0 skips an effect. Without clutter, the background is white."""
 
     pose: float = 1.0  # variation of size, position, rotation and shear
     light: float = 1.0  # variation of brightness, contrast, colour cast and shading
@@ -74,7 +74,7 @@ def read_drawings() -> Drawings:
 
 
 def rasterise(svg: str) -> np.ndarray:
-    """Return a drawing as (48, 48, 4) float32 in [0, 1]. Channels: red, green and blue times opacity, and the opacity."""
+    """Return a drawing as (48, 48, 4) float32 in [0, 1]. Channels: red, green, blue (times opacity), opacity."""
     import resvg_py
 
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE, skip_system_fonts=True))
@@ -124,10 +124,8 @@ def _posed(drawing: np.ndarray, pose: float, warp: float, rng: np.random.Generat
     angle, shear = pose * 0.7 * (rng.random() - 0.5), pose * 0.5 * (rng.random() - 0.5)
     room = (0.2 * pose + 0.5 * (0.9 - size)) * SIZE
     across, down = (room * (rng.random() - 0.5) for _ in range(2))
-    cos, sin = (
-        round(math.cos(angle), 6),
-        round(math.sin(angle), 6),
-    )  # rounded, since C libraries differ in the last digits
+    # Rounded, because C libraries differ in the last digits.
+    cos, sin = round(math.cos(angle), 6), round(math.sin(angle), 6)
     sx, sy = 1 / (size * stretch), stretch / size
     centre = (SIZE - 1) / 2
     y, x = (np.arange(SIZE, dtype=np.float32) - np.float32(centre + shift) for shift in (down, across))
