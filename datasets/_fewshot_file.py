@@ -32,10 +32,12 @@ def pick_listed(path: str, items: list[D], split: str, subsampled: bool) -> list
     known = {_key(item.impath): item for item in items}
     picks = [known[_key(name)] for name in listed if _key(name) in known]
     if len(picks) < len(listed) and not subsampled:
-        raise InputError(f"{path} (DATASET.FEWSHOT_FILE) lists {len(listed) - len(picks)} unknown {split} images")
+        raise InputError(
+            f"{path} (DATASET.FEWSHOT_FILE) lists {len(listed) - len(picks)} {split} images that aren't in the data set"
+        )
     lost = {item.label for item in items} - {item.label for item in picks}
     if lost and (listed or split == "train"):
-        raise InputError(f"{path} (DATASET.FEWSHOT_FILE) lists no known {split} image of the labels {sorted(lost)}")
+        raise InputError(f"{path} (DATASET.FEWSHOT_FILE) lists no usable {split} image for labels {sorted(lost)}")
     return picks
 
 

@@ -143,7 +143,8 @@ def halves(things: Sequence[T], which: str) -> Sequence[T]:
     chosen = things[:half] if which == "base" else things[half:]
     if not chosen:
         raise InputError(
-            f"the {which} half of {len(things)} class or task is empty (DATASET.SUBSAMPLE_CLASSES, SUBSAMPLE_TASKS)"
+            f"there is only {len(things)} class or task, so the {which} half is empty "
+            "(DATASET.SUBSAMPLE_CLASSES, SUBSAMPLE_TASKS)"
         )
     return chosen
 

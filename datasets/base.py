@@ -34,7 +34,7 @@ class Download(NamedTuple):
     url: str
     target: str = ""  # path below the data set's folder; "" if `url` is an archive
     md5: str = ""  # expected checksum; "" if it isn't checked
-    inside: str = ""  # only the contents of this folder in the archive are kept; "" if all are
+    inside: str = ""  # folder in the archive: only its contents are kept; "" if everything is kept
     inner: str = ""  # another archive inside the archive, which is also unpacked; "" if none
     filename: str = ""  # the archive's file name; "" if `url` ends with it
     entries: tuple[int, int, int] | None = None  # expected numbers of train, val, test images, if it is a split file
@@ -64,7 +64,7 @@ class FewShotDataset(DatasetBase):
     needs: Sequence[str] = ()  # other required files and folders, below dataset_dir
     downloads: Sequence[Download] = ()
     by_hand = ""  # instructions for getting files that scripts/download.sh can't download; "" if there are none
-    metric = "overall_acc"  # score of this data set in a `MultiTask`; or "mean_acc", the mean over classes
+    metric = "overall_acc"  # score in a `MultiTask`: "overall_acc", or "mean_acc" (the mean over classes)
     xd_source = "imagenet"  # cross-dataset protocol: config of the data set to train on before testing on this one
     fewshot_val = True  # whether val is also reduced to few shots
 

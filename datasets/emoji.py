@@ -36,7 +36,8 @@ class EmojiScenes(FewShotDataset):
     """
 
     category = ""  # category of the drawings; "" for all categories
-    styles: Sequence[str] = ("noto", "fluent")  # used in turn; a class without a style skips it
+    # Styles of the drawings, used in turn. A class skips the styles in which it has no drawing.
+    styles: Sequence[str] = ("noto", "fluent")
     scene = Scene().softened(0.5)
     # Number of scenes per class in every split. Few-shot images are drawn from "train".
     counts: Mapping[str, int] = {"train": 24, "val": 8, "test": 12}
