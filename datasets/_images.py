@@ -1,4 +1,4 @@
-"""Lists the images in class folders, with their labels and class names. Data sets import this from `datasets.base`.
+"""Lists the images in class folders, with their labels and class names. Data sets import it all from `datasets.base`.
 
 A listed image is first a `Listed`, whose file isn't checked. When a split or a few-shot draw has selected the image,
 `as_data` checks that the file exists and makes a `Datum`. So a few-shot draw from a large folder doesn't check every
@@ -60,7 +60,7 @@ def list_images(folder: str) -> list[str]:
 def list_class_folders(
     folder: str, ignored: Container[str] = (), new_cnames: Mapping[str, str] | None = None
 ) -> list[Listed]:
-    """Return all images in the class folders of `folder`. Labels number the sorted class folders from 0.
+    """Return all images in the class folders of `folder`. Labels start at 0 and follow the sorted folder names.
 
     Args:
         ignored: names of the folders in `folder` that aren't classes.
@@ -75,7 +75,7 @@ def list_class_folders(
 
 
 def as_data(items: Iterable[Item]) -> list[Datum]:
-    """Return the items as `Datum` objects. An item that already is a `Datum` is returned itself, not a copy.
+    """Return the items as `Datum` objects. Items that already are `Datum` objects aren't copied.
 
     Raises:
         InputError: if an image file doesn't exist.

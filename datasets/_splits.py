@@ -1,8 +1,8 @@
 """Splits images into train, val and test; reads and writes split files; selects base or new classes.
 
-`FewShotDataset` has most of these functions as static methods, because third-party data sets call them there. Random
-draws handle the classes one after the other, in the order in which they first appear in the list. So the same seed
-gives the same split.
+`FewShotDataset` has most of these functions as static methods, because third-party data sets call them there. Images
+are drawn class by class, in the order in which the classes first appear in the list. So the same seed gives the same
+split.
 """
 
 import math

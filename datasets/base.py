@@ -51,7 +51,7 @@ class FewShotDataset(DatasetBase):
     A subclass sets the attributes below and defines `read_annotations`, which is called if there is no split file.
 
     With the same seed and split file, the few-shot images are the same as in the original code. For this, train is
-    drawn before val. Each of them is drawn class by class, in the order in which the classes first appear. Val gets at
+    drawn before val, and both are drawn class by class, in the order in which the classes first appear. Val gets at
     most 4 images per class. Base or new classes are selected after the draw.
 
     Raises:
@@ -117,7 +117,7 @@ class FewShotDataset(DatasetBase):
     def select(
         self, cfg: CfgNode, train: Sequence[Item], val: Sequence[Item] | None, test: Sequence[Item]
     ) -> dict[str, list[Datum] | None]:
-        """Return the arguments of `DatasetBase`: the images, reduced to the shots and classes that `cfg` selects."""
+        """Return the arguments of `DatasetBase`: the images, reduced to the shots and classes that `cfg` asks for."""
         shots, picks, classes = cfg.DATASET.NUM_SHOTS, cfg.DATASET.FEWSHOT_FILE, cfg.DATASET.SUBSAMPLE_CLASSES
         rng: Rng = random.Random(cfg.SEED) if cfg.SEED >= 0 else random
         _splits.check_classes(train, val or [], test)

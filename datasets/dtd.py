@@ -8,7 +8,7 @@ from datasets.base import Download, FewShotDataset, Splits, gdrive
 
 @DATASET_REGISTRY.register()
 class DescribableTextures(FewShotDataset):
-    """Doesn't use the official lists in labels/. Of every class, train has 50 % of the images, val 20 %, test 30 %."""
+    """Train has 50 % of every class, val 20 %, test 30 %. The official lists in labels/ aren't used."""
 
     dataset_dir = "dtd"
     image_dir = "images"

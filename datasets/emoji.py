@@ -1,7 +1,7 @@
 """Emoji scenes, a benchmark without a download. On first use, images are rendered from drawings in this repository.
 
-Five data sets have one category of classes each. `Emoji` has all classes and is used in the way of ImageNet. Four
-versions of `Emoji` with a domain shift are used in the way of ImageNetV2, ImageNet-Sketch, ImageNet-A and ImageNet-R.
+Five data sets have the classes of one category each. `Emoji` has all classes; in the papers' protocols, it replaces
+ImageNet. Four versions of `Emoji` with a domain shift replace ImageNetV2, ImageNet-Sketch, ImageNet-A and ImageNet-R.
 Train, val and test show the same drawings in different scenes. ViT-Mini/8 saw no drawings of these styles in
 pretraining. EmojiR is an exception: ViT-Mini/8 saw its styles in pretraining, but no other data set here has them.
 """
@@ -28,7 +28,7 @@ from datasets.scenes import DrawnClass, Scene
 
 
 class EmojiScenes(FewShotDataset):
-    """Base class of the emoji data sets. An image has 48 x 48 pixels and is <split>/<class name>/<style>_<number>.png.
+    """Base class of the emoji data sets. Images are <split>/<class name>/<style>_<number>.png, 48 x 48 pixels.
 
     The images are cached in XDG_CACHE_HOME or ~/.cache/prompt-learning. The folder's name contains a hash of the
     drawings, the file scenes.py and the settings below. So if one of these changes, all images are rendered again. The
@@ -82,7 +82,7 @@ class EmojiScenes(FewShotDataset):
                     Image.fromarray(image).save(folder / path, compress_level=1)
 
     def _scenes(self, entry: DrawnClass, split: str) -> Iterator[tuple[str, int, str]]:
-        """Yield (style, number, path) of every scene of a class in a split. Paths start in the data set's folder."""
+        """Yield (style, number, path below the data set's folder) of every scene of a class in a split."""
         styles = [style for style in self.styles if style in entry["drawings"]]
         for number in range(self.counts[split]):
             style = styles[number % len(styles)]
@@ -118,7 +118,7 @@ class EmojiAnimals(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class EmojiFood(EmojiScenes):
-    """130 dishes, drinks and fruits, at low resolution."""
+    """130 dishes, drinks and fruits. The images have a low resolution."""
 
     category = "food"
     scene = Scene(camera="coarse").softened(0.5)
@@ -134,7 +134,7 @@ class EmojiTravel(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class EmojiObjects(EmojiScenes):
-    """262 tools, clothes, instruments and other things, in false colours."""
+    """262 tools, clothes, instruments and other things. The images have false colours."""
 
     category = "objects"
     scene = Scene(camera="false colour").softened(0.5)
@@ -142,7 +142,7 @@ class EmojiObjects(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class EmojiActivities(EmojiScenes):
-    """84 things of sports, games, arts and festivals, rotated by 90 degrees."""
+    """84 things of sports, games, arts and festivals. The images are rotated by 90 degrees."""
 
     category = "activities"
     scene = Scene(camera="overhead").softened(0.5)
@@ -150,7 +150,7 @@ class EmojiActivities(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class Emoji(EmojiScenes):
-    """All 827 classes. Prompts are trained on it, instead of ImageNet, to test them on other emoji data sets."""
+    """All 827 classes. Prompts are trained on it, as on ImageNet, to be tested on other emoji data sets."""
 
     counts = {"train": 24, "val": 4, "test": 4}
 

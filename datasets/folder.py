@@ -34,7 +34,7 @@ class Folder(FewShotDataset):
     * a JSON list of {"path": ..., "class": ..., "split": ...};
     * a published split file (JSON).
 
-    Paths in a list are relative to the list's folder. If the data have no splits, SEED draws 50 % of the images of
+    Paths in a list are relative to the list's folder. If the data set has no splits, SEED draws 50 % of the images of
     every class for train, 20 % for val and 30 % for test. If there is no test split, val is also the test set. The name
     of a class folder is the class name. Prompts replace underscores in class names by spaces. DATASET.TEMPLATE is the
     zero-shot prompt.
@@ -85,7 +85,7 @@ def _split_name(name: str) -> str:
 
 
 def _from_folder(path: str) -> dict[str, list[Listed]]:
-    """Return split -> images. If the class folders are directly in `path`, the only split is ""."""
+    """Return {split: images}. If the class folders are directly in `path`, the only split is ""."""
     folders = sorted(child.name for child in Path(path).iterdir() if child.is_dir() and not child.name.startswith("."))
     if not folders:
         raise InputError(f"{path} (DATASET.PATH) has no class folders")
@@ -103,7 +103,7 @@ def _has_folders(path: str) -> bool:
 
 
 def _from_rows(rows: list[Row], path: str) -> dict[str, list[Listed]]:
-    """Return split -> images, from rows with the keys path, class and optionally split. A missing split is ""."""
+    """Return {split: images}, from rows with the keys path, class and optionally split. A missing split is ""."""
     splits: dict[str, list[Listed]] = {}
     seen: set[str] = set()
     for number, row in enumerate(rows, 1):
@@ -128,7 +128,7 @@ def _from_rows(rows: list[Row], path: str) -> dict[str, list[Listed]]:
 
 
 def _same_labels(splits: dict[str, list[Listed]], path: str) -> dict[str, list[Listed]]:
-    """Return the images with labels that number the sorted class names from 0. The labels are the same in all splits.
+    """Return the images with new labels, which start at 0, follow the sorted class names and are equal in all splits.
 
     Raises:
         InputError: if a class has no training images.

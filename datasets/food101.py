@@ -8,7 +8,7 @@ from datasets.base import Download, FewShotDataset, Splits, gdrive
 
 @DATASET_REGISTRY.register()
 class Food101(FewShotDataset):
-    """Doesn't use the official lists in meta/. Of every class, train has 50 % of the images, val 20 %, test 30 %."""
+    """Train has 50 % of every class, val 20 %, test 30 %. The official lists in meta/ aren't used."""
 
     dataset_dir = "food-101"
     image_dir = "images"

@@ -33,7 +33,7 @@ class ImageNetFolders(FewShotDataset):
         return self.read_classnames(os.path.join(self.dataset_dir, "classnames.txt"))
 
     def list_folders(self, folder: str) -> list[Listed]:
-        """Return all images in the class folders of `folder`. Labels number the sorted class folders from 0.
+        """Return all images in the class folders of `folder`. Labels start at 0 and follow the sorted folder names.
 
         Raises:
             InputError: if a folder isn't listed in classnames.txt.

@@ -1,4 +1,4 @@
-"""ImageNetA: 200 classes; 7,500 photos that models misclassify (Hendrycks et al., CVPR 2021)."""
+"""ImageNetA: 7,500 photos that models misclassify, from 200 classes (Hendrycks et al., CVPR 2021)."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import Download

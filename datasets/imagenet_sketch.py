@@ -6,7 +6,7 @@ from datasets.imagenet import ImageNetVariant
 
 @DATASET_REGISTRY.register()
 class ImageNetSketch(ImageNetVariant):
-    """Has all 1,000 classes of ImageNet."""
+    """A test set with all 1,000 classes of ImageNet."""
 
     dataset_dir = "imagenet-sketch"
     image_dir = "images"

@@ -22,7 +22,7 @@ class MultiTaskDatum(Datum):
     Args:
         item: the image with its label within the task.
         task: index of the task.
-        columns: the task's first column in the row, and the column after its last column.
+        columns: (first column, column after the last one) of the task in the row.
         total: number of classes in all tasks together, which is the length of the row.
     """
 
@@ -51,7 +51,7 @@ class MultiTask(DatasetBase):
     Attributes, each a list in the order of the tasks:
         tasknames: name of every task. `DatasetBase.task_name` says where the name comes from.
         classnames: list of class names of every task.
-        columns: first column of every task in a label row, and the column after its last column.
+        columns: (first column, column after the last one) of every task in a label row.
         metrics: score of every task, "overall_acc" or "mean_acc".
     """
 

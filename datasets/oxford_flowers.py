@@ -12,7 +12,7 @@ _VGG = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102"
 
 @DATASET_REGISTRY.register()
 class OxfordFlowers(FewShotDataset):
-    """Doesn't use the official setid.mat. Of every class, train has 50 % of the images, val 20 %, test 30 %."""
+    """Train has 50 % of every class, val 20 %, test 30 %. The official setid.mat isn't used."""
 
     dataset_dir = "oxford_flowers"
     image_dir = "jpg"

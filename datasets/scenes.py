@@ -1,4 +1,4 @@
-"""Renders photo-like scenes of emoji drawings. Pose, background, light, blur and noise are random, but set by a seed.
+"""Renders photo-like scenes of emoji drawings. Pose, background, light, blur and noise are drawn from a seed.
 
 `datasets.emoji` and the pretraining of ViT-Mini/8 call `rasterise` and `render`. All arithmetic is element-wise NumPy
 in a fixed order. No library can reorder sums, so an image is bit-identical on every machine.
@@ -154,7 +154,7 @@ def _recoloured(figure: np.ndarray, recolour: float, rng: np.random.Generator) -
 
 
 def _sampled(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Sample `image` (height, width, channels) bilinearly at x, y (48, 48). Its border continues outside.
+    """Sample `image` (height, width, channels) bilinearly at x, y (48, 48). Points outside get the border's value.
 
     Returns:
         (48, 48, channels)
