@@ -72,7 +72,7 @@ class FewShotDataset(DatasetBase):
         cls = type(self)
         if cfg.DATASET.PATH and not cls.takes_path:
             raise InputError(
-                f"{cls.__name__} doesn't use DATASET.PATH. DATASET.PATH is only for your own data, "
+                f"{cls.__name__} doesn't use DATASET.PATH. DATASET.PATH is for your own data, "
                 "with the option --dataset-config-file configs/datasets/folder.yaml"
             )
         self.root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
