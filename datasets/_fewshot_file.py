@@ -1,7 +1,8 @@
-"""Reads few-shot picks from a file (DATASET.FEWSHOT_FILE) instead of drawing them. `FewShotDataset.select` calls it.
+"""Reads the few-shot images from a file (DATASET.FEWSHOT_FILE) instead of drawing them at random.
 
-The file is a run's fewshot.json or a cache of the original code (.pkl). Its absolute paths may come from another
-machine. So an image is recognised by class folder and file name, the last two parts of its path.
+`FewShotDataset.select` calls `pick_listed`. The file is the fewshot.json of a run, or a cache file (.pkl) of the
+original code. Its paths are absolute and may come from another machine. So only the last two parts of a path are
+compared: the class folder and the file name.
 """
 
 from pathlib import Path
@@ -16,37 +17,41 @@ D = TypeVar("D", bound=Datum)
 
 
 def pick_listed(path: str, items: list[D], split: str, subsampled: bool) -> list[D]:
-    """Return the `items` that the file lists under `split`, in the file's order.
+    """Return the `items` that the file at `path` lists under `split`, in the file's order.
 
     Args:
-        split: train or val.
-        subsampled: whether `items` are of the base or new classes only. The file may then list other images too.
+        split: "train" or "val".
+        subsampled: True if `items` holds only the base or only the new classes. The file may then list images that
+            aren't in `items`.
 
     Raises:
-        InputError: if the file can't be read, if it lists unknown images, or if a class gets no image.
+        InputError: if the file can't be read; if it lists images that aren't in `items`, although `subsampled` is
+            False; or if it lists no image of some class.
     """
     listed = _read_paths(path, split)
     known = {_key(item.impath): item for item in items}
     picks = [known[_key(name)] for name in listed if _key(name) in known]
     if len(picks) < len(listed) and not subsampled:
-        raise InputError(f"{path} (DATASET.FEWSHOT_FILE): {len(listed) - len(picks)} {split} images are missing")
+        raise InputError(
+            f"{path} (DATASET.FEWSHOT_FILE) lists {len(listed) - len(picks)} {split} images that aren't in the data set"
+        )
     lost = {item.label for item in items} - {item.label for item in picks}
     if lost and (listed or split == "train"):
-        raise InputError(f"{path} (DATASET.FEWSHOT_FILE) lists no existing {split} image for labels {sorted(lost)}")
+        raise InputError(f"{path} (DATASET.FEWSHOT_FILE) lists no usable {split} image for labels {sorted(lost)}")
     return picks
 
 
 def _read_paths(path: str, split: str) -> list[str]:
-    """Return the image paths under `split`. An entry is a `Datum` or a list that begins with the path."""
+    """Return the image paths that the file lists under `split`. An entry is a `Datum` or [path, ...]."""
     try:
         content = read_pickle(path) if Path(path).suffix == ".pkl" else read_json(path)
         return [entry.impath if isinstance(entry, Datum) else entry[0] for entry in content.get(split, [])]
     except OSError:
         raise
-    except Exception as error:  # a broken pickle can raise almost anything
-        raise InputError(f"can't read picks from {path} (DATASET.FEWSHOT_FILE): {error!r}") from error
+    except Exception as error:  # a broken pickle can raise almost any exception
+        raise InputError(f"can't read few-shot images from {path} (DATASET.FEWSHOT_FILE): {error!r}") from error
 
 
 def _key(path: str) -> Key:
-    """(class folder, file name) of a path."""
+    """Return (class folder, file name) of a path."""
     return Path(path).parts[-2:]

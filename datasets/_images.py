@@ -1,7 +1,8 @@
-"""Lists images: the files of class folders, with labels and class names. `datasets.base` passes these names on.
+"""Lists the images in class folders, with their labels and class names. Data sets import it all from `datasets.base`.
 
-An image is a light `Listed` until a split or a few-shot draw has picked it. Then `as_data` makes a `Datum` of it, which
-checks that its file exists. So drawing a few images of a large folder doesn't check every file.
+A listed image is first a `Listed`, whose file isn't checked. When a split or a few-shot draw has selected the image,
+`as_data` checks that the file exists and makes a `Datum`. So a few-shot draw from a large folder doesn't check every
+file.
 """
 
 import os
@@ -11,7 +12,7 @@ from typing import NamedTuple, Protocol
 from dassl.data.datasets import Datum
 from dassl.utils import InputError, listdir_nohidden
 
-#: File name endings that count as images: those of torchvision's ImageFolder.
+#: File name extensions of images, the same as in torchvision's ImageFolder.
 IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
@@ -29,19 +30,19 @@ class Item(Protocol):
 
 
 class Listed(NamedTuple):
-    """An image that was found in a listing. Its file isn't checked yet: see `as_data`."""
+    """An image that was found in a folder or a list. `as_data` checks later that its file exists."""
 
     impath: str
     label: int
     classname: str
 
 
-#: Train, val (None: the data set has none) and test.
+#: Train, val and test images. Val is None if the data set has no val split.
 Splits = tuple[Sequence[Item], Sequence[Item] | None, Sequence[Item]]
 
 
 def list_images(folder: str) -> list[str]:
-    """Return the paths of all images in a folder, sorted. Files of other types are skipped and logged.
+    """Return the sorted paths of all images in a folder. Files of other types are skipped, and their number is logged.
 
     Raises:
         InputError: if the folder has no images, since a class without images can't be used.
@@ -49,7 +50,7 @@ def list_images(folder: str) -> list[str]:
     names = listdir_nohidden(folder, sort=True)
     paths = [os.path.join(folder, name) for name in names if name.lower().endswith(IMG_EXTENSIONS)]
     if not paths:
-        raise InputError(f"the class folder {folder} has no images ({', '.join(IMG_EXTENSIONS)})")
+        raise InputError(f"the class folder {folder} has no images. Known extensions: {', '.join(IMG_EXTENSIONS)}")
     if len(paths) < len(names):
         other = sorted({os.path.splitext(name)[1] for name in names} - set(IMG_EXTENSIONS))
         print(f"{folder}: skipped {len(names) - len(paths)} files that aren't images ({', '.join(other)})")
@@ -59,11 +60,11 @@ def list_images(folder: str) -> list[str]:
 def list_class_folders(
     folder: str, ignored: Container[str] = (), new_cnames: Mapping[str, str] | None = None
 ) -> list[Listed]:
-    """Return all images in the class folders of `folder`. Labels follow the sorted folder names.
+    """Return all images in the class folders of `folder`. Labels start at 0 and follow the sorted folder names.
 
     Args:
-        ignored: names of folders that aren't classes.
-        new_cnames: folder name -> class name, where they differ.
+        ignored: names of the folders in `folder` that aren't classes.
+        new_cnames: folder name -> class name, for classes whose name isn't the folder name.
     """
     names = [name for name in listdir_nohidden(folder, sort=True) if os.path.isdir(os.path.join(folder, name))]
     return [
@@ -74,16 +75,16 @@ def list_class_folders(
 
 
 def as_data(items: Iterable[Item]) -> list[Datum]:
-    """Return items as `Datum`. Items that already are `Datum` stay the same objects.
+    """Return the items as `Datum` objects. Items that already are `Datum` objects aren't copied.
 
     Raises:
-        InputError: if an image doesn't exist.
+        InputError: if an image file doesn't exist.
     """
     data = []
     for item in items:
         if not isinstance(item, Datum):
             if not os.path.isfile(item.impath):
-                raise InputError(f"no such image: {item.impath} (of class {item.classname!r})")
+                raise InputError(f"no such image: {item.impath} (class {item.classname!r})")
             item = Datum(impath=item.impath, label=item.label, classname=item.classname)
         data.append(item)
     return data

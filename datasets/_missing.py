@@ -1,7 +1,8 @@
-"""Which files of a data set are missing, and the error that says so. Needs no torch.
+"""Finds the missing files of a data set, and builds the error that names them. Doesn't import torch.
 
-`FewShotDataset` calls `missing_data` when it is built. `experiments/` calls it earlier, with a class whose attributes
-were read from its source, so that a wrong path is reported before torch is imported.
+`FewShotDataset` calls `missing_data` when a data set is built. `experiments/` calls it earlier, so that a wrong path is
+reported before torch is imported. Instead of the data set's class, it passes a class with the same attributes, which
+were read from the source code.
 """
 
 import os
@@ -12,7 +13,7 @@ from dassl.utils.errors import InputError
 
 
 class Layout(NamedTuple):
-    """Where the files of a data set are: class attributes of `FewShotDataset`, which explains them."""
+    """Paths of a data set's files, and how to get them. `FewShotDataset` explains these attributes."""
 
     dataset_dir: str
     image_dir: str
@@ -22,17 +23,17 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, dataset: type) -> "Layout":
-        """The layout of a data set's class, or of a class with the same attributes."""
+        """Return the layout of a data set's class, or of another class with the same attributes."""
         return cls(*(getattr(dataset, name) for name in cls._fields))
 
 
 def missing_data(dataset: type, root: str, folder: str) -> InputError | None:
-    """The error for missing files of a data set, or None if all files are there.
+    """Return an error that names the first missing file of a data set, or None if no file is missing.
 
     Args:
-        dataset: its class, or a class with the attributes of `Layout`.
-        root: the folder of all data sets.
-        folder: the data set's folder.
+        dataset: the data set's class, or a class with the attributes that `Layout` lists.
+        root: the folder that holds all data sets (DATASET.ROOT).
+        folder: path of this data set's folder.
     """
     layout, name = Layout.of(dataset), dataset.__name__
     wanted = [os.path.join(folder, path) for path in (layout.image_dir, *layout.needs)]
@@ -42,6 +43,6 @@ def missing_data(dataset: type, root: str, folder: str) -> InputError | None:
     contents = ", ".join(filter(None, (layout.image_dir and layout.image_dir + "/", layout.split_file, *layout.needs)))
     how = layout.by_hand or f"get it with: bash scripts/download.sh {name}"
     return InputError(
-        f"{name}: no {missing[0]}. DATASET.ROOT (--root, DATA) is {root}; "
+        f"{name}: {missing[0]} doesn't exist. DATASET.ROOT (set by --root or DATA) is {root}; "
         f"{layout.dataset_dir}/ below it must hold {contents}; {how}"
     )

@@ -1,7 +1,8 @@
-"""Splits images into train, val and test, reads and writes split files, and selects base or new classes.
+"""Splits images into train, val and test; reads and writes split files; selects base or new classes.
 
-`FewShotDataset` offers these functions as static methods, since third-party data sets call them there. Every random
-draw goes class by class, in order of first appearance, so that the same seed gives the same split.
+`FewShotDataset` has most of these functions as static methods, because third-party data sets call them there. Images
+are drawn class by class, in the order in which the classes first appear in the list. So the same seed gives the same
+split.
 """
 
 import math
@@ -15,21 +16,21 @@ from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import InputError, read_json, unknown, write_json
 from datasets._images import Item, Listed, as_data, list_class_folders
 
-#: A source of random draws: a generator, or the module `random` with its global generator.
+#: A random number generator: a `random.Random`, or the module `random`, which uses Python's global generator.
 Rng = random.Random | ModuleType
 T = TypeVar("T")
 
 
 def read_split(filepath: str, path_prefix: str) -> tuple[list[Datum], list[Datum], list[Datum]]:
-    """Return train, val and test of a split file.
+    """Return the train, val and test images that a split file lists.
 
     The file holds {"train": [[path, label, class name], ...], "val": ..., "test": ...}.
 
     Args:
-        path_prefix: folder that the file's paths are relative to.
+        path_prefix: folder that the paths in the file are relative to.
 
     Raises:
-        InputError: if the file isn't a split file, or if an image that it lists doesn't exist.
+        InputError: if the file isn't a split file, or if a listed image doesn't exist.
     """
     print(f"Reading split from {filepath}")
     content = read_json(filepath)
@@ -43,14 +44,14 @@ def read_split(filepath: str, path_prefix: str) -> tuple[list[Datum], list[Datum
     listed = [item.impath for item in [*train, *val, *test]]
     missing = [path for path in listed if not os.path.isfile(path)]
     if missing:
-        raise InputError(f"{filepath} lists {missing[0]}: {len(missing)} of {len(listed)} images are missing")
+        raise InputError(f"{filepath}: {len(missing)} of {len(listed)} listed images are missing, such as {missing[0]}")
     return as_data(train), as_data(val), as_data(test)
 
 
 def save_split(
     train: Sequence[Item], val: Sequence[Item], test: Sequence[Item], filepath: str, path_prefix: str
 ) -> None:
-    """Write a split file that `read_split` reads. Paths in it are relative to `path_prefix`."""
+    """Write a split file that `read_split` can read. The paths in it are relative to `path_prefix`."""
     splits = {
         name: [[os.path.relpath(item.impath, path_prefix), item.label, item.classname] for item in items]
         for name, items in (("train", train), ("val", val), ("test", test))
@@ -60,7 +61,7 @@ def save_split(
 
 
 def split_trainval(trainval: Sequence[Item], p_val: float = 0.2, rng: Rng = random) -> tuple[list[Item], list[Item]]:
-    """Return (train, val): of every class a share `p_val` for validation, drawn by `rng`, and the rest for training."""
+    """Return (train, val). Of every class, `rng` draws a share `p_val` of the images for val. Train gets the rest."""
     train: list[Item] = []
     val: list[Item] = []
     for items in DatasetBase.split_dataset_by_label(trainval).values():
@@ -80,7 +81,10 @@ def read_and_split_data(
     new_cnames: Mapping[str, str] | None = None,
     rng: Rng = random,
 ) -> tuple[list[Datum], list[Datum], list[Datum]]:
-    """Return `split_by_shares` of the images in the class folders of `image_dir` (see `list_class_folders`)."""
+    """Split the images in the class folders of `image_dir` at random, and return train, val and test.
+
+    `list_class_folders` and `split_by_shares` explain the arguments.
+    """
     items = list_class_folders(image_dir, ignored, new_cnames)
     return split_by_shares(items, p_trn, p_val, rng)
 
@@ -88,9 +92,10 @@ def read_and_split_data(
 def split_by_shares(
     items: Sequence[Item], p_trn: float = 0.5, p_val: float = 0.2, rng: Rng = random
 ) -> tuple[list[Datum], list[Datum], list[Datum]]:
-    """Return train, val and test. Of every class, shares `p_trn` and `p_val` are drawn, and test takes the rest.
+    """Split the images at random, and return train, val and test.
 
-    A class with few images gets at least one for training, then at least one for test.
+    Of every class, `rng` draws a share `p_trn` of the images for train and a share `p_val` for val. The rest are for
+    test. Train gets at least one image of every class. If test would get none, val gives one image to test.
     """
     train: list[Item] = []
     val: list[Item] = []
@@ -107,13 +112,13 @@ def split_by_shares(
 
 
 def subsample_classes(*args: Sequence[Item], subsample: str = "all") -> Sequence[Sequence[Item]]:
-    """Return all lists with the images of the base or the new classes only, relabelled from 0.
+    """Return all lists, reduced to the images of the base or of the new classes, with labels that start at 0.
 
-    The base classes are the first half of the first list's labels, rounded up. The new classes are the rest. "all"
-    returns the lists unchanged.
+    The base classes are the first half of the sorted labels in the first list, rounded up. The new classes are the
+    rest. If `subsample` is "all", the lists are returned unchanged.
 
     Raises:
-        InputError: if `subsample` isn't all, base or new, or if there is only one class and it asks for new ones.
+        InputError: if `subsample` isn't "all", "base" or "new"; or if it is "new" and there is only one class.
     """
     if subsample not in ("all", "base", "new"):
         raise unknown("choice of classes (DATASET.SUBSAMPLE_CLASSES)", subsample, ("all", "base", "new"))
@@ -129,7 +134,7 @@ def subsample_classes(*args: Sequence[Item], subsample: str = "all") -> Sequence
 
 
 def halves(things: Sequence[T], which: str) -> Sequence[T]:
-    """Return the "base" half of classes or tasks (the first half, rounded up) or the "new" half.
+    """Return the "base" half of a list of classes or tasks (the first half, rounded up), or the "new" half (the rest).
 
     Raises:
         InputError: if that half is empty.
@@ -138,18 +143,19 @@ def halves(things: Sequence[T], which: str) -> Sequence[T]:
     chosen = things[:half] if which == "base" else things[half:]
     if not chosen:
         raise InputError(
-            f"{len(things)} class or task has no {which} half (DATASET.SUBSAMPLE_CLASSES, SUBSAMPLE_TASKS)"
+            f"there is only {len(things)} class or task, so the {which} half is empty "
+            "(DATASET.SUBSAMPLE_CLASSES, SUBSAMPLE_TASKS)"
         )
     return chosen
 
 
 def check_classes(train: Sequence[Item], val: Sequence[Item], test: Sequence[Item]) -> None:
-    """Check that every label from 0 up has a training image and the same class name in all splits.
+    """Check that every label, from 0 to the highest, has a training image and only one class name.
 
-    Classes and their names are read from the training images alone.
+    This is needed because the labels and class names of a data set are read from its training images only.
 
     Raises:
-        InputError: if a label has no training image, or two names.
+        InputError: if a label has no training image, or if it has two class names.
     """
     names = {item.label: item.classname for item in train}
     missing = (set(range(max(names, default=0) + 1)) | {item.label for item in [*val, *test]}) - set(names)
@@ -157,4 +163,4 @@ def check_classes(train: Sequence[Item], val: Sequence[Item], test: Sequence[Ite
         raise InputError(f"the classes with labels {sorted(missing)} have no images for training")
     for item in [*train, *val, *test]:
         if item.classname != names[item.label]:
-            raise InputError(f"label {item.label} is called {names[item.label]!r} and {item.classname!r}")
+            raise InputError(f"label {item.label} has two class names: {names[item.label]!r} and {item.classname!r}")

@@ -1,7 +1,8 @@
-"""The base classes of our data sets, and the helpers that data sets import from here.
+"""Base classes of the data sets in this folder. Data sets also import their helper functions from this file.
 
-A data set is one file in this folder with a class that extends `FewShotDataset`. The class names its files and reads
-its annotations. The base class reads the split file, draws few-shot images, and selects base or new classes.
+To add a data set, add a file to this folder with a class that extends `FewShotDataset`. That class states where the
+data set's files are, and reads the annotations. The base class reads the split file, draws few-shot images, and selects
+base or new classes.
 """
 
 import os
@@ -28,15 +29,15 @@ from datasets._splits import halves as halves
 
 
 class Download(NamedTuple):
-    """A file that `scripts/download.sh` downloads: an archive to unpack, or a file to store as `target`."""
+    """A file that `scripts/download.sh` downloads. It is an archive to unpack, or a file to store at `target`."""
 
     url: str
-    target: str = ""  # path below the data set's folder; empty: `url` is an archive
-    md5: str = ""  # expected checksum; empty: not checked
-    inside: str = ""  # folder in the archive whose contents become the data set's folder
-    inner: str = ""  # archive inside the archive, unpacked too
-    filename: str = ""  # the archive's name if the address doesn't end in it
-    entries: tuple[int, int, int] | None = None  # expected numbers of train, val and test images in a split file
+    target: str = ""  # path below the data set's folder; "" if `url` is an archive
+    md5: str = ""  # expected checksum; "" if it isn't checked
+    inside: str = ""  # folder in the archive: only its contents are kept; "" if everything is kept
+    inner: str = ""  # another archive inside the archive, which is also unpacked; "" if none
+    filename: str = ""  # the archive's file name; "" if `url` ends with it
+    entries: tuple[int, int, int] | None = None  # expected numbers of train, val, test images, if it is a split file
 
 
 def gdrive(file_id: str) -> str:
@@ -45,34 +46,34 @@ def gdrive(file_id: str) -> str:
 
 
 class FewShotDataset(DatasetBase):
-    """A data set in the folder layout of CoOp's DATASETS.md.
+    """Base class of data sets whose folders are laid out as CoOp's DATASETS.md describes.
 
     A subclass sets the attributes below and defines `read_annotations`, which is called if there is no split file.
 
-    For the same seed and split file, few-shot picks equal those of the original code. Train is drawn before val, and
-    within them class by class in order of first appearance. Val gets at most 4 images per class. Base or new classes
-    are selected after the draw.
+    With the same seed and split file, the few-shot images are the same as in the original code. For this, train is
+    drawn before val, and both are drawn class by class, in the order in which the classes first appear. Val gets at
+    most 4 images per class. Base or new classes are selected after the draw.
 
     Raises:
-        InputError: if files are missing. The message names them and says how to get them.
+        InputError: if files are missing. The message names a missing file and says how to get it.
     """
 
-    takes_path = False  # whether DATASET.PATH, instead of DATASET.ROOT, names its place
+    takes_path = False  # True if the data are at DATASET.PATH instead of below DATASET.ROOT
     image_dir = ""  # folder of images, below dataset_dir
-    split_file = ""  # published split file, below dataset_dir; empty: none was published
+    split_file = ""  # published split file, below dataset_dir; "" if none was published
     needs: Sequence[str] = ()  # other required files and folders, below dataset_dir
     downloads: Sequence[Download] = ()
-    by_hand = ""  # how to get the files that can't be downloaded
-    metric = "overall_acc"  # score as a task of `MultiTask`; or mean_acc, the mean over classes
-    xd_source = "imagenet"  # config of the data set that the cross-dataset protocol trains on before testing here
-    fewshot_val = True  # whether val, too, is reduced to few shots
+    by_hand = ""  # instructions for getting files that scripts/download.sh can't download; "" if there are none
+    metric = "overall_acc"  # score in a `MultiTask`: "overall_acc", or "mean_acc" (the mean over classes)
+    xd_source = "imagenet"  # cross-dataset protocol: config of the data set to train on before testing on this one
+    fewshot_val = True  # whether val is also reduced to few shots
 
     def __init__(self, cfg: CfgNode):
         cls = type(self)
         if cfg.DATASET.PATH and not cls.takes_path:
             raise InputError(
-                f"{cls.__name__} doesn't take DATASET.PATH. "
-                "DATASET.PATH is for your own data, with --dataset-config-file configs/datasets/folder.yaml"
+                f"{cls.__name__} doesn't use DATASET.PATH. DATASET.PATH is for your own data, "
+                "with the option --dataset-config-file configs/datasets/folder.yaml"
             )
         self.root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
         self.dataset_dir = self.locate(cfg)
@@ -86,17 +87,17 @@ class FewShotDataset(DatasetBase):
         return os.path.join(self.root, type(self).dataset_dir)
 
     def read_annotations(self, rng: random.Random) -> Splits:
-        """Return train, val and test from the raw files. Random splits are drawn by `rng`, which SEED seeds."""
+        """Return train, val and test images, read from the raw files. `rng` draws random splits."""
         raise TypeError(f"{type(self).__name__} must define read_annotations")
 
     def check_present(self) -> None:
-        """Raise InputError if files are missing. The message names them and says how to get them."""
+        """Raise InputError if files are missing. The message names a missing file and says how to get it."""
         error = missing_data(type(self), self.root, self.dataset_dir)
         if error:
             raise error
 
     def _read_splits(self, seed: int) -> Splits:
-        """Return the splits of the published split file, or of the raw files if it is missing."""
+        """Return the splits of the published split file. If it doesn't exist, read the splits from the raw files."""
         cls = type(self)
         if cls.split_file and os.path.isfile(self.split_path):
             return self.read_split(self.split_path, self.image_dir)
@@ -104,19 +105,19 @@ class FewShotDataset(DatasetBase):
         try:
             splits = self.read_annotations(random.Random(seed))
         except FileNotFoundError as error:
-            split = f" and no {cls.split_file}" if cls.split_file else ""
-            raise InputError(f"{cls.__name__}: no {error.filename}{split}; get it with: {download}") from error
+            split = f" and {cls.split_file} don't exist" if cls.split_file else " doesn't exist"
+            raise InputError(f"{cls.__name__}: {error.filename}{split}; get it with: {download}") from error
         if cls.split_file:
             print(
-                f"{self.split_path} is missing: drew a split by seed {seed}. Published numbers use that file; "
-                f"get it with: {download}"
+                f"{self.split_path} is missing, so a split was drawn with seed {seed}. Published numbers use the file. "
+                f"Get it with: {download}"
             )
         return splits
 
     def select(
         self, cfg: CfgNode, train: Sequence[Item], val: Sequence[Item] | None, test: Sequence[Item]
     ) -> dict[str, list[Datum] | None]:
-        """Return the images that the config asks for, as arguments of `DatasetBase`: few shots, base or new classes."""
+        """Return the arguments of `DatasetBase`: the images, reduced to the shots and classes that `cfg` asks for."""
         shots, picks, classes = cfg.DATASET.NUM_SHOTS, cfg.DATASET.FEWSHOT_FILE, cfg.DATASET.SUBSAMPLE_CLASSES
         rng: Rng = random.Random(cfg.SEED) if cfg.SEED >= 0 else random
         _splits.check_classes(train, val or [], test)
@@ -127,14 +128,14 @@ class FewShotDataset(DatasetBase):
         lists = self.subsample_classes(train, val or [], test, subsample=classes)
         train_x, val_x, test_x = (as_data(items) for items in lists)
         if not test_x:
-            raise InputError(f"{type(self).__name__} has no images to test on in {self.dataset_dir}")
+            raise InputError(f"{type(self).__name__} has no test images in {self.dataset_dir}")
         if picks:
             subsampled = classes != "all"
             train_x = pick_listed(picks, train_x, "train", subsampled)
             val_x = pick_listed(picks, val_x, "val", subsampled) or val_x
         return {"train_x": train_x, "val": val_x or None, "test": test_x}
 
-    # Third-party data sets call these on this class or on any subclass.
+    # Third-party data sets call these functions as methods of this class or of a subclass.
     read_split = staticmethod(_splits.read_split)
     save_split = staticmethod(_splits.save_split)
     split_trainval = staticmethod(_splits.split_trainval)
@@ -144,18 +145,18 @@ class FewShotDataset(DatasetBase):
 
 
 class TestOnly(FewShotDataset):
-    """A data set without training images, for testing prompts that were trained on another data set.
+    """Base class of data sets without training images. They test prompts that were trained on another data set.
 
-    All classes and images are used, so NUM_SHOTS and SUBSAMPLE_CLASSES have no effect. The test images also serve as
-    `train_x`, since class names are read from there.
+    All classes and images are used, so NUM_SHOTS and SUBSAMPLE_CLASSES have no effect. `train_x` holds the test images
+    too, because class names are read from `train_x`.
     """
 
-    __test__ = False  # keeps pytest from collecting this class because of its name
+    __test__ = False  # pytest would collect this class as a test, because its name starts with Test
     test_only = True
 
     def select(
         self, cfg: CfgNode, train: Sequence[Item], val: Sequence[Item] | None, test: Sequence[Item]
     ) -> dict[str, list[Datum] | None]:
         if cfg.DATASET.SUBSAMPLE_CLASSES != "all":
-            print(f"{type(self).__name__} is a test set: all its classes are used, not the base or new ones")
+            print(f"{type(self).__name__} is only for testing: all classes are used, and SUBSAMPLE_CLASSES is ignored")
         return {"train_x": as_data(train), "val": None, "test": as_data(test)}

@@ -8,7 +8,7 @@ from datasets.base import Download, FewShotDataset, Splits, gdrive
 
 @DATASET_REGISTRY.register()
 class Caltech101(FewShotDataset):
-    """Skips the background class and Faces_easy. Labels follow the sorted folder names, capitals first."""
+    """Caltech101 without the classes in `ignored`. Labels follow the sorted folder names, with capitals first."""
 
     dataset_dir = "caltech-101"
     image_dir = "101_ObjectCategories"

@@ -8,7 +8,7 @@ from datasets.base import Download, FewShotDataset, Splits, gdrive
 
 @DATASET_REGISTRY.register()
 class DescribableTextures(FewShotDataset):
-    """Doesn't use the official lists in labels/: of every class 50 % are for training, 20 % for val, 30 % for test."""
+    """Train has 50 % of every class, val 20 %, test 30 %. The official lists in labels/ aren't used."""
 
     dataset_dir = "dtd"
     image_dir = "images"

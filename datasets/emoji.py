@@ -1,9 +1,9 @@
-"""Emoji scenes: a benchmark whose images are made on first use from drawings in this repository, without a download.
+"""Emoji scenes, a benchmark without a download. On first use, images are rendered from drawings in this repository.
 
-There are five data sets by category, and `Emoji` with all classes, which takes ImageNet's part. Four shifted versions
-of `Emoji` take the parts of ImageNetV2, ImageNet-Sketch, ImageNet-A and ImageNet-R. Train, val and test show the same
-drawings in different scenes. The styles of the drawings were held out from the pretraining of ViT-Mini/8. EmojiR is the
-exception: its styles were used in pretraining, but no other data set has them.
+Five data sets have the classes of one category each. `Emoji` has all classes; in the papers' protocols, it replaces
+ImageNet. Four versions of `Emoji` with a domain shift replace ImageNetV2, ImageNet-Sketch, ImageNet-A and ImageNet-R.
+Train, val and test show the same drawings in different scenes. ViT-Mini/8 saw no drawings of these styles in
+pretraining. EmojiR is an exception: ViT-Mini/8 saw its styles in pretraining, but no other data set here has them.
 """
 
 import hashlib
@@ -28,19 +28,20 @@ from datasets.scenes import DrawnClass, Scene
 
 
 class EmojiScenes(FewShotDataset):
-    """Scenes of emoji drawings: 48 x 48 pixels, <split>/<class name>/<style>_<number>.png.
+    """Base class of the emoji data sets. Images are <split>/<class name>/<style>_<number>.png, 48 x 48 pixels.
 
     The images are cached in XDG_CACHE_HOME or ~/.cache/prompt-learning. The folder's name contains a hash of the
-    drawings, the rendering code and the settings below, so a change of these makes new images. The random draws of an
-    image depend only on the names of data set, split, class and style, and on the image's number.
+    drawings, the file scenes.py and the settings below. So if one of these changes, all images are rendered again. The
+    random numbers for an image depend only on its number and on the names of its data set, split, class and style.
     """
 
-    category = ""  # category of the drawings; empty: all
-    styles: Sequence[str] = ("noto", "fluent")  # styles of the scenes, in rotation; a class skips those that it lacks
+    category = ""  # category of the drawings; "" for all categories
+    # Styles of the drawings, used in turn. A class skips the styles in which it has no drawing.
+    styles: Sequence[str] = ("noto", "fluent")
     scene = Scene().softened(0.5)
-    # Scenes per class. Few-shot images are drawn from "train".
+    # Number of scenes per class in every split. Few-shot images are drawn from "train".
     counts: Mapping[str, int] = {"train": 24, "val": 8, "test": 12}
-    by_hand = "nothing to download: the images are made on first use"
+    by_hand = "nothing to download, because the images are rendered on first use"
     template = "a photo of a {}."
     xd_source = "emoji"
 
@@ -52,7 +53,7 @@ class EmojiScenes(FewShotDataset):
         return os.path.join(self.root, f"{type(self).__name__}-{digest[:8]}")
 
     def check_present(self) -> None:
-        """Make the images if they are missing. If several processes need them, one makes them and the others wait."""
+        """Render the images if they are missing. If several processes need them, one renders and the others wait."""
         folder = Path(self.dataset_dir)
         if folder.is_dir():
             return
@@ -63,13 +64,13 @@ class EmojiScenes(FewShotDataset):
                 if not folder.is_dir():
                     shutil.rmtree(unfinished, ignore_errors=True)
                     self._make(unfinished)
-                    unfinished.rename(folder)  # atomic: a broken run leaves no half-made data set
+                    unfinished.rename(folder)  # atomic, so an interrupted run leaves no incomplete data set
         except OSError as error:
-            raise InputError(f"can't make {folder}: {error}; set XDG_CACHE_HOME to another folder") from error
+            raise InputError(f"can't create {folder}: {error}; set XDG_CACHE_HOME to another folder") from error
 
     def _make(self, folder: Path) -> None:
-        """Render all scenes into `folder`."""
-        for entry in tqdm(self.classes(), desc=f"Making {type(self).__name__}, once", unit=" classes"):
+        """Render the scenes of all splits into `folder`."""
+        for entry in tqdm(self.classes(), desc=f"Rendering {type(self).__name__} (only once)", unit=" classes"):
             drawings = {
                 style: scenes.rasterise(svg) for style, svg in entry["drawings"].items() if style in self.styles
             }
@@ -81,14 +82,14 @@ class EmojiScenes(FewShotDataset):
                     Image.fromarray(image).save(folder / path, compress_level=1)
 
     def _scenes(self, entry: DrawnClass, split: str) -> Iterator[tuple[str, int, str]]:
-        """Yield style, number and path (below the data set's folder) of every scene of a class in a split."""
+        """Yield (style, number, path below the data set's folder) of every scene of a class in a split."""
         styles = [style for style in self.styles if style in entry["drawings"]]
         for number in range(self.counts[split]):
             style = styles[number % len(styles)]
             yield style, number, os.path.join(split, entry["name"], f"{style}_{number}.png")
 
     def classes(self) -> list[DrawnClass]:
-        """Return the classes of this category that have a drawing in one of the styles, in order of labels."""
+        """Return the classes of this category that have a drawing in one of the styles. The index is the label."""
         return [
             entry
             for entry in scenes.read_drawings()["classes"]
@@ -96,7 +97,7 @@ class EmojiScenes(FewShotDataset):
         ]
 
     def listed(self, split: str) -> list[Listed]:
-        """Return the images of a split, class by class."""
+        """Return the images of a split, ordered by class."""
         return [
             Listed(os.path.join(self.dataset_dir, path), label, entry["name"])
             for label, entry in enumerate(self.classes())
@@ -109,7 +110,7 @@ class EmojiScenes(FewShotDataset):
 
 @DATASET_REGISTRY.register()
 class EmojiAnimals(EmojiScenes):
-    """157 animals and plants, photographed at dusk."""
+    """157 animals and plants. The images look dark and blue, as at dusk."""
 
     category = "animals"
     scene = Scene(camera="dusk").softened(0.5)
@@ -117,7 +118,7 @@ class EmojiAnimals(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class EmojiFood(EmojiScenes):
-    """130 dishes, drinks and fruits, at low resolution."""
+    """130 dishes, drinks and fruits. The images have a low resolution."""
 
     category = "food"
     scene = Scene(camera="coarse").softened(0.5)
@@ -125,7 +126,7 @@ class EmojiFood(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class EmojiTravel(EmojiScenes):
-    """194 places, buildings, vehicles and skies, photographed in fog."""
+    """194 places, buildings, vehicles and skies. The images look pale, as in fog."""
 
     category = "travel"
     scene = Scene(camera="fog").softened(0.5)
@@ -133,7 +134,7 @@ class EmojiTravel(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class EmojiObjects(EmojiScenes):
-    """262 tools, clothes, instruments and other things, in false colours."""
+    """262 tools, clothes, instruments and other things. The images have false colours."""
 
     category = "objects"
     scene = Scene(camera="false colour").softened(0.5)
@@ -141,7 +142,7 @@ class EmojiObjects(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class EmojiActivities(EmojiScenes):
-    """84 things of sports, games, arts and festivals, rotated by 90 degrees."""
+    """84 things of sports, games, arts and festivals. The images are rotated by 90 degrees."""
 
     category = "activities"
     scene = Scene(camera="overhead").softened(0.5)
@@ -149,13 +150,13 @@ class EmojiActivities(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class Emoji(EmojiScenes):
-    """All 827 classes. Takes ImageNet's part in the cross-dataset and domain generalisation protocols."""
+    """All 827 classes. Prompts are trained on it, as on ImageNet, to be tested on other emoji data sets."""
 
     counts = {"train": 24, "val": 4, "test": 4}
 
 
 class EmojiVariant(TestOnly, EmojiScenes):
-    """A test set for prompts that were trained on Emoji: all classes of Emoji that are drawn in these styles."""
+    """Base class of test sets for prompts trained on `Emoji`. Has only the classes with drawings in its `styles`."""
 
     counts = {"test": 4}
 
@@ -166,14 +167,14 @@ class EmojiVariant(TestOnly, EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class EmojiV2(EmojiVariant):
-    """New and slightly harder scenes of the same drawings (as ImageNetV2)."""
+    """New and slightly harder scenes of the same drawings (corresponds to ImageNetV2)."""
 
     scene = Scene().softened(0.65)
 
 
 @DATASET_REGISTRY.register()
 class EmojiSketch(EmojiVariant):
-    """Line drawings on white paper (as ImageNet-Sketch)."""
+    """Line drawings on white paper (corresponds to ImageNet-Sketch)."""
 
     styles = ("fluent-line",)
     scene = Scene(pose=0.5, light=0, clutter=0, blur=0, noise=0.05)
@@ -181,13 +182,13 @@ class EmojiSketch(EmojiVariant):
 
 @DATASET_REGISTRY.register()
 class EmojiA(EmojiVariant):
-    """Hard scenes: drawings distorted, recoloured and partly hidden (as ImageNet-A)."""
+    """Hard scenes with distorted, recoloured and partly hidden drawings (corresponds to ImageNet-A)."""
 
     scene = Scene(warp=0.04, recolour=0.5, hidden=0.3).softened(0.65)
 
 
 @DATASET_REGISTRY.register()
 class EmojiR(EmojiVariant):
-    """Drawings in the styles of other vendors, which ViT-Mini/8 saw in pretraining (as ImageNet-R)."""
+    """Drawings in other styles, which ViT-Mini/8 saw in pretraining (corresponds to ImageNet-R)."""
 
     styles = ("noto-v1", "twemoji", "emojione", "fxemoji")

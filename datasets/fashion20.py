@@ -1,4 +1,4 @@
-"""Fashion-20: twenty tasks of fashion, SoftCPT's third benchmark (arXiv 2208.13474)."""
+"""Fashion-20: twenty fashion tasks, SoftCPT's third benchmark (arXiv 2208.13474)."""
 
 import csv
 import os
@@ -13,7 +13,7 @@ from datasets.multitask import MultiTask
 
 
 class FashionTask(FewShotDataset):
-    """The images of one task: fashion20/images/<task>/<class>/."""
+    """The images of one task, in fashion20/images/<task>/<class>/."""
 
     metric = "mean_acc"
 
@@ -23,20 +23,21 @@ class FashionTask(FewShotDataset):
 
 @DATASET_REGISTRY.register()
 class Fashion20(MultiTask):
-    """The tasks that task_info.csv lists.
+    """The tasks that fashion20/task_info.csv lists.
 
-    Its columns are separated by tabs: number, task name, description, class names separated by commas.
+    The columns of that file are separated by tabs: number, task name, description, class names. The class names are
+    separated by commas.
     """
 
     dataset_dir = "fashion20"
-    by_hand = "ask its authors for it: see github.com/kding1225/softcpt"
+    by_hand = "ask the authors for the data set: see github.com/kding1225/softcpt"
 
     def load_tasks(self, cfg: CfgNode) -> list[tuple[str, DatasetBase]]:
         folder = os.path.join(cfg.DATASET.ROOT, self.dataset_dir)
         info = os.path.join(folder, "task_info.csv")
         if not os.path.isfile(info):
             raise InputError(
-                f"Fashion20: no {info}. {self.dataset_dir}/ below DATASET.ROOT must hold task_info.csv and "
+                f"Fashion20: {info} doesn't exist. {self.dataset_dir}/ below DATASET.ROOT must hold task_info.csv and "
                 f"images/<task>/<class>/; {self.by_hand}"
             )
         with open(info, newline="") as file:

@@ -1,6 +1,6 @@
-"""A user's own data, without a line of code: class folders, or a CSV or JSON list of paths and class names.
+"""The data set for a user's own images. It reads class folders, or a CSV or JSON list of paths and class names.
 
-configs/datasets/folder.yaml selects this data set, and DATASET.PATH names the folder or the list.
+configs/datasets/folder.yaml selects this data set. DATASET.PATH is the path of the folder or of the list.
 """
 
 import csv
@@ -14,9 +14,9 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError, read_json
 from datasets.base import FewShotDataset, Listed, Splits, list_class_folders
 
-#: A row of a list: column name -> value, not checked yet.
+#: An entry of a list, as column name -> value. The values aren't checked yet.
 Row = dict[str, object]
-#: Names that a folder or a list may use for its splits.
+#: Split -> names that a folder or a list may use for it.
 _SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
@@ -26,19 +26,21 @@ _SPLITS = {
 
 @DATASET_REGISTRY.register()
 class Folder(FewShotDataset):
-    """The images of DATASET.PATH, which has one of these forms:
+    """The images at DATASET.PATH, which is one of these:
 
-    * a folder of class folders;
-    * a folder of train/, val/ (or validation/) and test/, each with class folders;
+    * a folder with one subfolder per class;
+    * a folder with train/, val/ (or validation/) and test/, each of which has one subfolder per class;
     * a CSV with the columns path and class, and optionally split;
-    * a JSON list of {"path": ..., "class": ..., "split": ...}, or a published split file.
+    * a JSON list of {"path": ..., "class": ..., "split": ...};
+    * a published split file (JSON).
 
-    Paths in a list are relative to its folder. Without splits, SEED draws 50 % of every class for training, 20 % for
-    val and 30 % for test. Without a test split, val is the test set. Class names are the folder names, and prompts
-    replace their underscores by spaces. DATASET.TEMPLATE is the zero-shot prompt.
+    Paths in a list are relative to the list's folder. If the data set has no splits, SEED draws 50 % of the images of
+    every class for train, 20 % for val and 30 % for test. If there is no test split, val is also the test set. The name
+    of a class folder is the class name. Prompts replace underscores in class names by spaces. DATASET.TEMPLATE is the
+    zero-shot prompt.
 
     Raises:
-        InputError: if the folder or the list is missing, empty or contradictory. The message names the entry.
+        InputError: if the folder or the list is missing, empty or contradictory. The message names the wrong entry.
     """
 
     takes_path = True
@@ -51,7 +53,7 @@ class Folder(FewShotDataset):
 
     def check_present(self) -> None:
         if not os.path.exists(self.path):
-            raise InputError(f"no {self.path} (DATASET.PATH)")
+            raise InputError(f"{self.path} (DATASET.PATH) doesn't exist")
 
     def read_annotations(self, rng: random.Random) -> Splits:
         if os.path.isdir(self.path):
@@ -70,7 +72,7 @@ class Folder(FewShotDataset):
         if list(splits) == [""]:
             return self.split_by_shares(splits[""], rng=rng)
         if "test" not in splits:
-            print(f"{self.path} has no test split: using its val split as the test set")
+            print(f"{self.path} has no test split, so its val split is used as the test set")
         val, test = splits.get("val"), splits.get("test") or splits.get("val")
         if "train" not in splits or test is None:
             raise InputError(f"{self.path} needs a train split and a test or val split; it has: {', '.join(splits)}")
@@ -78,12 +80,12 @@ class Folder(FewShotDataset):
 
 
 def _split_name(name: str) -> str:
-    """Return train, val or test for the name of a split in the data, or an empty text for any other name."""
+    """Return "train", "val" or "test" for the name of a split in the data. Return "" for any other name."""
     return next((split for split, names in _SPLITS.items() if name.lower() in names), "")
 
 
 def _from_folder(path: str) -> dict[str, list[Listed]]:
-    """Return images by split. The split is "" if the class folders are directly in `path`."""
+    """Return {split: images}. If the class folders are directly in `path`, the only split is ""."""
     folders = sorted(child.name for child in Path(path).iterdir() if child.is_dir() and not child.name.startswith("."))
     if not folders:
         raise InputError(f"{path} (DATASET.PATH) has no class folders")
@@ -91,7 +93,7 @@ def _from_folder(path: str) -> dict[str, list[Listed]]:
     if "train" not in map(_split_name, split_folders):
         return {"": list_class_folders(path)}
     if len(set(map(_split_name, split_folders))) < len(split_folders):
-        raise InputError(f"{path} has two folders for one split: {', '.join(split_folders)}")
+        raise InputError(f"{path} has two folders for the same split among {', '.join(split_folders)}")
     splits = {_split_name(name): list_class_folders(os.path.join(path, name)) for name in split_folders}
     return _same_labels(splits, path)
 
@@ -101,7 +103,7 @@ def _has_folders(path: str) -> bool:
 
 
 def _from_rows(rows: list[Row], path: str) -> dict[str, list[Listed]]:
-    """Return images by split, from rows with the keys path, class and optionally split (else the split is "")."""
+    """Return {split: images}, from rows with the keys path, class and optionally split. A missing split is ""."""
     splits: dict[str, list[Listed]] = {}
     seen: set[str] = set()
     for number, row in enumerate(rows, 1):
@@ -109,7 +111,7 @@ def _from_rows(rows: list[Row], path: str) -> dict[str, list[Listed]]:
             row.get(key) if isinstance(row, dict) else None for key in ("path", "class", "split")
         )
         if image in (None, "") or classname in (None, ""):
-            raise InputError(f"{path}, entry {number}: needs path and class, has {row}")
+            raise InputError(f"{path}, entry {number}: path or class is missing: {row}")
         image, classname, split = str(image), str(classname), str(split or "")
         if split and not _split_name(split):
             raise InputError(f"{path}, entry {number}: split must be train, val or test, not {split!r}")
@@ -119,12 +121,18 @@ def _from_rows(rows: list[Row], path: str) -> dict[str, list[Listed]]:
         item = Listed(os.path.join(os.path.dirname(path), image), 0, classname)
         splits.setdefault(_split_name(split), []).append(item)
     if not rows or ("" in splits and len(splits) > 1):
-        raise InputError(f"{path}: {'no entries' if not rows else 'some entries have a split, others have none'}")
+        raise InputError(
+            f"{path}: {'the list is empty' if not rows else 'some entries have a split, others have no split'}"
+        )
     return _same_labels(splits, path)
 
 
 def _same_labels(splits: dict[str, list[Listed]], path: str) -> dict[str, list[Listed]]:
-    """Number the classes by sorted name, the same in every split. Every class must have training images."""
+    """Return the images with new labels, which start at 0, follow the sorted class names and are equal in all splits.
+
+    Raises:
+        InputError: if a class has no training images.
+    """
     names = {item.classname for items in splits.values() for item in items}
     with_training = {item.classname for item in splits.get("train", splits.get("", []))}
     if names - with_training:
@@ -134,10 +142,10 @@ def _same_labels(splits: dict[str, list[Listed]], path: str) -> dict[str, list[L
 
 
 def _read_csv(path: str) -> list[Row]:
-    """Return the rows of a CSV, with column names in lower case."""
+    """Return the rows of a CSV file, with column names in lower case."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} isn't a CSV in UTF-8: {error}") from error
+        raise InputError(f"{path} isn't a CSV file in UTF-8: {error}") from error
     return [{str(key).strip().lower(): value for key, value in row.items()} for row in rows]

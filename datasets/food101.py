@@ -8,12 +8,12 @@ from datasets.base import Download, FewShotDataset, Splits, gdrive
 
 @DATASET_REGISTRY.register()
 class Food101(FewShotDataset):
-    """Doesn't use the official lists in meta/: of every class 50 % are for training, 20 % for val, 30 % for test."""
+    """Train has 50 % of every class, val 20 %, test 30 %. The official lists in meta/ aren't used."""
 
     dataset_dir = "food-101"
     image_dir = "images"
     split_file = "split_zhou_Food101.json"
-    template = "a photo of {}, a type of food."  # the published template has no "a"
+    template = "a photo of {}, a type of food."  # as published, without "a" before {}
     downloads = (
         Download(
             "http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",

@@ -1,4 +1,4 @@
-"""ImageNetA: 7,500 photos of 200 classes that models misclassify (Hendrycks et al., CVPR 2021)."""
+"""ImageNetA: 7,500 photos that models misclassify, from 200 classes (Hendrycks et al., CVPR 2021)."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import Download
@@ -7,7 +7,7 @@ from datasets.imagenet import CLASSNAMES, ImageNetVariant
 
 @DATASET_REGISTRY.register()
 class ImageNetA(ImageNetVariant):
-    """The classifier has its 200 classes only, not ImageNet's 1,000."""
+    """Images are classified among 200 classes only, not among ImageNet's 1,000."""
 
     dataset_dir = "imagenet-adversarial"
     image_dir = "imagenet-a"

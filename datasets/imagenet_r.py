@@ -7,7 +7,7 @@ from datasets.imagenet import CLASSNAMES, ImageNetVariant
 
 @DATASET_REGISTRY.register()
 class ImageNetR(ImageNetVariant):
-    """The classifier has its 200 classes only, not ImageNet's 1,000."""
+    """Images are classified among 200 classes only, not among ImageNet's 1,000."""
 
     dataset_dir = "imagenet-rendition"
     image_dir = "imagenet-r"

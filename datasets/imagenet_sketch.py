@@ -6,11 +6,11 @@ from datasets.imagenet import ImageNetVariant
 
 @DATASET_REGISTRY.register()
 class ImageNetSketch(ImageNetVariant):
-    """Has all of ImageNet's classes."""
+    """A test set with all 1,000 classes of ImageNet."""
 
     dataset_dir = "imagenet-sketch"
     image_dir = "images"
     by_hand = (
-        "a ZIP archive is linked from github.com/HaohanWang/ImageNet-Sketch: unpack its class folders into images/; "
-        "classnames.txt comes with: bash scripts/download.sh ImageNetSketch"
+        "download the ZIP archive that github.com/HaohanWang/ImageNet-Sketch links to, and unpack its class folders "
+        "into images/; to get classnames.txt, run bash scripts/download.sh ImageNetSketch"
     )

@@ -10,7 +10,7 @@ from datasets.imagenet import CLASSNAMES, ImageNetVariant
 
 @DATASET_REGISTRY.register()
 class ImageNetV2(ImageNetVariant):
-    """Class folders are named 0 to 999: folder i belongs to line i of classnames.txt."""
+    """Class folders are named 0 to 999. Line i of classnames.txt, counted from 0, holds the class name of folder i."""
 
     dataset_dir = "imagenetv2"
     image_dir = "imagenetv2-matched-frequency-format-val"

@@ -1,8 +1,8 @@
-"""Several data sets trained at once, each as one task. SoftCPT and its baselines train on such a data set.
+"""A data set that joins several data sets, each as one task. SoftCPT and its baselines train on it.
 
-Labels and class names differ from those of a single data set. `MultiTask.classnames` is a list per task, and the label
-of a `MultiTaskDatum` is a row over the classes of all tasks. `MultiTask.tasks` lists
-the tasks with their classes.
+Class names and labels have other types than in a single data set. `MultiTask.classnames` holds one list of class names
+per task. The label of a `MultiTaskDatum` is a row with one entry per class of any task. `MultiTask.tasks` lists the
+tasks with their class names.
 """
 
 import itertools
@@ -17,13 +17,13 @@ from datasets.base import halves
 
 
 class MultiTaskDatum(Datum):
-    """An image of one task. Its label is a row over the classes of all tasks, in order.
+    """An image of one task. Its label is a row with one entry per class of any task, in the order of the tasks.
 
     Args:
         item: the image with its label within the task.
         task: index of the task.
-        columns: first column of the task, and the column after its last.
-        total: number of classes of all tasks.
+        columns: (first column, column after the last one) of the task in the row.
+        total: number of classes in all tasks together, which is the length of the row.
     """
 
     def __init__(self, item: Datum, task: int, columns: tuple[int, int], total: int):
@@ -32,7 +32,7 @@ class MultiTaskDatum(Datum):
 
     @property
     def label(self) -> torch.Tensor:  # type: ignore[override]  # a row instead of an int
-        """(total,): 1 for the image's class, 0 for the other classes of its task, -1 for classes of other tasks."""
+        """Row (total,): 1 for the image's class, 0 for the other classes of its task, -1 for classes of other tasks."""
         row = torch.full((self._total,), -1)
         row[slice(*self._columns)] = 0
         row[self._columns[0] + self._label] = 1
@@ -43,15 +43,16 @@ class MultiTaskDatum(Datum):
 class MultiTask(DatasetBase):
     """The data sets that DATASET.TASKS lists, each as one task.
 
-    An entry is [data set, task name], or [data set, task name, DATASET.PATH] for a user's own data. Tasks without data
-    are skipped with a warning. DATASET.SUBSAMPLE_TASKS selects all tasks, the base or the new half, or one by its
-    number. DATASET.SUBSAMPLE_CLASSES selects classes within each task.
+    An entry of DATASET.TASKS is [data set, task name], or [data set, task name, DATASET.PATH] for a user's own data.
+    Tasks without data are skipped with a warning. DATASET.SUBSAMPLE_TASKS is "all", "base" (first half of the tasks),
+    "new" (second half), or the number of a single task, from 0. DATASET.SUBSAMPLE_CLASSES selects classes within each
+    task.
 
-    Attributes, in order of the tasks:
-        tasknames: names of the tasks; `DatasetBase.task_name` says where a name comes from.
-        classnames: class names of every task.
-        columns: first column of every task in a label row, and the column after its last.
-        metrics: score of every task, overall_acc or mean_acc.
+    Attributes, each a list in the order of the tasks:
+        tasknames: name of every task. `DatasetBase.task_name` says where the name comes from.
+        classnames: list of class names of every task.
+        columns: (first column, column after the last one) of every task in a label row.
+        metrics: score of every task, "overall_acc" or "mean_acc".
     """
 
     def __init__(self, cfg: CfgNode):
@@ -65,7 +66,7 @@ class MultiTask(DatasetBase):
         for task, (_, source) in enumerate(sources):
             for name, items in (("train_x", source.train_x), ("val", source.val), ("test", source.test)):
                 splits[name] += [MultiTaskDatum(item, task, self.columns[task], starts[-1]) for item in items or []]
-        # DatasetBase.__init__ would read classes from the labels, which are rows here.
+        # DatasetBase.__init__ isn't called, because it expects integer labels. Here, labels are rows.
         self._train_x, self._val, self._test = splits["train_x"], splits["val"] or None, splits["test"]
         self._train_u = None
         self._num_classes = starts[-1]
@@ -74,22 +75,22 @@ class MultiTask(DatasetBase):
 
     @property
     def classnames(self) -> list[list[str]]:  # type: ignore[override]  # a list per task instead of names
-        """Class names of every task, in order of their labels within the task."""
+        """One list of class names per task, in the order of their labels within the task."""
         return self._task_classnames
 
     @property
     def tasks(self) -> list[Task]:
-        """All tasks, in order of their columns."""
+        """All tasks, in the order of their columns in a label row."""
         return list(map(Task, self.tasknames, self.classnames))
 
     def load_tasks(self, cfg: CfgNode) -> list[tuple[str, DatasetBase]]:
-        """Return (task name, data set) of every task in DATASET.TASKS that has data.
+        """Return (task name, data set) for every task in DATASET.TASKS that has data.
 
         Raises:
             InputError: if no task has data, if DATASET.TASKS is empty, or if it names an unknown data set.
         """
         if not cfg.DATASET.TASKS:
-            raise InputError('DATASET.TASKS is empty: list tasks as [["OxfordPets", "pet breed recognition"], ...]')
+            raise InputError('DATASET.TASKS is empty. An example is [["OxfordPets", "pet breed recognition"], ...]')
         tasks, missing = [], []
         for entry in cfg.DATASET.TASKS:
             name, taskname, path = (*entry, "", "")[:3]
@@ -108,12 +109,12 @@ class MultiTask(DatasetBase):
             raise InputError(f"no task has data: {'; '.join(missing)}")
         if missing:
             names = "\n  ".join(missing)
-            print(f"Skipped {len(missing)} of {len(cfg.DATASET.TASKS)} tasks, whose data can't be used:\n  {names}")
+            print(f"Skipped {len(missing)} of {len(cfg.DATASET.TASKS)} tasks, which have no usable data:\n  {names}")
         return tasks
 
     @staticmethod
     def _pick(which: str, tasks: list[tuple[str, DatasetBase]]) -> list[tuple[str, DatasetBase]]:
-        """Return the tasks that SUBSAMPLE_TASKS selects."""
+        """Return the tasks that `which` (DATASET.SUBSAMPLE_TASKS) selects."""
         if which.isdigit() and int(which) < len(tasks):
             return [tasks[int(which)]]
         if which not in ("all", "base", "new"):

@@ -12,7 +12,7 @@ _VGG = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102"
 
 @DATASET_REGISTRY.register()
 class OxfordFlowers(FewShotDataset):
-    """Doesn't use the official setid.mat: of every class 50 % are for training, 20 % for val, 30 % for test."""
+    """Train has 50 % of every class, val 20 %, test 30 %. The official setid.mat isn't used."""
 
     dataset_dir = "oxford_flowers"
     image_dir = "jpg"
@@ -30,7 +30,7 @@ class OxfordFlowers(FewShotDataset):
         from scipy.io import loadmat
 
         names = read_json(os.path.join(self.dataset_dir, "cat_to_name.json"))
-        labels = loadmat(os.path.join(self.dataset_dir, "imagelabels.mat"))["labels"][0]  # (n_images,), from 1
+        labels = loadmat(os.path.join(self.dataset_dir, "imagelabels.mat"))["labels"][0]  # (n_images,), labels from 1
         items = [
             Listed(os.path.join(self.image_dir, f"image_{number:05d}.jpg"), int(label) - 1, names[str(label)])
             for number, label in enumerate(labels, 1)

@@ -8,18 +8,19 @@ from datasets.base import FewShotDataset, Splits
 
 
 class ClassFolders(FewShotDataset):
-    """Class folders without an official split.
+    """Base class of data sets that have class folders but no official split.
 
-    Of every class 50 % are for training, 20 % for val and 30 % for test, unless there is a `split_dk_<Name>.json`.
+    If `split_dk_<Name>.json` exists, it defines the split. Otherwise, of every class, train has 50 % of the images, val
+    20 % and test 30 %, drawn at random.
     """
 
-    by_hand = "its authors publish it on Kaggle, after registration"
+    by_hand = "register on Kaggle and download the data set there"
 
     def read_annotations(self, rng: random.Random) -> Splits:
         return self.read_and_split_data(self.image_dir, new_cnames=self.names(), rng=rng)
 
     def names(self) -> dict[str, str]:
-        """Return {folder: class name} for folders whose class name differs."""
+        """Return {folder: class name} for classes whose name isn't the folder name."""
         return {}
 
 
@@ -60,7 +61,7 @@ class PlantSeedlingV1(ClassFolders):
 
 @DATASET_REGISTRY.register()
 class PlantVillage(ClassFolders):
-    """Folders are named like Apple___Apple_scab, plant and condition. Class names are the words: "Apple Apple scab"."""
+    """Folders are named <plant>___<condition>. Underscores become spaces: Apple___Apple_scab is "Apple Apple scab"."""
 
     dataset_dir = "PlantVillage"
     image_dir = "Plant_leave_diseases_dataset_without_augmentation"

@@ -1,7 +1,9 @@
-"""Renders photo-like scenes of emoji drawings: pose, background, light, blur and noise, all drawn from a seed.
+"""Renders photo-like scenes of emoji drawings. Pose, background, light, blur and noise are drawn from a seed.
 
-`datasets.emoji` and the pretraining of ViT-Mini/8 call `rasterise` and `render`. All arithmetic is element by element
-in NumPy, in a fixed order. No library can reorder sums, so an image is the same to the bit on every machine.
+`datasets.emoji` and the pretraining of ViT-Mini/8 call `rasterise` and `render`. All arithmetic is element-wise NumPy
+in a fixed order. No library can reorder sums, so an image is bit-identical on every machine.
+
+After any edit of this file, even of a comment, the images are rendered again: see `EmojiScenes.locate`.
 """
 
 import functools
@@ -21,7 +23,7 @@ SIZE = 48  # side of drawings and scenes in pixels
 
 
 class Style(TypedDict):
-    """A set of drawings by one vendor, and where it comes from."""
+    """Source and licence of the drawings of one style. A style is a set of drawings by one vendor."""
 
     source: str
     package: str
@@ -47,17 +49,17 @@ class Drawings(TypedDict):
 
 @dataclass(frozen=True)
 class Scene:
-    """How much a scene differs from the drawing on white paper. A step with strength 0 is skipped."""
+    """Strengths of the effects in a scene. Strength 0 skips an effect. Without clutter, the background is white."""
 
     pose: float = 1.0  # variation of size, position, rotation and shear
     light: float = 1.0  # variation of brightness, contrast, colour cast and shading
     clutter: float = 1.0  # contrast of the background
     blur: int = 2  # maximum number of 3 x 3 binomial filters
-    noise: float = 0.12  # maximum amplitude, where grey levels go from 0 to 1
-    hidden: float = 0.0  # maximum thickness of a bar over the image, as a share of the side
-    warp: float = 0.0  # maximum distortion of the drawing, as a share of the side
+    noise: float = 0.12  # maximum amplitude; pixel values range from 0 to 1
+    hidden: float = 0.0  # maximum thickness of a bar that covers a part, as a share of the image's side
+    warp: float = 0.0  # maximum distortion of the drawing, as a share of the image's side
     recolour: float = 0.0  # strength of mixing colour channels
-    camera: str = ""  # one of CAMERAS: a change that is the same for all images; empty: none
+    camera: str = ""  # name in CAMERAS of a change that all images get; "" for no change
 
     def softened(self, strength: float) -> "Scene":
         """Return a scene with all strengths multiplied by `strength` (0 to 1), and the same camera."""
@@ -72,7 +74,7 @@ def read_drawings() -> Drawings:
 
 
 def rasterise(svg: str) -> np.ndarray:
-    """Return a drawing as (48, 48, 4) float32 in [0, 1]: three colours multiplied by opacity, then opacity."""
+    """Return a drawing as (48, 48, 4) float32 in [0, 1]. Channels: red, green, blue (times opacity), opacity."""
     import resvg_py
 
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE, skip_system_fonts=True))
@@ -85,12 +87,12 @@ def rasterise(svg: str) -> np.ndarray:
 
 
 def render(drawing: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """Return a scene of a rasterised drawing, (48, 48, 3) uint8. `rng` decides all random choices."""
+    """Return a scene of a rasterised drawing, (48, 48, 3) uint8. `rng` makes all random choices."""
     figure = _posed(drawing, scene.pose, scene.warp, rng)  # (48, 48, 4)
     if scene.recolour:
         figure = _recoloured(figure, scene.recolour, rng)
     image = _background(scene.clutter, rng)  # (48, 48, 3)
-    if scene.light and rng.random() < 0.5:  # draw a shadow of the figure
+    if scene.light and rng.random() < 0.5:  # add a shadow of the figure
         down, right = rng.integers(1, 4), rng.integers(-3, 4)
         shade = np.roll(figure[..., 3:], (down, right), (0, 1))
         image = image * (1 - np.float32(0.4 * scene.light * rng.random()) * shade)
@@ -102,7 +104,7 @@ def render(drawing: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.nd
     for _ in range(rng.integers(0, scene.blur + 1)):
         image = _blurred(image)
     if scene.noise:
-        # The difference of two uniform draws has a triangular density.
+        # The difference of two uniform random numbers has a triangular distribution.
         grain = rng.integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8).astype(np.float32)
         image = image + (grain[0] - grain[1]) * np.float32(scene.noise * rng.random() / 255)
     if scene.camera:
@@ -116,18 +118,19 @@ def _uniform(rng: np.random.Generator, low: float, high: float, *shape: int) -> 
 
 
 def _posed(drawing: np.ndarray, pose: float, warp: float, rng: np.random.Generator) -> np.ndarray:
-    """Return the drawing (48, 48, 4) scaled, rotated, sheared, moved, perhaps mirrored, and distorted by `warp`."""
+    """Return the drawing (48, 48, 4), randomly scaled, rotated, sheared, moved, mirrored and distorted."""
     size = 0.9 - pose * 0.4 * rng.random()  # share of the frame that the drawing fills
     stretch = 1 + pose * 0.25 * (rng.random() - 0.5)
     angle, shear = pose * 0.7 * (rng.random() - 0.5), pose * 0.5 * (rng.random() - 0.5)
     room = (0.2 * pose + 0.5 * (0.9 - size)) * SIZE
     across, down = (room * (rng.random() - 0.5) for _ in range(2))
-    cos, sin = round(math.cos(angle), 6), round(math.sin(angle), 6)  # rounded: C libraries differ in the last digits
+    # Rounded, because C libraries differ in the last digits.
+    cos, sin = round(math.cos(angle), 6), round(math.sin(angle), 6)
     sx, sy = 1 / (size * stretch), stretch / size
     centre = (SIZE - 1) / 2
     y, x = (np.arange(SIZE, dtype=np.float32) - np.float32(centre + shift) for shift in (down, across))
     y, x = y[:, None], x[None]
-    # (48, 48) each: where in the drawing every pixel of the scene is sampled
+    # u, v, (48, 48) each: column and row in the drawing at which each pixel of the scene is sampled
     u = np.float32(sx * cos) * x + np.float32(sx * (sin + shear * cos)) * y + np.float32(centre)
     v = np.float32(-sy * sin) * x + np.float32(sy * (cos - shear * sin)) * y + np.float32(centre)
     if pose and rng.random() < 0.5:
@@ -141,7 +144,7 @@ def _posed(drawing: np.ndarray, pose: float, warp: float, rng: np.random.Generat
 
 
 def _recoloured(figure: np.ndarray, recolour: float, rng: np.random.Generator) -> np.ndarray:
-    """Return the figure with mixed colour channels, sometimes inverted."""
+    """Return the figure with mixed colour channels. Sometimes the colours are also inverted."""
     mix = np.eye(3, dtype=np.float32) + _uniform(rng, -0.4, 0.4, 3, 3) * np.float32(recolour)
     red, green, blue, alpha = (figure[..., channel : channel + 1] for channel in range(4))
     mixed = red * mix[0] + green * mix[1] + blue * mix[2]
@@ -151,7 +154,7 @@ def _recoloured(figure: np.ndarray, recolour: float, rng: np.random.Generator) -
 
 
 def _sampled(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Sample `image` (height, width, channels) bilinearly at x, y (48, 48). Outside, the border is repeated.
+    """Sample `image` (height, width, channels) bilinearly at x, y (48, 48). Points outside get the border's value.
 
     Returns:
         (48, 48, channels)
@@ -167,12 +170,12 @@ def _sampled(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _interpolate(start: np.ndarray, end: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Return `start` where `share` is 0, `end` where it is 1, and a linear mix between."""
+    """Return `start` where `share` is 0, `end` where it is 1, and a linear mix in between."""
     return start + (end - start) * share
 
 
 def _background(clutter: float, rng: np.random.Generator) -> np.ndarray:
-    """Return a background (48, 48, 3): white if `clutter` is 0, else a coloured mix of coarse and fine blobs."""
+    """Return a background (48, 48, 3). It is white if `clutter` is 0, otherwise coloured with coarse and fine blobs."""
     image: np.ndarray = np.ones((SIZE, SIZE, 3), np.float32)
     if clutter:
         tone = 1 - _uniform(rng, 0, 1, 3) * np.float32(min(1.0, clutter))
@@ -185,7 +188,7 @@ def _background(clutter: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _blobs(values: np.ndarray) -> np.ndarray:
-    """Interpolate a grid of values (cells + 1, cells + 1, channels) over the frame: (48, 48, channels)."""
+    """Interpolate a grid of values (cells + 1, cells + 1, channels) to an image (48, 48, channels)."""
     at = np.arange(SIZE, dtype=np.float32) * np.float32((len(values) - 1) / SIZE)
     first = at.astype(np.int32)
     share = (at - first)[:, None, None]
@@ -194,7 +197,7 @@ def _blobs(values: np.ndarray) -> np.ndarray:
 
 
 def _covered(image: np.ndarray, hidden: float, rng: np.random.Generator) -> np.ndarray:
-    """Return the image with a bar of one colour across it, horizontal or vertical."""
+    """Return the image with a horizontal or vertical bar of one colour across it."""
     thickness = max(1, int(SIZE * hidden * rng.random()))
     start = int(rng.integers(0, SIZE - thickness))
     rows = slice(start, start + thickness)
@@ -204,7 +207,7 @@ def _covered(image: np.ndarray, hidden: float, rng: np.random.Generator) -> np.n
 
 
 def _lit(image: np.ndarray, light: float, rng: np.random.Generator) -> np.ndarray:
-    """Return the image with changed brightness, contrast, colour cast and shading from one side."""
+    """Return the image with changed brightness, contrast and colours, and with shading from one side."""
     cast = 1 + _uniform(rng, -0.2, 0.2, 3) * np.float32(light)
     contrast = np.float32(1 - light * 0.5 * rng.random())
     offset = np.float32(light * 0.4 * (rng.random() - 0.5))
@@ -246,7 +249,7 @@ def _dusk(image: np.ndarray) -> np.ndarray:
 
 
 def _false_colour(image: np.ndarray) -> np.ndarray:
-    """Replace every colour channel by its mean with the previous one: red by the mean of red and blue, and so on."""
+    """Average every colour channel with another one: red with blue, green with red, blue with green."""
     return (image + image[..., [2, 0, 1]]) * np.float32(0.5)
 
 
@@ -255,5 +258,5 @@ def _overhead(image: np.ndarray) -> np.ndarray:
     return np.rot90(image)
 
 
-#: Name -> change that all images of a data set share: its domain shift.
+#: Name -> function that changes all images of a data set in the same way. This change is a domain shift.
 CAMERAS = {"fog": _fog, "coarse": _coarse, "dusk": _dusk, "false colour": _false_colour, "overhead": _overhead}

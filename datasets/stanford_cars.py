@@ -9,16 +9,16 @@ from datasets.base import Download, FewShotDataset, Listed, Splits, gdrive
 
 @DATASET_REGISTRY.register()
 class StanfordCars(FewShotDataset):
-    """Class names begin with the year, which the official names end with: "2012 Audi TTS Coupe"."""
+    """Class names start with the year: the official "Audi TTS Coupe 2012" becomes "2012 Audi TTS Coupe"."""
 
     dataset_dir = "stanford_cars"
     split_file = "split_zhou_StanfordCars.json"
     needs = ("cars_train", "cars_test")
     downloads = (Download(gdrive("1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT"), split_file, entries=(6509, 1635, 8041)),)
     by_hand = (
-        "the official site (ai.stanford.edu/~jkrause/cars) no longer serves the images: download cars_train.tgz, "
-        "cars_test.tgz, car_devkit.tgz and cars_test_annos_withlabels.mat from a mirror and unpack them there; "
-        "the split file comes with: bash scripts/download.sh StanfordCars"
+        "the official site (ai.stanford.edu/~jkrause/cars) no longer serves the images: download "
+        "cars_train.tgz, cars_test.tgz, car_devkit.tgz and cars_test_annos_withlabels.mat from a mirror "
+        "and unpack them in that folder; to get the split file, run bash scripts/download.sh StanfordCars"
     )
 
     def read_annotations(self, rng: random.Random) -> Splits:
@@ -26,7 +26,7 @@ class StanfordCars(FewShotDataset):
         return train, val, self._read("cars_test_annos_withlabels.mat", "cars_test")
 
     def _read(self, annotations: str, folder: str) -> list[Listed]:
-        """Read a MATLAB file of annotations, whose classes count from 1. `folder` holds its images."""
+        """Return the images of a MATLAB annotation file, in which labels start at 1. `folder` holds the images."""
         from scipy.io import loadmat
 
         meta = loadmat(os.path.join(self.dataset_dir, "devkit", "cars_meta.mat"))["class_names"][0]

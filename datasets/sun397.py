@@ -11,7 +11,7 @@ _SUN = "http://vision.princeton.edu/projects/2010/SUN"
 
 @DATASET_REGISTRY.register()
 class SUN397(FewShotDataset):
-    """Class names are folder names in reverse order: /a/apse/indoor becomes "indoor apse"."""
+    """Class names are the folder names in reverse order, without the letter: /a/apse/indoor becomes "indoor apse"."""
 
     dataset_dir = "sun397"
     image_dir = "SUN397"
@@ -29,7 +29,7 @@ class SUN397(FewShotDataset):
         return train, val, self._read("Testing_01.txt", labels)
 
     def _read(self, name: str, labels: dict[str, int]) -> list[Listed]:
-        """Read lines like "/a/abbey/sun_xyz.jpg"."""
+        """Return the images of a list. Its lines are like "/a/abbey/sun_xyz.jpg"."""
         items = []
         with open(os.path.join(self.dataset_dir, name)) as file:
             for line in file:

@@ -1,4 +1,4 @@
-"""UCF101: 101 human actions, the middle frame of each video (Soomro et al., 2012)."""
+"""UCF101: 101 human actions. Each image is the middle frame of a video (Soomro et al., 2012)."""
 
 import os
 import random
@@ -10,7 +10,7 @@ from datasets.base import Download, FewShotDataset, Listed, Splits, gdrive
 
 @DATASET_REGISTRY.register()
 class UCF101(FewShotDataset):
-    """The action ApplyEyeMakeup has the folder and the class name Apply_Eye_Makeup."""
+    """Class names and image folders have underscores: the action ApplyEyeMakeup is called Apply_Eye_Makeup."""
 
     dataset_dir = "ucf101"
     image_dir = "UCF-101-midframes"
@@ -28,7 +28,10 @@ class UCF101(FewShotDataset):
         return train, val, self._read("testlist01.txt", labels)
 
     def _read(self, name: str, labels: dict[str, int]) -> list[Listed]:
-        """Read lines like "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1". The test list has no number."""
+        """Return the images of a list. Its lines are like "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1".
+
+        The lines of the test list have no number at the end.
+        """
         items = []
         with open(os.path.join(self.dataset_dir, "ucfTrainTestlist", name)) as file:
             for line in file:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# SWEEP TRAINERS DATASET SEED: run a sweep of configs/sweeps/ for one data set and seed (or several: dtd,eurosat 1,2,3).
-# If TRAINERS is empty, the sweep's own trainers run.
+# Arguments: SWEEP TRAINERS DATASET SEED.
+# Run a sweep of configs/sweeps/. To run several data sets and seeds, write them as dtd,eurosat 1,2,3.
+# TRAINERS is "" for the trainers that the sweep lists.
 if [ $# -lt 4 ]; then
     echo "usage: $1.sh DATASET SEED [--dry-run] [--jobs N] [flags and KEY VALUE pairs for train.py]" >&2
     exit 2

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install, then run base-to-new generalisation with ZeroshotCLIP, CoOp and MaPLe on the embedded benchmark, and print a
-# table. Only packages are downloaded.
+# Install the project, run base-to-new generalisation with ZeroshotCLIP, CoOp and MaPLe on the embedded benchmark, and
+# print a table. Nothing but packages is downloaded.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 install

@@ -1,3 +1,4 @@
 #!/usr/bin/env bash
-# DATASET [DATASET ...]: download data sets into the folder DATA (default: data).
+# Arguments: DATASET [DATASET ...].
+# Download data sets into the folder that the environment variable DATA names (default: data).
 exec bash "$(dirname "$0")/run.sh" tools.download "$@"

@@ -1,4 +1,5 @@
-# To be sourced. Sets `root` (the project) and `python` (of the active environment, or else of .venv). Defines `install`.
+# Other scripts source this file. It sets `root`, the project's folder, and defines the function `install`.
+# It sets `python` to the Python of the active environment. If none is active, it uses .venv.
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 if [ -n "${VIRTUAL_ENV:-}" ]; then
     environment="$VIRTUAL_ENV"
@@ -9,13 +10,13 @@ else
 fi
 python="$environment/bin/python"
 if [ ! -x "$python" ]; then
-    python=python3 # no environment yet
+    python=python3 # there is no environment yet
 fi
 
-# Make .venv if there is no environment. Install the packages that setup.py lists, again whenever setup.py changes.
+# Create .venv if there is no environment. Install the packages that setup.py lists, also after setup.py has changed.
 install() {
     if [ ! -x "$environment/bin/python" ]; then
-        python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, python3 is " + sys.version.split()[0])'
+# Create .venv if there is no environment. Install the packages that setup.py lists, also after setup.py has changed.
         python3 -m venv "$environment"
     fi
     python="$environment/bin/python"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# RUN_FOLDER: repeat a run from its folder alone, and compare both runs bit by bit.
+# Arguments: RUN_FOLDER. Repeat a run from the files in its folder, and check that the results are bit-identical.
 exec bash "$(dirname "$0")/run.sh" experiments.repeat "$@"

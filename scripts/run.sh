@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# MODULE ARGUMENTS: runs a Python module of this project with the active environment's Python, or else with .venv's.
+# Arguments: MODULE ARGUMENTS.
+# Run a Python module of this project in the active environment. If none is active, use .venv.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 if [ "$python" = python3 ] && ! python3 -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is None)'; then

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# NAME|FILE: all runs of a sweep (configs/sweeps/), then its report. --dry-run lists the runs.
+# Arguments: NAME|FILE. Run all runs of a sweep (configs/sweeps/), then write its report. --dry-run only lists the runs.
 exec bash "$(dirname "$0")/run.sh" experiments.sweep "$@"

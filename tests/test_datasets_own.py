@@ -55,7 +55,8 @@ def test_a_list_gives_paths_classes_and_splits(tmp_path, ending):
 
 
 @pytest.mark.parametrize(
-    ("path", "message"), [("nowhere", r"no .*nowhere"), ("", r"DATASET\.PATH"), ("empty", "no class folders")]
+    ("path", "message"),
+    [("nowhere", r"nowhere .*doesn't exist"), ("", r"DATASET\.PATH"), ("empty", "no class folders")],
 )
 def test_an_error_names_a_path_without_data(tmp_path, path, message):
     (tmp_path / "empty").mkdir()
@@ -74,9 +75,9 @@ def test_a_class_folder_without_images_is_an_error(tmp_path):
     ("content", "message"),
     [
         ("path,class,split\na/0.jpg,a,train\nb/0.jpg,b,test\n", "no training images for the class 'b'"),
-        ("file,label\na/0.jpg,a\n", "entry 1: needs path and class"),
+        ("file,label\na/0.jpg,a\n", "entry 1: path or class is missing"),
         ("path,class\na/gone.jpg,a\n", r"no such image: .*gone\.jpg"),
-        ("path,class,split\na/0.jpg,a,train\na/1.jpg,a,\n", "some entries have a split, others have none"),
+        ("path,class,split\na/0.jpg,a,train\na/1.jpg,a,\n", "some entries have a split, others have no split"),
         ("path,class,split\na/0.jpg,a,holdout\n", "entry 1: split must be train, val or test, not 'holdout'"),
     ],
 )
@@ -114,7 +115,7 @@ def test_an_image_listed_twice_is_an_error(run, tmp_path, own_data):
 
 @pytest.mark.parametrize(
     ("test_row", "message"),
-    [((7, "c"), r"labels [7] have no images for training"), ((1, "c"), "label 1 is called 'b' and 'c'")],
+    [((7, "c"), r"labels [7] have no images for training"), ((1, "c"), "label 1 has two class names: 'b' and 'c'")],
 )
 def test_a_split_file_that_contradicts_itself_is_an_error(run, tmp_path, own_data, test_row, message):
     path = [str(own_data / f"blue/{n}.png") for n in range(3)]

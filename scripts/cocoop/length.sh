@@ -1,3 +1,4 @@
 #!/usr/bin/env bash
-# DATASET SEED: base-to-new with several context lengths, from random vectors, with a report.
+# Arguments: DATASET SEED.
+# Run base-to-new with several context lengths, starting from random vectors, then write a report.
 exec bash "$(dirname "$0")/../ablation.sh" length 'CoCoOp --variant random TRAINER.COCOOP.CTX_INIT ""' "$@"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# DATASET SEED: test the prompts of base2new_train.sh on the new classes.
+# Arguments: DATASET SEED. Test the prompts that base2new_train.sh trained, on the new classes.
 exec bash "$(dirname "$0")/../run.sh" experiments.run base2new_test IVLP:vit_b16_c2_ep5_batch4_4ctx_language_only "$@"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# DATASET SEED: train and test on all classes, with 16 shots. DATASET.NUM_SHOTS 1 sets another number.
+# Arguments: DATASET SEED. Train and test on all classes, with 16 shots. For 1 shot, add DATASET.NUM_SHOTS 1.
 exec bash "$(dirname "$0")/../run.sh" experiments.run few_shot IVLP:vit_b16_c2_ep5_batch4_4ctx_language_only "$@"

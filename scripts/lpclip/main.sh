@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# DATASET SEED: few-shot linear probe on all classes.
+# Arguments: DATASET SEED. Train and test a few-shot linear probe on all classes.
 exec bash "$(dirname "$0")/../run.sh" experiments.run few_shot LinearProbe "$@"

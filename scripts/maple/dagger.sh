@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# DATASET SEED: compare MaPLe with MaPLe-dagger, and write a report.
+# Arguments: DATASET SEED. Compare MaPLe with MaPLe-dagger, then write a report.
 exec bash "$(dirname "$0")/../ablation.sh" dagger "" "$@"

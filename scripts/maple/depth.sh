@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# DATASET SEED: base-to-new with several prompt depths (configs/sweeps/depth.yaml), with a report.
+# Arguments: DATASET SEED. Run base-to-new with several prompt depths (configs/sweeps/depth.yaml), then write a report.
 exec bash "$(dirname "$0")/../ablation.sh" depth MaPLe "$@"

@@ -1,3 +1,4 @@
 #!/usr/bin/env bash
-# DATASET SEED: base-to-new with several prompt lengths (configs/sweeps/length.yaml), with a report.
+# Arguments: DATASET SEED.
+# Run base-to-new with several prompt lengths (configs/sweeps/length.yaml), then write a report.
 exec bash "$(dirname "$0")/../ablation.sh" length MaPLe "$@"

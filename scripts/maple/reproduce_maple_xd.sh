@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# The original's name of reproduce_xd.sh.
+# The same as reproduce_xd.sh. The original code has the script under this name.
 exec bash "$(dirname "$0")/reproduce_xd.sh" "$@"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# DATASET SEED: the variants of multi-modal prompts (configs/sweeps/variants.yaml), with a report.
+# Arguments: DATASET SEED. Run the variants of multi-modal prompts (configs/sweeps/variants.yaml), then write a report.
 exec bash "$(dirname "$0")/../ablation.sh" variants "" "$@"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# The original's name of xd_test.sh.
+# The same as xd_test.sh. The original code has the script under this name.
 exec bash "$(dirname "$0")/xd_test.sh" "$@"

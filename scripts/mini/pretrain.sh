@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# FOLDER [--steps N] [--out FILE]: pretrain ViT-Mini/8, in about 40 minutes on two cores.
+# Arguments: FOLDER [--steps N] [--out FILE]. Pretrain ViT-Mini/8. This takes about 40 minutes on two CPU cores.
 #
-# FOLDER holds the packages with drawings that aren't in this repository. Missing ones are downloaded through npm.
+# FOLDER holds npm packages with the drawings that aren't in this repository. Missing packages are downloaded.
 exec bash "$(dirname "$0")/../run.sh" tools.pretrain.pretrain "$@"

@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
-# DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO:
-# train on the base classes of every task, seeds 1 to 3.
+# Arguments: DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO.
+# Train on the base classes of every task, with the seeds 1 to 3.
 exec bash "$(dirname "$0")/../run.sh" experiments.run mtcoop_base2new_train SoftCPT "$@"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# The original's name of base2new_test.sh.
+# The same as base2new_test.sh. The original code has the script under this name.
 exec bash "$(dirname "$0")/base2new_test.sh" "$@"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# DATASET SEED: train and test on the base classes.
+# Arguments: DATASET SEED. Test zero-shot CLIP on the base classes. Nothing is trained.
 exec bash "$(dirname "$0")/../run.sh" experiments.run base2new_train ZeroshotCLIP "$@"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# DATASET SEED: test the prompts of xd_train.sh, trained on imagenet, on another data set.
+# Arguments: DATASET SEED. Test zero-shot CLIP on another data set than imagenet.
 exec bash "$(dirname "$0")/../run.sh" experiments.run xd_test ZeroshotCLIP "$@"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# DATASET SEED: train on all classes (of imagenet). xd_test.sh tests on other data sets.
+# Arguments: DATASET SEED. Test zero-shot CLIP on all classes. DATASET is usually imagenet. Nothing is trained.
 exec bash "$(dirname "$0")/../run.sh" experiments.run xd_train ZeroshotCLIP "$@"
