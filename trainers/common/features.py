@@ -98,9 +98,9 @@ def image_features(
     Args:
         precision: precision of the tower: fp32, fp16, amp or bf16. With "amp" the tower runs under autocast.
         use_cache: True: read the features from a file in `cache_folder()`/features, or compute them and write the file.
-            Nothing is cached if the tower was changed, or if the transform isn't one of ours. The file name is a hash
-            of: weights, sizes, transform, batch size, precision, source code, device and library versions; and the
-            path, size and modification time of each image.
+            Nothing is cached if the tower was changed, or if the transform isn't a test transform of `build_transform`.
+            The file name is a hash of: weights, sizes, transform, batch size, precision, source code, device and
+            library versions; and the path, size and modification time of each image.
 
     Raises:
         InputError: an image is missing or can't be read.
