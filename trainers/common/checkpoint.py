@@ -29,8 +29,8 @@ def learned_tensors(checkpoint: Mapping, part: nn.Module, method: Method, path: 
         path: the checkpoint's file, which errors name.
 
     Raises:
-        InputError: the checkpoint has no state dict; a tensor is missing, is unknown or has a wrong shape; or the frozen
-            weights belong to another backbone.
+        InputError: the checkpoint has no state dict; a tensor is missing, is unknown or has a wrong shape; or the
+            frozen weights belong to another backbone.
     """
     state = checkpoint.get("state_dict") if isinstance(checkpoint, Mapping) else None
     if not isinstance(state, Mapping):

@@ -1,7 +1,7 @@
 """Image features of the frozen CLIP, for evaluation and for methods that are trained without epochs.
 
-If a method doesn't change the image tower, `PromptTrainer` evaluates it with these features. They are cached on disk, so
-all seeds, numbers of shots, epochs and trainers share them. `Method.fit` and `Method.search` get `TrainingFeatures`.
+If a method doesn't change the image tower, `PromptTrainer` evaluates it with these features. They are cached on disk,
+so all seeds, numbers of shots, epochs and trainers share them. `Method.fit` and `Method.search` get `TrainingFeatures`.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class LabelledFeatures(NamedTuple):
 
 
 class TrainingFeatures:
-    """Provides features of a run's training and validation images. Nothing is computed before `train` or `val` is called.
+    """Provides features of a run's training and validation images. `train` and `val` compute them when called.
 
     Args:
         precision: precision of the towers: fp32, fp16, amp or bf16.
@@ -73,7 +73,11 @@ class TrainingFeatures:
 def labelled_features(
     clip: CLIP, items: Sequence[Datum], cfg: CfgNode, device: torch.device, precision: str = "fp32"
 ) -> LabelledFeatures:
-    """Return features and labels of images, which are transformed as in tests. Raises InputError if `items` is empty."""
+    """Return features and labels of images. The images are transformed as in tests.
+
+    Raises:
+        InputError: `items` is empty.
+    """
     transform = build_transform(cfg, is_train=False)
     size = cfg.DATALOADER.TEST.BATCH_SIZE
     loader = build_data_loader(cfg, data_source=list(items), batch_size=size, tfm=transform, is_train=False)

@@ -176,7 +176,7 @@ class Method(nn.Module):
         scaler.scale(total(losses)).backward()
 
     def fit(self, data: TrainingFeatures) -> None:
-        """Learn from image features. Called before the first epoch; if `has_loop` is False, this is all the training."""
+        """Learn from image features. Called before the first epoch. If `has_loop` is False, there are no epochs."""
 
     def search(self, data: TrainingFeatures) -> None:
         """Choose scalars on the validation images. Called after the last epoch, before the last checkpoint is saved."""

@@ -1,8 +1,8 @@
 """Shared code of the multi-task methods. The loss of a sample uses only the classes of the sample's task.
 
 A label is a row with one entry for each class of any task. The entry is 1 for the sample's class, 0 for the other
-classes of its task, and -1 for the classes of other tasks. `datasets/multitask.py` makes such labels. A data set without
-tasks counts as one task, and its labels are class indices.
+classes of its task, and -1 for the classes of other tasks. `datasets/multitask.py` makes such labels. A data set
+without tasks counts as one task, and its labels are class indices.
 """
 
 from collections.abc import Sequence
