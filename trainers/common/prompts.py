@@ -20,7 +20,7 @@ from trainers.common.tokens import tokenize_classes
 
 
 class PromptLearner(nn.Module):
-    """Holds the learned context: (n_ctx, width), or (n_groups, n_ctx, width) with one context for each class or task."""
+    """Holds the learned context: (n_ctx, width), or (n_groups, n_ctx, width) with one for each class or task."""
 
     def __init__(self, context: torch.Tensor):
         super().__init__()
@@ -62,7 +62,7 @@ def start_context(clip: CLIP, n_ctx: int, words: str = "", copies: int = 0) -> t
 
 
 def start_coop_context(clip: CLIP, n_ctx: int, words: str, copies: int = 0) -> tuple[torch.Tensor, str]:
-    """Call `start_context` as CoOp does: if `words` is given, the number of words overrides `n_ctx` and `copies` is 0.
+    """Call `start_context` by CoOp's rules. If `words` is given, their number overrides `n_ctx`, and `copies` is ignored.
 
     A word counts as one token even if the tokenizer splits it.
     """
@@ -78,10 +78,10 @@ def words_unless_long(words: str, n_ctx: int) -> str:
 class ClassPrompts:
     """The prompts of all classes. The classes are in groups, and the classes of a group share one context.
 
-    With position "end", a prompt is SOS, context, rest of the template, class name. Everything before the class name is
-    a prefix, which the text tower computes once for each group. With the other positions, the prefix is only SOS, and
-    the context is placed among the class tokens. "middle" places half of the context before the class name and half
-    after it. "front" places the whole context after the class name.
+    With position "end", a prompt is SOS, context, rest of the template, class name. The context is then in the prefix,
+    which the text tower computes once for each group. With the other positions, the prefix is only SOS, and the context
+    is placed among the class tokens. "middle" places half of the context before the class name and half after it.
+    "front" places the whole context after the class name.
 
     Args:
         template: the prompt, with {} in place of the class name; the context replaces its first n_ctx tokens.
@@ -160,7 +160,7 @@ class ClassPrompts:
         return self.clip.encode_prompts(*self.with_context(context), self.layout, inputs)
 
     def subset(self, chosen: torch.Tensor) -> "ClassPrompts":
-        """Return only the prompts of the classes `chosen` (k,). Their `encode` still takes the contexts of all groups."""
+        """Return only the prompts of the classes `chosen` (k,). `encode` still takes the contexts of all groups."""
         other = copy.copy(self)
         lengths, rows = self.layout.lengths[chosen], self.layout.rows(chosen)  # (k,), (n_chosen_tokens,)
         group = None
