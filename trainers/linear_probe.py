@@ -1,7 +1,7 @@
 """Linear probe: logistic regression on frozen image features (Radford et al., 2021, section 3.2).
 
 The few-shot setting is the one in CoOp's paper. The strength of the L2 penalty is chosen on the validation images. The
-search first tries seven powers of 100. Then it repeatedly halves the interval around the best one, on a log scale.
+search first tries seven powers of 100. Then it repeatedly halves an interval around the best power, on a log scale.
 """
 
 import zlib

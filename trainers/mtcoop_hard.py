@@ -1,6 +1,6 @@
 """Hard context sharing, a baseline in SoftCPT's paper (arXiv 2208.13474): CoOp, trained on several tasks together.
 
-All tasks share one context. With TSC, each task has one context; with CSC, each class has one context.
+By default all tasks share one context. With the option TSC each task has a context; with CSC each class has a context.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """SoftCPT: Prompt Tuning with Soft Context Sharing (Ding et al., arXiv 2208.13474, Neurocomputing 603:128290).
 
-Several tasks are trained together. All tasks share one linear map, which generates each task's context from the text
-feature of the task's name. The C variants generate a context for each class, so the map also gets the text feature of
-the class's name.
+Several tasks are trained together. All tasks share one linear map, the meta network. It generates each task's context
+from the text feature of the task's name. The C variants generate a context for each class, so the meta network also
+gets the text feature of the class's name.
 """
 
 from collections.abc import Sequence
@@ -26,18 +26,18 @@ class SoftCPTOptions(Options):
     CTX_INIT: str = ""  # the number of these words overrides N_CTX; they aren't the context's initial words
     TOKEN_POSITION: str = "end"  # position of the class name in the prompt: end, middle or front
     CSC: bool = False  # True: generate a context for each class (C variants); False: for each task
-    CLASS_N_CTX: int = 4  # C variants: number of learned tokens around a class name in the map's input; 0: none
+    CLASS_N_CTX: int = 4  # C variants: number of learned tokens added to a class name before encoding it; 0: none
     CLASS_CTX_INIT: str = ""  # initial words of these tokens; their number overrides CLASS_N_CTX
     CLASS_CSC: bool = False  # True: learn these tokens for each class name separately (CS variants)
     CLASS_TOKEN_POSITION: str = "end"  # position of the class name among these tokens: end, middle or front
-    TASK_N_CTX: int = 4  # number of learned tokens around a task name in the map's input; 0: none
+    TASK_N_CTX: int = 4  # number of learned tokens added to a task name before encoding it; 0: none
     TASK_CTX_INIT: str = ""  # initial words of these tokens; their number overrides TASK_N_CTX
     TASK_CSC: bool = False  # True: learn these tokens for each task name separately (TS variants)
     TASK_TOKEN_POSITION: str = "end"  # position of the task name among these tokens: end, middle or front
-    PG_TYPE: str = "lin"  # the map's input in the C variants: lin, linmean or lincls; see `PromptGenerator`
+    PG_TYPE: str = "lin"  # input of the meta network in the C variants: lin, linmean or lincls; see `PromptGenerator`
     PG_RATIO: int = 1  # not used; it exists because the published configs set it
-    CLS_SAMPLE_RATE: float = 0.0  # C variants: share of the classes outside the batch in a training step; 0: all
-    FREEZE_CLS_PROMPT: bool = False  # True: don't learn the tokens around the class names
+    CLS_SAMPLE_RATE: float = 0.0  # C variants: a training step uses this share of the classes outside the batch; 0: all
+    FREEZE_CLS_PROMPT: bool = False  # True: don't learn the tokens added to the class names
     LEGACY_STEPS: bool = False  # True: one optimiser step for each registered module, as in the published code
 
 

@@ -10,7 +10,7 @@ from dassl.data.datasets import DatasetBase
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import Method, Options, PromptTrainer, normalized, tokenize_classes
 
-#: Seven of CLIP's 80 templates for ImageNet, which reach nearly the accuracy of all 80.
+#: Seven of CLIP's 80 templates for ImageNet. Together they are nearly as accurate as all 80.
 SELECTED_TEMPLATES = (
     "itap of a {}.",
     "a bad photo of the {}.",

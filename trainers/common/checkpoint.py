@@ -50,8 +50,8 @@ def learned_tensors(checkpoint: Mapping, part: nn.Module, method: Method, path: 
             raise InputError(f"{path} has {name}, but this model doesn't. The model only learns {', '.join(wanted)}")
         elif tensor.shape != frozen[name]:
             raise InputError(
-                f"{path} was trained with another backbone, because the shape of {name} is {tuple(tensor.shape)} there "
-                f"and {tuple(frozen[name])} here"
+                f"{path} was trained with another backbone: the shape of {name} is {tuple(tensor.shape)}, but this "
+                f"backbone has {tuple(frozen[name])}"
             )
     for name, ours in wanted.items():
         if name not in found:
@@ -64,7 +64,7 @@ def learned_tensors(checkpoint: Mapping, part: nn.Module, method: Method, path: 
 
 
 def plain_names(classes: ClassNames) -> list[str | list[str | list[str]]]:
-    """Convert classes or tasks to strings and lists, so that loading a checkpoint never unpickles our classes."""
+    """Convert classes or tasks to strings and lists, so that a checkpoint contains no pickled Python classes."""
     return [item if isinstance(item, str) else [item.name, list(item.classnames)] for item in classes]
 
 

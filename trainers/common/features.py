@@ -56,7 +56,7 @@ class TrainingFeatures:
         if not passes:
             return labelled_features(self.clip, items, self.cfg, self.device, self.precision)
         wrapper = DatasetWrapper(self.cfg, items, build_transform(self.cfg, is_train=True), is_train=True)
-        loader = DataLoader(wrapper, batch_size=self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)  # not shuffled, nothing dropped
+        loader = DataLoader(wrapper, batch_size=self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)  # no shuffling; keeps all images
         mean = torch.zeros(())
         for number in range(passes):
             wrapper.epoch = number  # the augmentation depends on it
@@ -86,7 +86,7 @@ def labelled_features(
 
 
 def is_frozen_and_original(tower: nn.Module) -> bool:
-    """Return whether an image tower is frozen, and no submodule of CLIP's was replaced, wrapped or hooked."""
+    """Return whether an image tower is frozen and original: no submodule was replaced, wrapped or hooked."""
     known = type(tower) in (VisionTransformer, ModifiedResNet)
     return known and is_original(tower) and not any(p.requires_grad for p in tower.parameters())
 

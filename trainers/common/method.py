@@ -72,9 +72,9 @@ class Method(nn.Module):
     text_is_learned = True  # the text features depend on a learnable parameter
     text_depends_on_image = False  # the text features differ from image to image (CoCoOp)
     image_tower_is_frozen = False  # the method doesn't change the image tower, so evaluation may cache image features
-    prompts_at_once = 2000  # memory limit if text_depends_on_image: evaluation encodes at most so many prompts at once
+    prompts_at_once = 2000  # if text_depends_on_image: how many prompts evaluation encodes at once; limits memory
     has_loop = True  # True: trained in epochs over batches; False: `fit` does all the training
-    ignored_keys: tuple[str, ...] = ()  # keys of official checkpoints that start like this are skipped: not learned
+    ignored_keys: tuple[str, ...] = ()  # prefixes of keys to skip in official checkpoints: tensors that aren't learned
     renamed_keys: Mapping[str, str] = {}  # key in official checkpoints -> our name
     sized_by_data: tuple[str, ...] = ()  # parameters or buffers whose shape is set by `fit` or by a checkpoint
 
@@ -122,7 +122,10 @@ class Method(nn.Module):
         return self._cached_text[1]
 
     def clear_text_cache(self) -> None:
-        """Delete the cached text features. Call this if something other than a learned parameter has changed."""
+        """Delete the cached text features.
+
+        The cache detects changes of the method's parameters. Call this function after changing anything else.
+        """
         self._cached_text = None
 
     # ---- logits ----
@@ -147,7 +150,7 @@ class Method(nn.Module):
 
     @property
     def logit_scale(self) -> torch.Tensor:
-        """The 0-dimensional factor of the cosines: exp(`clip.logit_scale`). It is 100 for OpenAI's models."""
+        """The factor that cosines are multiplied by, 0-dimensional: exp(`clip.logit_scale`), 100 in OpenAI's models."""
         return self.clip.logit_scale.float().exp()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

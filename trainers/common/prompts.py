@@ -62,9 +62,10 @@ def start_context(clip: CLIP, n_ctx: int, words: str = "", copies: int = 0) -> t
 
 
 def start_coop_context(clip: CLIP, n_ctx: int, words: str, copies: int = 0) -> tuple[torch.Tensor, str]:
-    """Call `start_context` by CoOp's rules. If `words` is given, their number overrides `n_ctx`, and `copies` is ignored.
+    """Call `start_context` by CoOp's rules: if there are `words`, their number overrides `n_ctx`.
 
-    A word counts as one token even if the tokenizer splits it.
+    `copies` is then ignored, so all classes share one context. A word counts as one token even if the tokenizer splits
+    it.
     """
     words = words.replace("_", " ")
     return start_context(clip, len(words.split(" ")), words) if words else start_context(clip, n_ctx, "", copies)

@@ -46,8 +46,8 @@ from trainers.common.options import PRECISIONS, Options, node_of
 class PromptTrainer(TrainerX):
     """Trains the learnable parts of a `Method` with the method's losses.
 
-    A subclass sets the class attributes. The values of `node`, `checkpoints` and both config attributes must be literals,
-    because `experiments/` reads them without importing the file.
+    A subclass sets the class attributes. `node`, `checkpoints`, `default_config` and `cross_dataset_config` must be
+    literals, because `experiments/` reads them without importing the file.
     """
 
     method: type[Method]
@@ -117,7 +117,7 @@ class PromptTrainer(TrainerX):
         if cfg.TRAINER.COMPILE:
             compile_blocks(clip)
         if cfg.SEED >= 0:
-            set_random_seed(cfg.SEED)  # the initial prompts don't depend on earlier random draws
+            set_random_seed(cfg.SEED)  # so that the initial prompts don't depend on earlier random draws
         dataset = self.dm.dataset
         method = self.build_method(cfg, clip, self.class_names(dataset), self.template(cfg, dataset))
         self.model = method.to(self.device).eval()
@@ -141,7 +141,7 @@ class PromptTrainer(TrainerX):
                 if cfg.MODEL.INIT_WEIGHTS:
                     load_pretrained_weights(parts[part], cfg.MODEL.INIT_WEIGHTS)
                 self.register_model(folder, parts[part], *optimizer)
-                optimizer = None, None  # only the first part gets it, so it steps once a batch
+                optimizer = None, None  # only the first part gets the optimiser, so that it steps once a batch
 
     # ---- training ----
 
@@ -174,7 +174,7 @@ class PromptTrainer(TrainerX):
     def extra_state(self) -> dict[str, object]:
         """Return what a checkpoint holds besides parameters.
 
-        This is the class names, the template, the method's state and, with amp, the state of the loss scaler.
+        The dict holds the class names, the template, the method's state and, with amp, the state of the loss scaler.
         """
         state: dict[str, object] = {"classnames": plain_names(self.model.classnames), "template": self.model.template}
         if method_state := self.model.state():
@@ -228,8 +228,8 @@ class PromptTrainer(TrainerX):
     def predictions(self, loader: DataLoader, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[str]]]:
         """Yield the logits (batch, n_classes), the labels and the image paths of each batch.
 
-        If `image_tower_is_frozen` is True, cached image features replace the calls of `forward` and `encode_image`. So a
-        method that overrides one of these functions must leave it False.
+        If `image_tower_is_frozen` is True, cached image features are used, and `forward` and `encode_image` aren't
+        called. So a method that overrides one of these functions must leave `image_tower_is_frozen` False.
         """
         clip = self.model.clip
         frozen = self.model.image_tower_is_frozen and is_frozen_and_original(clip.visual)
