@@ -55,7 +55,7 @@ def learned_tensors(checkpoint: Mapping, part: nn.Module, method: Method, path: 
             )
     for name, ours in wanted.items():
         if name not in found:
-            raise InputError(f"{path} has no {name}. It only has {', '.join(found) or 'unknown tensors'}")
+            raise InputError(f"{path} has no {name}. Its learned tensors are: {', '.join(found) or 'none'}")
         if found[name].shape != ours.shape and name not in method.sized_by_data:
             raise InputError(
                 f"{path}: the shape of {name} is {tuple(found[name].shape)}, but this model needs {tuple(ours.shape)}"

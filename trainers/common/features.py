@@ -56,7 +56,7 @@ class TrainingFeatures:
         if not passes:
             return labelled_features(self.clip, items, self.cfg, self.device, self.precision)
         wrapper = DatasetWrapper(self.cfg, items, build_transform(self.cfg, is_train=True), is_train=True)
-        loader = DataLoader(wrapper, batch_size=self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)  # no shuffling; keeps all images
+        loader = DataLoader(wrapper, batch_size=self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)  # not shuffled, drops nothing
         mean = torch.zeros(())
         for number in range(passes):
             wrapper.epoch = number  # the augmentation depends on it

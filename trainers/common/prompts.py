@@ -54,7 +54,8 @@ def start_context(clip: CLIP, n_ctx: int, words: str = "", copies: int = 0) -> t
     n_tokens = int(ids.argmax()) - 1  # tokens between SOS and EOT
     if n_tokens < n_ctx:
         raise InputError(
-            f"CTX_INIT {words!r} has {n_tokens} tokens, fewer than N_CTX {n_ctx}, so the context would overwrite names"
+            f"CTX_INIT {words!r} has {n_tokens} tokens, fewer than N_CTX {n_ctx}, "
+            "so the context would overwrite class names"
         )
     with torch.no_grad():
         context = clip.token_embedding(ids[1 : 1 + n_ctx].to(clip.logit_scale.device)).cpu()
