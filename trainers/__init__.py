@@ -1,1 +1,1 @@
-"""Trainers, one file a method; a file that registers a class is found by its being here."""
+"""The trainers, with one file for each method. Each file in this folder is imported, and registers its trainers."""

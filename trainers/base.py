@@ -1,4 +1,7 @@
-"""What a method's file needs, from one place: the base classes and the pieces that methods are made of."""
+"""Everything that a method's file imports from `trainers`: the base classes and the building blocks of methods.
+
+This file only collects the names. The code is in `trainers/common/`.
+"""
 
 from dassl.data.datasets import Task
 from trainers.common.backbone import cast_weights, load_backbone

@@ -1,6 +1,7 @@
 """CoCoOp: Conditional Prompt Learning for Vision-Language Models (Zhou et al., CVPR 2022, arXiv 2203.05557).
 
-A small network shifts CoOp's context by each image's feature (section 3.2), so each image has text features of its own.
+CoOp's context is shifted by the output of a small network, whose input is the image feature (section 3.2). So the text
+features differ from image to image.
 """
 
 from collections import OrderedDict
@@ -17,14 +18,17 @@ from trainers.base import ClassPrompts, Method, Options, Output, PromptTrainer, 
 
 @dataclass(frozen=True)
 class CoCoOpOptions(Options):
-    """Config node TRAINER.COCOOP."""
+    """The options of CoCoOp, in the config node TRAINER.COCOOP."""
 
     N_CTX: int = 16  # number of context tokens
-    CTX_INIT: str = ""  # words that the context starts from; their number overrides N_CTX
+    CTX_INIT: str = ""  # initial words of the context; their number overrides N_CTX. "": random initial context
 
 
 class ConditionalPromptLearner(nn.Module):
-    """The context v (n_ctx, width) and the meta net h: image feature x -> shift of every context vector."""
+    """Holds the context v (n_ctx, width) and the meta net h.
+
+    h maps an image feature x to a vector (width), which is added to every context vector.
+    """
 
     def __init__(self, context: torch.Tensor, embed_dim: int):
         super().__init__()
@@ -39,12 +43,12 @@ class ConditionalPromptLearner(nn.Module):
         )
 
     def forward(self, image_features: torch.Tensor) -> torch.Tensor:
-        """Normalised features (batch, embed_dim) -> contexts v_m + h(x) (batch, n_ctx, width)."""
+        """Return the contexts v_m + h(x) (batch, n_ctx, width) for normalised image features x (batch, embed_dim)."""
         return self.ctx + self.meta_net(image_features.float())[:, None]
 
 
 class CoCoOpCLIP(Method):
-    """CLIP whose context depends on the image: a prefix for each image, which all classes follow."""
+    """CLIP with a context that depends on the image. Each image has one text prefix, and all class names follow it."""
 
     image_tower_is_frozen = True
     text_depends_on_image = True
@@ -66,7 +70,7 @@ class CoCoOpCLIP(Method):
         return Output(torch.cat([self.similarity(part, self._text_features(part)) for part in parts]), images)
 
     def _text_features(self, image_features: torch.Tensor) -> torch.Tensor:
-        """Normalised image features (batch, embed_dim) -> (batch, n_classes, embed_dim), normalised."""
+        """Return normalised text features (batch, n_classes, embed_dim) for normalised image features."""
         batch = len(image_features)
         if batch not in self._prompts_by_batch:
             self._prompts_by_batch[batch] = self.prompts.for_each_context(batch)
@@ -76,7 +80,7 @@ class CoCoOpCLIP(Method):
 
 @TRAINER_REGISTRY.register()
 class CoCoOp(PromptTrainer):
-    """Takes any batch size; the original code takes 1."""
+    """Trains CoCoOp. Any batch size works; the original code only supports batch size 1."""
 
     method = CoCoOpCLIP
     options = CoCoOpOptions

@@ -1,6 +1,7 @@
 """CoOp: Learning to Prompt for Vision-Language Models (Zhou et al., IJCV 2022, arXiv 2109.01134).
 
-The words before the class name are learned vectors, for all classes or for each class (equation 2). CLIP is unchanged.
+The words around the class name are replaced by learned vectors, the context (equation 2). All classes share one
+context, or each class has a separate one. CLIP's weights are frozen.
 """
 
 from collections.abc import Sequence
@@ -15,12 +16,12 @@ from trainers.base import ClassPrompts, Method, Options, PromptLearner, PromptTr
 
 @dataclass(frozen=True)
 class CoOpOptions(Options):
-    """Config node TRAINER.COOP."""
+    """The options of CoOp, in the config node TRAINER.COOP."""
 
     N_CTX: int = 16  # number of context tokens
-    CSC: bool = False  # one context for each class; ignored if CTX_INIT is given
-    CTX_INIT: str = ""  # words that the context starts from; their number overrides N_CTX
-    CLASS_TOKEN_POSITION: str = "end"  # the class name stands at the end, in the middle or in front
+    CSC: bool = False  # True: learn one context for each class; ignored if CTX_INIT is given
+    CTX_INIT: str = ""  # initial words of the context; their number overrides N_CTX. "": random initial context
+    CLASS_TOKEN_POSITION: str = "end"  # position of the class name in the prompt: end, middle or front
 
 
 class CoOpCLIP(Method):
@@ -43,7 +44,7 @@ class CoOpCLIP(Method):
 
 @TRAINER_REGISTRY.register()
 class CoOp(PromptTrainer):
-    """Default config: the one that CoCoOp's paper compares with, 4 words and 50 epochs."""
+    """Trains CoOp. The default config is the CoOp baseline of CoCoOp's paper: 4 context tokens and 50 epochs."""
 
     method = CoOpCLIP
     options = CoOpOptions

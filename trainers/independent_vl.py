@@ -1,7 +1,7 @@
-"""IVLP (independent vision-language prompts) and language prompting, MaPLe's ablations (arXiv 2210.03117, table 1).
+"""IVLP (independent vision-language prompts) and language prompting: ablations of MaPLe (arXiv 2210.03117, table 1).
 
-In IVLP each tower has deep prompts of its own, without a coupling between them. Language prompting has those of the
-text tower alone.
+IVLP learns deep prompts in both towers; no projection couples them. Language prompting learns deep prompts in the text
+tower only.
 """
 
 from collections.abc import Sequence
@@ -27,25 +27,25 @@ from trainers.base import (
 
 @dataclass(frozen=True)
 class LanguagePromptingOptions(Options):
-    """Config node TRAINER.LANGUAGEPROMPTING."""
+    """The options of language prompting, in the config node TRAINER.LANGUAGEPROMPTING."""
 
-    N_CTX_TEXT: int = 4  # context tokens, and prompts in each layer
-    CTX_INIT: str = "a photo of a"  # words that the context starts from; ignored if N_CTX_TEXT > 4
-    PROMPT_DEPTH_TEXT: int = 12  # layers with prompts
+    N_CTX_TEXT: int = 4  # number of context tokens, and of prompts in each deeper layer of the text tower
+    CTX_INIT: str = "a photo of a"  # initial words of the context; ignored if N_CTX_TEXT > 4
+    PROMPT_DEPTH_TEXT: int = 12  # number of text layers with prompts, counted from the first layer
 
 
 @dataclass(frozen=True)
 class IVLPOptions(LanguagePromptingOptions):
-    """Config node TRAINER.IVLP."""
+    """The options of IVLP, in the config node TRAINER.IVLP."""
 
     N_CTX_TEXT: int = 2
     PROMPT_DEPTH_TEXT: int = 9
-    N_CTX_VISION: int = 2  # prompts in each layer of the image tower
-    PROMPT_DEPTH_VISION: int = 9  # layers with prompts in the image tower; 0: none
+    N_CTX_VISION: int = 2  # number of prompts in each layer of the image tower
+    PROMPT_DEPTH_VISION: int = 9  # number of image layers with prompts, counted from the first layer; 0: no prompts
 
 
 class LanguagePromptedCLIP(Method):
-    """CLIP with deep prompts in the text tower, and in the image tower if `vision_depth` is not 0."""
+    """CLIP with deep prompts in the text tower. The image tower also has prompts if `vision_depth` isn't 0."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class IVLPCLIP(LanguagePromptedCLIP):
 
 @TRAINER_REGISTRY.register()
 class IVLP(PromptTrainer):
-    """Independent vision-language prompting."""
+    """Trains IVLP (independent vision-language prompting)."""
 
     method = IVLPCLIP
     options = IVLPOptions
@@ -98,7 +98,7 @@ class IVLP(PromptTrainer):
 
 @TRAINER_REGISTRY.register()
 class LanguagePrompting(PromptTrainer):
-    """Deep language prompting. Its checkpoint folder is IVLP's, as in the original code."""
+    """Trains deep language prompts. The checkpoint folder has the same name as for IVLP, as in the original code."""
 
     method = LanguagePromptedCLIP
     options = LanguagePromptingOptions

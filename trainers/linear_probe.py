@@ -1,7 +1,7 @@
-"""Linear probe: logistic regression on frozen image features (Radford et al., 2021, section 3.2), few-shot as in CoOp.
+"""Linear probe: logistic regression on frozen image features (Radford et al., 2021, section 3.2).
 
-The strength of the L2 penalty is searched on the validation images: first over seven powers of 100, then by halving
-the interval around the best one on a logarithmic scale.
+The few-shot setting is the one in CoOp's paper. The strength of the L2 penalty is chosen on the validation images. The
+search first tries seven powers of 100. Then it repeatedly halves an interval around the best power, on a log scale.
 """
 
 import zlib
@@ -21,27 +21,31 @@ from trainers.base import LabelledFeatures, Method, Options, Output, PromptTrain
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
-#: Inverse strengths of the penalty (scikit-learn's C) that are tried first.
+#: Values of scikit-learn's C, the inverse strength of the penalty, that the search tries first.
 COARSE = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
 Arrays = tuple[np.ndarray, np.ndarray]  # features (n, d) and labels (n,)
 
 
 @dataclass(frozen=True)
 class LinearProbeOptions(Options):
-    """Config node TRAINER.LINEARPROBE."""
+    """The options of the linear probe, in the config node TRAINER.LINEARPROBE."""
 
-    NUM_STEP: int = 8  # halvings in the search for the penalty
+    NUM_STEP: int = 8  # number of times that the search for the penalty halves the interval
 
 
 def fit(features: np.ndarray, labels: np.ndarray, strength: float) -> "LogisticRegression":
-    """Logistic regression with C = `strength`, by L-BFGS, at most 1,000 iterations."""
-    from sklearn.linear_model import LogisticRegression  # takes seconds to import
+    """Fit a logistic regression with C = `strength`. L-BFGS runs for at most 1,000 iterations."""
+    from sklearn.linear_model import LogisticRegression  # imported only here, because the import takes seconds
 
     return LogisticRegression(C=strength, solver="lbfgs", max_iter=1000).fit(features, labels)
 
 
 def search(train: Arrays, val: Arrays, steps: int = 8) -> float:
-    """The C that classifies `val` best: first among COARSE, then by `steps` halvings of [C / 10, 10 C], logarithmic."""
+    """Search for the C whose classifier has the highest accuracy on `val`, and return it.
+
+    First try all values in COARSE. Then take the interval [C / 10, 10 C] around the best C, and halve it `steps` times
+    on a log scale.
+    """
 
     def score(exponent: float) -> float:
         return fit(*train, 10**exponent).score(*val)
@@ -55,7 +59,7 @@ def search(train: Arrays, val: Arrays, steps: int = 8) -> float:
 
 
 class ProbedCLIP(Method):
-    """CLIP's image tower and a linear classifier of its features. It can't classify other classes."""
+    """CLIP's image tower with a linear classifier on its features. It can only classify its training classes."""
 
     image_tower_is_frozen = True
     text_is_learned = False
@@ -65,22 +69,25 @@ class ProbedCLIP(Method):
         super().__init__(options, clip, classnames, template)
         self.n_halvings = options.NUM_STEP
         self.classifier = nn.Linear(clip.sizes.embed_dim, len(classnames))
-        #: A checksum of the class names, which a checkpoint must match.
+        #: Checksum of the class names. `load_model` compares it with the checksum in the checkpoint.
         self.register_buffer("classes", torch.tensor(zlib.crc32("\n".join(classnames).encode())))
 
     def classify(self, image_features: torch.Tensor) -> Output:
         return Output(self.classifier(image_features.float()), normalized(image_features))
 
     def fit(self, data: TrainingFeatures) -> None:
-        """Search the penalty on the validation images, or on the training images if there are none; then fit."""
+        """Choose the penalty, then fit the classifier.
+
+        The penalty is chosen on the validation images, or on the training images if there are no validation images.
+        """
         train, validation = _arrays(data.train()), data.val()
         val = train if validation is None else _arrays(validation)
         strength = search(train, val, self.n_halvings)
         source = "training" if validation is None else "validation"
-        print(f"C = {strength:.4g}, found on {len(val[1])} {source} images")
+        print(f"Logistic regression: C = {strength:.4g}, chosen on {len(val[1])} {source} images")
         regression = fit(*train, strength)
         weight, bias = regression.coef_, regression.intercept_  # (n_classes, embed_dim), (n_classes,)
-        if len(weight) == 1:  # for two classes scikit-learn keeps the second one's weights only
+        if len(weight) == 1:  # for two classes, scikit-learn only returns the weights of the second class
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
         with torch.no_grad():
             self.classifier.weight.copy_(torch.as_tensor(weight))
@@ -93,7 +100,7 @@ def _arrays(data: LabelledFeatures) -> Arrays:
 
 @TRAINER_REGISTRY.register()
 class LinearProbe(PromptTrainer):
-    """Computes features once and has no epochs."""
+    """Trains a linear probe. It computes the image features once, and there are no epochs."""
 
     method = ProbedCLIP
     options = LinearProbeOptions
@@ -104,4 +111,6 @@ class LinearProbe(PromptTrainer):
         before = self.model.get_buffer("classes").clone()
         super().load_model(directory, epoch)
         if not torch.equal(self.model.get_buffer("classes"), before):
-            raise InputError(f"{directory} was trained on other classes: a linear probe knows no others")
+            raise InputError(
+                f"{directory} was trained on other classes, but a linear probe can only classify its training classes"
+            )

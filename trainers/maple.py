@@ -1,7 +1,7 @@
 """MaPLe: Multi-modal Prompt Learning (Khattak et al., CVPR 2023, arXiv 2210.03117).
 
-Deep prompts of the text tower are learned. Those of the image tower are linear functions of them, layer by layer
-(section 3.2), so both modalities are prompted together.
+The text tower has learned deep prompts. In each layer, a learned linear map computes the image tower's prompts from the
+text tower's prompts (section 3.2). So the prompts of the two towers are coupled.
 """
 
 from collections.abc import Sequence
@@ -18,22 +18,24 @@ from trainers.base import ClassPrompts, Method, Options, PromptTrainer, check_de
 
 @dataclass(frozen=True)
 class MaPLeOptions(Options):
-    """Config node TRAINER.MAPLE."""
+    """The options of MaPLe, in the config node TRAINER.MAPLE."""
 
-    N_CTX: int = 2  # number of context tokens
-    CTX_INIT: str = "a photo of a"  # words that the context starts from; ignored if N_CTX > 4
-    PROMPT_DEPTH: int = 9  # number of layers with learned prompts, from 1 to all
-    SHARED_PROJECTION: bool = False  # MaPLe-dagger: one projection for all layers
+    N_CTX: int = 2  # number of context tokens, and of prompts in each layer
+    CTX_INIT: str = "a photo of a"  # initial words of the context; ignored if N_CTX > 4
+    PROMPT_DEPTH: int = 9  # number of layers with learned prompts, counted from the first layer
+    SHARED_PROJECTION: bool = False  # True: all layers share one projection (MaPLe-dagger in the paper)
 
 
 class MultiModalPromptLearner(nn.Module):
-    """Text prompts P_i (n, text width) of the first J layers, and the couplings P~_i = F_i(P_i) (n, vision width).
+    """Learns the text prompts P_i (n, text width) of the first J layers, and the linear maps F_i.
+
+    The image prompts of layer i are P~_i = F_i(P_i) (n, vision width).
 
     Args:
-        context: P_0, to start from.
-        depth: J.
+        context: initial value of P_0.
+        depth: J, the number of layers with prompts.
         vision_width: width of the image tower.
-        shared: one F for all layers (MaPLe-dagger).
+        shared: True if all layers use the same F (MaPLe-dagger).
     """
 
     def __init__(self, context: torch.Tensor, depth: int, vision_width: int, shared: bool):
@@ -46,17 +48,17 @@ class MultiModalPromptLearner(nn.Module):
         )
         self.compound_prompt_projections = nn.ModuleList()
         if not shared:
-            start = nn.Linear(width, vision_width).state_dict()  # all deep couplings start from the same weights
+            start = nn.Linear(width, vision_width).state_dict()  # all layers after the first start from the same F
             for _ in range(depth - 1):
                 self.compound_prompt_projections.append(nn.Linear(width, vision_width))
                 self.compound_prompt_projections[-1].load_state_dict(start)
 
     def text_prompts(self) -> dict[int, torch.Tensor]:
-        """P_1 ... P_{J-1} by layer, each (n, text width). P_0 is the context."""
+        """Return P_1 to P_{J-1} by layer, each (n, text width). P_0 isn't included, because it is the context."""
         return dict(enumerate(self.compound_prompts_text, 1))
 
     def vision_prompts(self) -> dict[int, torch.Tensor]:
-        """P~_0 ... P~_{J-1} by layer, each (n, vision width)."""
+        """Return P~_0 to P~_{J-1} by layer, each (n, vision width)."""
         deep = list(self.compound_prompts_text)
         projections = self.compound_prompt_projections or [self.proj] * len(deep)
         coupled = [project(prompt) for project, prompt in zip(projections, deep, strict=True)]
@@ -88,7 +90,7 @@ class MaPLeCLIP(Method):
 
 @TRAINER_REGISTRY.register()
 class MaPLe(PromptTrainer):
-    """ViT-B/16, depth 9, length 2: 3,555,072 parameters."""
+    """Trains MaPLe. With ViT-B/16, 9 layers and 2 prompts in each layer, it learns 3,555,072 parameters."""
 
     method = MaPLeCLIP
     options = MaPLeOptions

@@ -1,6 +1,6 @@
-"""Hard sharing, SoftCPT's baseline (arXiv 2208.13474): CoOp's context learned on several tasks together.
+"""Hard context sharing, a baseline in SoftCPT's paper (arXiv 2208.13474): CoOp, trained on several tasks together.
 
-One context serves all tasks and classes, or each task (TSC), or each class (CSC).
+By default all tasks share one context. With the option TSC each task has a context; with CSC each class has a context.
 """
 
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from trainers.common.multitask import MultiTaskMethod, MultiTaskTrainer
 
 @dataclass(frozen=True)
 class MTCoOpHardOptions(Options):
-    """Config node TRAINER.MTCOOPH."""
+    """The options of hard context sharing, in the config node TRAINER.MTCOOPH."""
 
     N_CTX: int = 16  # number of context tokens
-    CSC: bool = False  # one context for each class
-    TSC: bool = False  # one context for each task; ignored with CSC
-    CTX_INIT: str = ""  # words that the context starts from; their number overrides N_CTX
-    TOKEN_POSITION: str = "end"  # the class name stands at the end, in the middle or in front
+    CSC: bool = False  # True: one context for each class; ignored if CTX_INIT is given
+    TSC: bool = False  # True: one context for each task; ignored if CSC is True or CTX_INIT is given
+    CTX_INIT: str = ""  # initial words of the context; their number overrides N_CTX. "": random initial context
+    TOKEN_POSITION: str = "end"  # position of the class name in the prompt: end, middle or front
 
 
 class SharedContextCLIP(MultiTaskMethod):
-    """CLIP with contexts that tasks share."""
+    """CLIP with learned contexts for the classes of several tasks."""
 
     image_tower_is_frozen = True
 
@@ -48,7 +48,7 @@ class SharedContextCLIP(MultiTaskMethod):
 
 @TRAINER_REGISTRY.register()
 class MTCoOpHard(MultiTaskTrainer):
-    """Learns like CoOp, on several tasks."""
+    """Trains CoOp's context on several tasks together."""
 
     method = SharedContextCLIP
     options = MTCoOpHardOptions

@@ -1,7 +1,8 @@
 """SoftCPT: Prompt Tuning with Soft Context Sharing (Ding et al., arXiv 2208.13474, Neurocomputing 603:128290).
 
-Several tasks are trained together. One linear map, shared by all tasks, generates each task's context from the
-feature of the task's name. In the C variants it generates each class's context from the class's name too.
+Several tasks are trained together. All tasks share one linear map, the meta network. It generates each task's context
+from the text feature of the task's name. The C variants generate a context for each class, so the meta network also
+gets the text feature of the class's name.
 """
 
 from collections.abc import Sequence
@@ -19,32 +20,34 @@ from trainers.common.multitask import MultiTaskMethod, MultiTaskTrainer
 
 @dataclass(frozen=True)
 class SoftCPTOptions(Options):
-    """Config nodes TRAINER.SOFTCPT and TRAINER.MTCOOP."""
+    """The options of SoftCPT, in the config nodes TRAINER.SOFTCPT and TRAINER.MTCOOP."""
 
     N_CTX: int = 16  # number of generated context tokens
-    CTX_INIT: str = ""  # words whose number overrides N_CTX
-    TOKEN_POSITION: str = "end"  # the class name stands at the end, in the middle or in front
-    CSC: bool = False  # generate a context for each class: the C variants
-    CLASS_N_CTX: int = 4  # learned context tokens before the class names; 0: none
-    CLASS_CTX_INIT: str = ""
-    CLASS_CSC: bool = False  # one learned context for each class name: CS variants
-    CLASS_TOKEN_POSITION: str = "end"
-    TASK_N_CTX: int = 4  # learned context tokens before the task names; 0: none
-    TASK_CTX_INIT: str = ""
-    TASK_CSC: bool = False  # one learned context for each task name: TS variants
-    TASK_TOKEN_POSITION: str = "end"
-    PG_TYPE: str = "lin"  # meta network: lin, linmean or lincls
-    PG_RATIO: int = 1  # unused; published configs set it
-    CLS_SAMPLE_RATE: float = 0.0  # C variants: share of the other classes in a training step; 0: all classes
-    FREEZE_CLS_PROMPT: bool = False  # don't learn the context of the class names
-    LEGACY_STEPS: bool = False  # one optimiser step for each registered module, as the published code did
+    CTX_INIT: str = ""  # the number of these words overrides N_CTX; they aren't the context's initial words
+    TOKEN_POSITION: str = "end"  # position of the class name in the prompt: end, middle or front
+    CSC: bool = False  # True: generate a context for each class (C variants); False: for each task
+    CLASS_N_CTX: int = 4  # C variants: number of learned tokens added to a class name before encoding it; 0: none
+    CLASS_CTX_INIT: str = ""  # initial words of these tokens; their number overrides CLASS_N_CTX
+    CLASS_CSC: bool = False  # True: learn these tokens for each class name separately (CS variants)
+    CLASS_TOKEN_POSITION: str = "end"  # position of the class name among these tokens: end, middle or front
+    TASK_N_CTX: int = 4  # number of learned tokens added to a task name before encoding it; 0: none
+    TASK_CTX_INIT: str = ""  # initial words of these tokens; their number overrides TASK_N_CTX
+    TASK_CSC: bool = False  # True: learn these tokens for each task name separately (TS variants)
+    TASK_TOKEN_POSITION: str = "end"  # position of the task name among these tokens: end, middle or front
+    PG_TYPE: str = "lin"  # input of the meta network in the C variants: lin, linmean or lincls; see `PromptGenerator`
+    PG_RATIO: int = 1  # not used; it exists because the published configs set it
+    CLS_SAMPLE_RATE: float = 0.0  # C variants: a training step uses this share of the classes outside the batch; 0: all
+    FREEZE_CLS_PROMPT: bool = False  # True: don't learn the tokens added to the class names
+    LEGACY_STEPS: bool = False  # True: one optimiser step for each registered module, as in the published code
 
 
 class NameEncoder(nn.Module):
-    """Features of task or class names: after a learned context, or as they are if n_ctx is 0 and no words are given.
+    """Computes the text features of task names or class names. A learned context is placed around each name.
+
+    If `n_ctx` is 0 and `words` is "", there is no context, so the features are constant.
 
     Args:
-        by_name: one context for each name instead of one for all.
+        by_name: True: each name has a separate context; False: all names share one context.
     """
 
     def __init__(self, clip: CLIP, names: Sequence[str], n_ctx: int, words: str, by_name: bool, position: str):
@@ -61,7 +64,11 @@ class NameEncoder(nn.Module):
                 self.features = clip.encode_prompts(plain.prefix[None], plain.class_tokens, plain.layout)
 
     def forward(self, chosen: torch.Tensor | None = None) -> torch.Tensor:
-        """Features (n_names, embed_dim), not normalised; with `chosen` (k,) only of these names (k, embed_dim)."""
+        """Return the features (n_names, embed_dim), not normalised.
+
+        Args:
+            chosen: (k,) indices of names. If given, only the features (k, embed_dim) of these names are returned.
+        """
         if self.ctx is None:
             return self.features if chosen is None else self.features[chosen]
         prompts = self.prompts if chosen is None else self.prompts.subset(chosen)
@@ -69,7 +76,11 @@ class NameEncoder(nn.Module):
 
 
 class PromptGenerator(nn.Module):
-    """The meta network: one matrix (d_in, n_ctx * width) from features to contexts."""
+    """The meta network: one learned matrix (d_in, n_ctx * width), which maps features to contexts.
+
+    Its input is a task feature. In the C variants it depends on `variant`. "lin" concatenates the class feature and the
+    task feature, "linmean" averages them, and "lincls" uses the class feature only.
+    """
 
     def __init__(self, d_in: int, n_ctx: int, width: int, variant: str):
         super().__init__()
@@ -77,7 +88,7 @@ class PromptGenerator(nn.Module):
         self.n_ctx, self.variant = n_ctx, variant
 
     def forward(self, tasks: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
-        """Features of tasks, and in the C variants of classes, each (n, embed_dim) -> contexts (n, n_ctx, width)."""
+        """Return the contexts (n, n_ctx, width). The features are (n, embed_dim); `classes` is None if CSC is False."""
         features = tasks
         if classes is not None:
             if self.variant == "lin":
@@ -88,14 +99,14 @@ class PromptGenerator(nn.Module):
 
 
 class SoftCPTCLIP(MultiTaskMethod):
-    """CLIP with generated contexts."""
+    """CLIP with contexts that the meta network generates."""
 
     image_tower_is_frozen = True
 
     def __init__(self, options: SoftCPTOptions, clip: CLIP, tasks: Sequence[Task], template: str):
         super().__init__(options, clip, tasks, template)
         _check(options)
-        self.prompt_learner = nn.Module()  # empty, but official loaders expect its folder
+        self.prompt_learner = nn.Module()  # empty; official code expects its checkpoint folder
         self.task_prompt_learner = NameEncoder(
             clip,
             [task.name for task in tasks],
@@ -123,9 +134,11 @@ class SoftCPTCLIP(MultiTaskMethod):
         self.sample_rate, self.by_class = options.CLS_SAMPLE_RATE, options.CSC
 
     def contexts(self, chosen: torch.Tensor | None = None) -> torch.Tensor:
-        """Generated contexts: (n_tasks, n_ctx, width), or (n_classes, n_ctx, width) in the C variants.
+        """Generate the contexts: (n_tasks, n_ctx, width), or (n_classes, n_ctx, width) in the C variants.
 
-        With `chosen` (k,) only the contexts of these classes are computed; the others are zero.
+        Args:
+            chosen: (k,) indices of classes, only for the C variants. If given, only the contexts of these classes are
+                computed; the contexts of the other classes are zero.
         """
         tasks = self.task_prompt_learner()  # (n_tasks, embed_dim)
         if not self.by_class:
@@ -140,7 +153,11 @@ class SoftCPTCLIP(MultiTaskMethod):
         return self.prompts.encode(self.contexts())
 
     def outputs(self, batch: Batch) -> Output:
-        """In training with CLS_SAMPLE_RATE, logits of the batch's classes and a share of the others; -inf elsewhere."""
+        """Return the output for a training batch.
+
+        With CLS_SAMPLE_RATE, logits are computed for the classes in the batch and for a random share of the other
+        classes. All other logits are -inf.
+        """
         if not (self.sample_rate and self.by_class):
             return super().outputs(batch)
         labels = batch.labels.argmax(1) if batch.labels.ndim == 2 else batch.labels  # (batch,)
@@ -157,17 +174,17 @@ class SoftCPTCLIP(MultiTaskMethod):
 
 
 def _check(options: SoftCPTOptions) -> None:
-    """Raise InputError for a wrong meta network or share of classes."""
+    """Raise InputError if PG_TYPE is unknown, or if CLS_SAMPLE_RATE isn't between 0 and 1."""
     variants = ("lin", "linmean", "lincls")
     if options.PG_TYPE not in variants:
         raise unknown("meta network (PG_TYPE)", options.PG_TYPE, variants)
     if not 0 <= options.CLS_SAMPLE_RATE <= 1:
-        raise InputError(f"CLS_SAMPLE_RATE is a share from 0 to 1, not {options.CLS_SAMPLE_RATE}")
+        raise InputError(f"CLS_SAMPLE_RATE must be between 0 and 1, but it is {options.CLS_SAMPLE_RATE}")
 
 
 @TRAINER_REGISTRY.register()
 class SoftCPT(MultiTaskTrainer):
-    """TRAINER.SOFTCPT.LEGACY_STEPS steps as often as the published code did."""
+    """Trains SoftCPT. With LEGACY_STEPS, the optimiser steps several times for each batch, as in the published code."""
 
     method = SoftCPTCLIP
     options = SoftCPTOptions
@@ -181,7 +198,10 @@ class SoftCPT(MultiTaskTrainer):
 
     @property
     def extra_steps(self) -> int:
-        """The published code registered each module with the same optimiser, which then stepped once for each."""
+        """Number of additional optimiser steps for each batch: 0 unless LEGACY_STEPS is set.
+
+        The published code registered the same optimiser with each module, so it stepped once for each module.
+        """
         options = self.model.options
         legacy = isinstance(options, SoftCPTOptions) and options.LEGACY_STEPS
         return len(self.get_model_names()) - 1 if legacy else 0
@@ -199,4 +219,4 @@ class SoftCPT(MultiTaskTrainer):
 
 @TRAINER_REGISTRY.register()
 class MTCoOp(SoftCPT):
-    """SoftCPT under the name that its published code uses."""
+    """The same trainer as SoftCPT, under the name MTCoOp that the published code uses."""

@@ -1,6 +1,6 @@
 """VPT: Visual Prompt Tuning (Jia et al., ECCV 2022, arXiv 2203.12119) of CLIP's image tower, shallow or deep.
 
-MaPLe's ablation: prompts in the image tower alone, with fixed words before the class names.
+MaPLe's paper uses it as an ablation. Only the image tower has prompts, and the words before the class names are fixed.
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from trainers.base import Method, Options, PromptTrainer, TowerPrompts, check_de
 
 @dataclass(frozen=True)
 class VPTOptions(Options):
-    """Config node TRAINER.VPT."""
+    """The options of VPT, in the config node TRAINER.VPT."""
 
-    N_CTX_VISION: int = 2  # prompts in each layer
+    N_CTX_VISION: int = 2  # number of prompts in each layer
     CTX_INIT: str = "a photo of a"  # the fixed words before each class name
-    PROMPT_DEPTH_VISION: int = 1  # layers with prompts; 1 is VPT-shallow
+    PROMPT_DEPTH_VISION: int = 1  # number of layers with prompts, counted from the first layer; 1: VPT-shallow
 
 
 class VisionPromptedCLIP(Method):
-    """CLIP with prompts in the image tower. Its text features are fixed."""
+    """CLIP with learned prompts in the image tower. The text features are constant."""
 
     text_is_learned = False
 
@@ -46,7 +46,7 @@ class VisionPromptedCLIP(Method):
 
 @TRAINER_REGISTRY.register()
 class VPT(PromptTrainer):
-    """Visual prompt tuning."""
+    """Trains VPT (visual prompt tuning)."""
 
     method = VisionPromptedCLIP
     options = VPTOptions

@@ -1,4 +1,4 @@
-"""Zero-shot CLIP: class names in templates, nothing learned (Radford et al., 2021, section 3.1)."""
+"""Zero-shot CLIP (Radford et al., 2021, section 3.1): class names are put into templates, and nothing is learned."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from dassl.data.datasets import DatasetBase
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import Method, Options, PromptTrainer, normalized, tokenize_classes
 
-#: Seven of CLIP's 80 templates for ImageNet, which reach nearly the accuracy of all 80.
+#: Seven of CLIP's 80 templates for ImageNet. Together they are nearly as accurate as all 80.
 SELECTED_TEMPLATES = (
     "itap of a {}.",
     "a bad photo of the {}.",
@@ -23,7 +23,7 @@ SELECTED_TEMPLATES = (
 
 
 class ZeroshotMethod(Method):
-    """CLIP with the data set's template."""
+    """CLIP that classifies with the data set's template."""
 
     text_is_learned = False
     image_tower_is_frozen = True
@@ -31,11 +31,11 @@ class ZeroshotMethod(Method):
     def __init__(self, options: Options, clip: CLIP, classnames: Sequence[str], template: str):
         super().__init__(options, clip, classnames, template)
         device = clip.logit_scale.device
-        #: token ids, (n_classes, context length) for each template
+        #: The token ids of each template, (n_classes, context length).
         self.ids = [tokenize_classes(clip, text, classnames).to(device) for text in self.templates()]
 
     def templates(self) -> list[str]:
-        """The templates whose normalised features are averaged."""
+        """Return the templates. The normalised features of all templates are averaged."""
         return [self.template]
 
     def encode_text(self) -> torch.Tensor:
@@ -43,7 +43,7 @@ class ZeroshotMethod(Method):
 
 
 class ZeroshotEnsemble(ZeroshotMethod):
-    """CLIP with the mean over seven selected templates and, unless it is empty, the data set's template."""
+    """CLIP with an ensemble of templates: seven selected templates, and the data set's template unless it is empty."""
 
     def templates(self) -> list[str]:
         return [*SELECTED_TEMPLATES, *([self.template] if self.template else [])]
@@ -51,7 +51,7 @@ class ZeroshotEnsemble(ZeroshotMethod):
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP(PromptTrainer):
-    """One template: DATASET.TEMPLATE, or the data set's default."""
+    """Tests zero-shot CLIP with one template: DATASET.TEMPLATE, or the data set's default if this option is empty."""
 
     method = ZeroshotMethod
     default_config = "vit_b16"
@@ -59,7 +59,7 @@ class ZeroshotCLIP(PromptTrainer):
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP2(PromptTrainer):
-    """An ensemble of templates. ImageNet has no template of its own in it."""
+    """Tests zero-shot CLIP with an ensemble of templates. For ImageNet it has only the seven selected templates."""
 
     method = ZeroshotEnsemble
     default_config = "vit_b16"

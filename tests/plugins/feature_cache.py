@@ -1,4 +1,8 @@
-"""FeatureCache, a toy without training: nearest training features, with a weight searched on the validation images."""
+"""FeatureCache, a toy method without epochs.
+
+It compares the image feature with the features of the training images. The weight of this comparison in the logits is
+chosen on the validation images.
+"""
 
 from collections.abc import Sequence
 
@@ -33,7 +37,7 @@ class FeatureCacheCLIP(Method):
         super().__init__(options, clip, classnames, template)
         self.ids = tokenize_classes(clip, template, classnames).to(clip.logit_scale.device)
         embed_dim = clip.sizes.embed_dim
-        self.register_buffer("keys", torch.zeros(1, embed_dim))  # (n_images, embed_dim), sized by `fit`
+        self.register_buffer("keys", torch.zeros(1, embed_dim))  # (n_images, embed_dim); `fit` sets n_images
         self.register_buffer("values", torch.zeros(1, len(classnames)))  # (n_images, n_classes), one-hot
         self.register_buffer("alpha", torch.zeros(()))
 
@@ -66,7 +70,7 @@ class FeatureCacheCLIP(Method):
 
 @TRAINER_REGISTRY.register()
 class FeatureCache(PromptTrainer):
-    """Fits and searches; no epochs."""
+    """Trains FeatureCache. It calls `fit` and `search`, and there are no epochs."""
 
     method = FeatureCacheCLIP
     checkpoints = {"cache": ""}

@@ -1,4 +1,4 @@
-"""ShortPrompt, the example of CONTRIBUTING: two learned words in the text prompt."""
+"""ShortPrompt, the example in CONTRIBUTING.md. It learns two words of the text prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from trainers.base import ClassPrompts, Method, Options, PromptLearner, PromptTr
 
 @dataclass(frozen=True)
 class ShortPromptOptions(Options):
-    """Config node TRAINER.SHORTPROMPT."""
+    """The options of ShortPrompt, in the config node TRAINER.SHORTPROMPT."""
 
-    CTX_INIT: str = "a photo"  # words that the context starts from
+    CTX_INIT: str = "a photo"  # initial words of the context
 
 
 class ShortPromptCLIP(Method):
@@ -34,9 +34,9 @@ class ShortPromptCLIP(Method):
 
 @TRAINER_REGISTRY.register()
 class ShortPrompt(PromptTrainer):
-    """Learns two words."""
+    """Trains ShortPrompt."""
 
     method = ShortPromptCLIP
     options = ShortPromptOptions
-    checkpoints = {"prompt_learner": "prompt_learner"}  # folder -> part of the method
-    default_config = "CoOp/vit_b16_ep50"  # settings of images and optimiser
+    checkpoints = {"prompt_learner": "prompt_learner"}  # checkpoint folder -> part of the method
+    default_config = "CoOp/vit_b16_ep50"  # config file for images and optimiser

@@ -1,4 +1,4 @@
-"""TaughtPrompt, a toy: a learned context with a frozen teacher, a second loss and an average over epochs."""
+"""TaughtPrompt, a toy method. It has a frozen teacher, two losses and a context that is averaged over epochs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,13 +25,16 @@ from trainers.base import (
 
 @dataclass(frozen=True)
 class TaughtPromptOptions(Options):
-    """Config node TRAINER.TAUGHTPROMPT."""
+    """The options of TaughtPrompt, in the config node TRAINER.TAUGHTPROMPT."""
 
-    W: float = 8.0  # weight of the distance to the teacher's text features
+    W: float = 8.0  # weight of the loss "text", the distance to the teacher's text features
 
 
 class TaughtPromptCLIP(Method):
-    """CLIP with a learned context that stays near the frozen CLIP. The last epoch's prompt is the mean over epochs."""
+    """CLIP with a learned context. A loss keeps the text features close to those of the frozen CLIP.
+
+    After the last epoch the context is replaced by its mean over all epochs.
+    """
 
     image_tower_is_frozen = True
 
@@ -53,7 +56,7 @@ class TaughtPromptCLIP(Method):
         return {
             "ce": (1.0, F.cross_entropy(output.logits, batch.labels)),
             "text": (self.weight, 1 - (output.text_features * self.teacher).sum(-1).mean()),
-            "image": (0.0, (output.image_features - teacher_images).abs().mean()),  # logged, not minimised
+            "image": (0.0, (output.image_features - teacher_images).abs().mean()),  # only logged
         }
 
     def end_epoch(self, epoch: int, is_last: bool) -> None:
@@ -71,7 +74,7 @@ class TaughtPromptCLIP(Method):
 
 @TRAINER_REGISTRY.register()
 class TaughtPrompt(PromptTrainer):
-    """Weights the second loss by data set."""
+    """Trains TaughtPrompt. The weight of the loss "text" depends on the data set."""
 
     method = TaughtPromptCLIP
     options = TaughtPromptOptions

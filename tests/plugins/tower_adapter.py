@@ -1,4 +1,4 @@
-"""TowerAdapter, a toy: low-rank adapters beside blocks and on queries and values, in both towers."""
+"""TowerAdapter, a toy method. It learns low-rank adapters in both towers, which change blocks, queries and values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from trainers.base import Method, Options, PromptTrainer, tokenize_classes
 
 @dataclass(frozen=True)
 class TowerAdapterOptions(Options):
-    """Config node TRAINER.TOWERADAPTER."""
+    """The options of TowerAdapter, in the config node TRAINER.TOWERADAPTER."""
 
     RANK: int = 2
-    LAYERS: tuple[int, ...] = (1, 2)  # layers with adapters, from 0
+    LAYERS: tuple[int, ...] = (1, 2)  # indices of the layers with adapters, from 0
 
 
 class LowRank(BlockAdapter, nn.Module):
-    """Adds rank-r rows to a block's output, and to its queries and values."""
+    """An adapter of one block. It adds a low-rank term to the block's output, and to its queries and values."""
 
     def __init__(self, width: int, rank: int):
         super().__init__()
@@ -36,7 +36,7 @@ class LowRank(BlockAdapter, nn.Module):
 
 
 class TowerAdapterCLIP(Method):
-    """CLIP with adapters; prompts are the data set's template."""
+    """CLIP with adapters in both towers. The text prompts are the class names in the data set's template."""
 
     def __init__(self, options: TowerAdapterOptions, clip: CLIP, classnames: Sequence[str], template: str):
         super().__init__(options, clip, classnames, template)
@@ -62,7 +62,7 @@ class TowerAdapterCLIP(Method):
 
 @TRAINER_REGISTRY.register()
 class TowerAdapter(PromptTrainer):
-    """Learns adapters of both towers."""
+    """Trains the adapters of both towers."""
 
     method = TowerAdapterCLIP
     options = TowerAdapterOptions

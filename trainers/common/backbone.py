@@ -1,4 +1,4 @@
-"""The frozen CLIP that the config names, in the precision that a method asks for."""
+"""Loads the frozen CLIP that the config names, and casts its weights to the method's precision."""
 
 import torch
 from yacs.config import CfgNode
@@ -9,10 +9,11 @@ from dassl.utils import InputError
 
 
 def load_backbone(cfg: CfgNode) -> CLIP:
-    """The CLIP that MODEL.BACKBONE names, float32, frozen, on the CPU.
+    """Load the CLIP that MODEL.BACKBONE names. It is frozen, in float32, on the CPU.
 
     Raises:
-        InputError: it can't be loaded, or INPUT.SIZE, PIXEL_MEAN or PIXEL_STD are not those that it was trained with.
+        InputError: the CLIP can't be loaded; or INPUT.SIZE, INPUT.PIXEL_MEAN or INPUT.PIXEL_STD differs from the value
+            that the CLIP was trained with.
     """
     backbone = cfg.MODEL.BACKBONE
     print(f"Loading CLIP (backbone: {backbone.PATH or backbone.NAME})")
@@ -26,8 +27,8 @@ def load_backbone(cfg: CfgNode) -> CLIP:
         if tuple(cfg.INPUT[key]) != tuple(value):
             needed = str(tuple(value)).replace(" ", "")
             raise InputError(
-                f"INPUT.{key} is {tuple(cfg.INPUT[key])}, but {backbone.PATH or backbone.NAME} takes another: "
-                f'add INPUT.{key} "{needed}"'
+                f"INPUT.{key} is {tuple(cfg.INPUT[key])}, but {backbone.PATH or backbone.NAME} needs another value. "
+                f'To set it, add INPUT.{key} "{needed}"'
             )
     return clip
 
@@ -36,7 +37,7 @@ def cast_weights(clip: CLIP, precision: str, device: torch.device) -> str:
     """Cast the frozen weights to `precision` (a method's PREC). Learnable parts stay in float32.
 
     Returns:
-        The precision that is really used: fp16 and amp become fp32 on a CPU.
+        The precision actually used: fp16 and amp become fp32 on a CPU.
     """
     if device.type == "cpu" and precision in ("fp16", "amp"):
         print(f"PREC {precision} is for GPUs: computing in fp32 on the CPU")

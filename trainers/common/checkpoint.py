@@ -1,4 +1,7 @@
-"""The learned tensors in a checkpoint. Our checkpoints hold nothing else; official ones hold the whole model."""
+"""Reads the learned tensors and the class names from a checkpoint.
+
+Our checkpoints hold only the learned tensors of a model. Official checkpoints may hold the whole model.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,25 +14,27 @@ from dassl.data.datasets import Task
 from dassl.utils import InputError
 from trainers.common.method import ClassNames, Method
 
-#: Embeddings of the training classes' names in official checkpoints. We compute them from the names at hand.
+#: Under these keys official checkpoints store the embeddings of the training class names. We skip the keys, because we
+#: compute the embeddings from the current class names.
 _CLASS_TOKENS = ("token_prefix", "token_suffix")
 
 
 def learned_tensors(checkpoint: Mapping, part: nn.Module, method: Method, path: Path) -> dict[str, torch.Tensor]:
-    """The entries of a checkpoint that are learned by `part`, all of them and no others.
+    """Return the tensors of a checkpoint that `part` learns.
 
     Args:
-        part: the method, or the submodule that the checkpoint's folder holds.
-        method: names the keys to ignore and to rename; official checkpoints also hold its frozen CLIP's weights.
-        path: the checkpoint's file, for errors.
+        part: the method, or the submodule whose checkpoint this is.
+        method: its class lists the keys to skip and to rename. The weights of its frozen CLIP are skipped too, because
+            official checkpoints hold them.
+        path: the checkpoint's file, which errors name.
 
     Raises:
-        InputError: no state dict; a tensor that is missing, unknown or of another shape; or frozen weights of another
-            backbone.
+        InputError: the checkpoint has no state dict; a tensor is missing, is unknown or has a wrong shape; or the
+            frozen weights belong to another backbone.
     """
     state = checkpoint.get("state_dict") if isinstance(checkpoint, Mapping) else None
     if not isinstance(state, Mapping):
-        raise InputError(f"{path} holds no state_dict")
+        raise InputError(f"{path} isn't a checkpoint, because it has no state_dict")
     wanted, frozen = part.state_dict(), _frozen_shapes(method.clip)
     found: dict[str, torch.Tensor] = {}
     for key, tensor in state.items():
@@ -38,32 +43,35 @@ def learned_tensors(checkpoint: Mapping, part: nn.Module, method: Method, path: 
         if name.split(".")[-1] in _CLASS_TOKENS or name.startswith(method.ignored_keys or ("\0",)):
             continue
         if not isinstance(tensor, torch.Tensor):
-            raise InputError(f"{path}: {name} is no tensor")
+            raise InputError(f"{path}: {name} isn't a tensor")
         if name in wanted:
             found[name] = tensor
         elif name not in frozen:
-            raise InputError(f"{path} has {name}, which this model doesn't have; its prompts: {', '.join(wanted)}")
+            raise InputError(f"{path} has {name}, but this model doesn't. The model only learns {', '.join(wanted)}")
         elif tensor.shape != frozen[name]:
             raise InputError(
-                f"{path} was trained with another backbone: {name} is {tuple(tensor.shape)}, not {tuple(frozen[name])}"
+                f"{path} was trained with another backbone: the shape of {name} is {tuple(tensor.shape)}, but this "
+                f"backbone has {tuple(frozen[name])}"
             )
     for name, ours in wanted.items():
         if name not in found:
-            raise InputError(f"{path} has no {name}; it has: {', '.join(found) or 'no prompt of this model'}")
+            raise InputError(f"{path} has no {name}. Its learned tensors are: {', '.join(found) or 'none'}")
         if found[name].shape != ours.shape and name not in method.sized_by_data:
-            raise InputError(f"{path}: {name} is {tuple(found[name].shape)}, but here {tuple(ours.shape)}")
+            raise InputError(
+                f"{path}: the shape of {name} is {tuple(found[name].shape)}, but this model needs {tuple(ours.shape)}"
+            )
     return found
 
 
 def plain_names(classes: ClassNames) -> list[str | list[str | list[str]]]:
-    """Classes or tasks as strings and lists, which a checkpoint can hold without code."""
+    """Convert classes or tasks to strings and lists, so that a checkpoint contains no pickled Python classes."""
     return [item if isinstance(item, str) else [item.name, list(item.classnames)] for item in classes]
 
 
 def trained_classes(checkpoint: Mapping) -> ClassNames | None:
-    """The classes or tasks that a checkpoint was trained on, as `plain_names` saved them.
+    """Return the classes or tasks that a checkpoint was trained on.
 
-    Official and older checkpoints don't name them: None.
+    None if the checkpoint doesn't store them: official checkpoints and older ones of ours don't.
     """
     names = checkpoint.get("classnames")
     if names is None:
@@ -74,7 +82,7 @@ def trained_classes(checkpoint: Mapping) -> ClassNames | None:
 
 
 def _frozen_shapes(clip: CLIP) -> dict[str, torch.Size]:
-    """Shapes of the frozen weights under the names that official checkpoints give them."""
+    """Return the shapes of the frozen weights. The keys are the names of the weights in official checkpoints."""
     shapes = {}
     for name, tensor in clip.state_dict().items():
         if name.startswith("visual."):

@@ -1,7 +1,7 @@
-"""Image features of the frozen CLIP: cached on disk for tests, and computed on demand for training without a loop.
+"""Image features of the frozen CLIP, for evaluation and for methods that are trained without epochs.
 
-`PromptTrainer` evaluates from them when a method leaves the image tower as it is. One encoding then serves all seeds,
-numbers of shots, epochs and trainers. `Method.fit` and `Method.search` get `TrainingFeatures`.
+If a method doesn't change the image tower, `PromptTrainer` evaluates it with these features. They are cached on disk,
+so all seeds, numbers of shots, epochs and trainers share them. `Method.fit` and `Method.search` get `TrainingFeatures`.
 """
 
 import hashlib
@@ -29,41 +29,42 @@ from dassl.utils import tools, versions
 
 
 class LabelledFeatures(NamedTuple):
-    """Image features and labels of some images."""
+    """Image features with their labels."""
 
     features: torch.Tensor  # (n_images, embed_dim), float32, not normalised, on the CPU
     labels: torch.Tensor  # (n_images,)
 
 
 class TrainingFeatures:
-    """Features of a run's training and validation images, each computed when it is first asked for.
+    """Provides features of a run's training and validation images. `train` and `val` compute them when called.
 
     Args:
-        precision: of the towers: fp32, fp16, amp or bf16.
+        precision: precision of the towers: fp32, fp16, amp or bf16.
     """
 
     def __init__(self, clip: CLIP, dataset: DatasetBase, cfg: CfgNode, device: torch.device, precision: str):
         self.clip, self.dataset, self.cfg, self.device, self.precision = clip, dataset, cfg, device, precision
 
     def train(self, passes: int = 0) -> LabelledFeatures:
-        """Features of the training images.
+        """Return features of the training images.
 
         Args:
-            passes: 0: images are transformed as in tests. Otherwise the mean over so many passes of augmented images.
+            passes: number of passes over augmented images; the features of all passes are averaged. 0: the images are
+                not augmented but transformed as in tests.
         """
         items = self.dataset.train_x or []
         if not passes:
             return labelled_features(self.clip, items, self.cfg, self.device, self.precision)
         wrapper = DatasetWrapper(self.cfg, items, build_transform(self.cfg, is_train=True), is_train=True)
-        loader = DataLoader(wrapper, batch_size=self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)  # in order, with the last batch
+        loader = DataLoader(wrapper, batch_size=self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)  # not shuffled, drops nothing
         mean = torch.zeros(())
         for number in range(passes):
-            wrapper.epoch = number  # decides the augmentation
+            wrapper.epoch = number  # the augmentation depends on it
             mean = mean + image_features(self.clip, loader, self.device, self.precision, use_cache=False) / passes
         return LabelledFeatures(mean, torch.tensor([item.label for item in items]))
 
     def val(self) -> LabelledFeatures | None:
-        """Features of the validation images; None if the data set has none."""
+        """Return features of the validation images. None if the data set has no validation images."""
         if not self.dataset.val:
             return None
         return labelled_features(self.clip, self.dataset.val, self.cfg, self.device, self.precision)
@@ -72,7 +73,11 @@ class TrainingFeatures:
 def labelled_features(
     clip: CLIP, items: Sequence[Datum], cfg: CfgNode, device: torch.device, precision: str = "fp32"
 ) -> LabelledFeatures:
-    """Features and labels of images, transformed as in tests. Raises InputError if there are none."""
+    """Return features and labels of images. The images are transformed as in tests.
+
+    Raises:
+        InputError: `items` is empty.
+    """
     transform = build_transform(cfg, is_train=False)
     size = cfg.DATALOADER.TEST.BATCH_SIZE
     loader = build_data_loader(cfg, data_source=list(items), batch_size=size, tfm=transform, is_train=False)
@@ -81,7 +86,7 @@ def labelled_features(
 
 
 def is_frozen_and_original(tower: nn.Module) -> bool:
-    """Whether an image tower is frozen and unchanged: no submodule was replaced, wrapped or hooked."""
+    """Return whether an image tower is frozen and original: no submodule was replaced, wrapped or hooked."""
     known = type(tower) in (VisionTransformer, ModifiedResNet)
     return known and is_original(tower) and not any(p.requires_grad for p in tower.parameters())
 
@@ -90,13 +95,16 @@ def is_frozen_and_original(tower: nn.Module) -> bool:
 def image_features(
     clip: CLIP, loader: DataLoader, device: torch.device, precision: str, use_cache: bool
 ) -> torch.Tensor:
-    """Features of a loader's images in their order, (n_images, embed_dim), float32, not normalised, on the CPU.
+    """Return the features of a loader's images, in the loader's order.
+
+    The features are (n_images, embed_dim), float32, not normalised, on the CPU.
 
     Args:
-        precision: as in `TrainingFeatures`; under "amp" the tower runs with autocast.
-        use_cache: read the features from `cache_folder()`/features, or write them there. Only done for an original
-            tower and a known transform. The file name depends on weights and sizes, the transform, the batch size,
-            each image's path, size and time of change, this code, the device and the versions.
+        precision: precision of the tower: fp32, fp16, amp or bf16. With "amp" the tower runs under autocast.
+        use_cache: True: read the features from a file in `cache_folder()`/features, or compute them and write the file.
+            Nothing is cached if the tower was changed, or if the transform isn't a test transform of `build_transform`.
+            The file name is a hash of: weights, sizes, transform, batch size, precision, source code, device and
+            library versions; and the path, size and modification time of each image.
 
     Raises:
         InputError: an image is missing or can't be read.
@@ -117,7 +125,7 @@ def image_features(
 
 
 def _digest(clip: CLIP, loader: DataLoader, device: torch.device, precision: str) -> str:
-    """A hash of all that decides the features' bits."""
+    """Return a hash of everything that can change the features, even by rounding."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in clip.visual.state_dict().items():
         digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())

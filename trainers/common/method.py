@@ -1,9 +1,9 @@
-"""The base class of all methods: a frozen CLIP with learnable parts around it.
+"""The base class of all methods: a frozen CLIP with learnable parts.
 
-`PromptTrainer` builds a method from its options, a CLIP, the class names and a template, then calls `outputs`,
-`losses` and `backward` for each batch, and `classify` for each test batch. Every step has a default, so a method
-overrides only what it changes. The CLIP is not a submodule: the method's parameters and its state dict are the
-learnable parts alone.
+`PromptTrainer` builds a method from its options, a CLIP, the class names and a template. It calls `outputs`, `losses`
+and `backward` for each training batch. For a test batch it calls `forward`, or `classify` if the image features are
+cached. Each function has a default, so a method overrides only the functions that it changes. The CLIP isn't a
+submodule, so the method's parameters and its state dict contain only the learnable parts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from dassl.metrics import compute_accuracy
 from trainers.common.features import TrainingFeatures
 from trainers.common.options import Options
 
-#: What a method classifies: class names in the order of their labels, or several tasks.
+#: The classes of a method: class names in the order of their labels, or several tasks with class names.
 ClassNames = Sequence[str] | Sequence[Task]
 #: Loss terms by name, each with its weight: name -> (weight, value). Values are 0-dimensional tensors.
 Losses = Mapping[str, tuple[float, torch.Tensor]]
@@ -32,47 +32,51 @@ class Batch:
 
     images: torch.Tensor  # (batch, 3, resolution, resolution)
     labels: torch.Tensor  # (batch,), or (batch, n_classes) for several tasks: see datasets/multitask.py
-    views: tuple[torch.Tensor, ...] = ()  # all DATALOADER.K_TRANSFORMS augmentations; the first one is `images`
+    views: tuple[torch.Tensor, ...] = ()  # DATALOADER.K_TRANSFORMS augmentations of the images; views[0] is `images`
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a method computes for a batch of images."""
+    """The results of a method for a batch of images."""
 
     logits: torch.Tensor  # (batch, n_classes), float32
     image_features: torch.Tensor  # (batch, embed_dim), normalised
-    text_features: torch.Tensor | None = None  # (n_classes, embed_dim), normalised; (batch, n_classes, embed_dim)
+    #: Normalised, (n_classes, embed_dim), or (batch, n_classes, embed_dim) if they depend on the image.
+    text_features: torch.Tensor | None = None
 
 
 def normalized(features: torch.Tensor) -> torch.Tensor:
-    """Features (..., embed_dim) at length 1, in float32: cosines in bfloat16 would tie."""
+    """Scale features (..., embed_dim) to length 1.
+
+    The result is float32, because in bfloat16 two classes could have exactly the same cosine.
+    """
     return F.normalize(features.float(), dim=-1)
 
 
 def total(losses: Losses) -> torch.Tensor:
-    """The weighted sum of loss terms, which the training minimises."""
+    """Return the weighted sum of the loss terms. The training minimises this sum."""
     return torch.stack([value if weight == 1 else weight * value for weight, value in losses.values()]).sum()
 
 
 class Method(nn.Module):
-    """A frozen CLIP and what is learned around it. Subclasses are built as `Subclass(options, clip, names, template)`.
+    """A frozen CLIP with learnable parts. A subclass is built as `Subclass(options, clip, classnames, template)`.
 
     Args:
-        options: the method's options; the subclass declares their type.
+        options: the method's options; each subclass has a separate options class.
         clip: the frozen CLIP.
         classnames: names of the classes, or `Task`s for methods that learn several tasks together.
-        template: the data set's zero-shot prompt with {} for the class name.
+        template: the data set's zero-shot prompt, with {} in place of the class name.
     """
 
     clip: CLIP
     text_is_learned = True  # the text features depend on a learnable parameter
-    text_depends_on_image = False  # each image has text features of its own (CoCoOp)
-    image_tower_is_frozen = False  # image features are CLIP's, so evaluation may use cached ones
-    prompts_at_once = 2000  # prompts encoded at once in evaluation if the text depends on the image: bounds memory
-    has_loop = True  # trained in epochs over batches; otherwise `fit` does all the training
-    ignored_keys: tuple[str, ...] = ()  # beginnings of checkpoint keys that aren't learned (official files)
+    text_depends_on_image = False  # the text features differ from image to image (CoCoOp)
+    image_tower_is_frozen = False  # the method doesn't change the image tower, so evaluation may cache image features
+    prompts_at_once = 2000  # if text_depends_on_image: how many prompts evaluation encodes at once; limits memory
+    has_loop = True  # True: trained in epochs over batches; False: `fit` does all the training
+    ignored_keys: tuple[str, ...] = ()  # prefixes of keys to skip in official checkpoints: tensors that aren't learned
     renamed_keys: Mapping[str, str] = {}  # key in official checkpoints -> our name
-    sized_by_data: tuple[str, ...] = ()  # parameters or buffers that take their shape from `fit` or a checkpoint
+    sized_by_data: tuple[str, ...] = ()  # parameters or buffers whose shape is set by `fit` or by a checkpoint
 
     def __init__(self, options: Options, clip: CLIP, classnames: ClassNames, template: str):
         super().__init__()
@@ -80,34 +84,34 @@ class Method(nn.Module):
         self.options = options
         self.classnames = classnames
         self.template = template
-        self.has_new_classes = False  # whether the classes are others than those of the training; set by the trainer
+        self.has_new_classes = False  # whether the classes differ from the training classes; the trainer sets it
         self._cached_text: tuple[list[tuple[int, int]], torch.Tensor] | None = None
 
-    # ---- what the towers get ----
+    # ---- inputs of the towers ----
 
     def text_inputs(self) -> TowerInputs:
-        """Prompts, inserted tokens and adapters of the text tower."""
+        """Return the prompts, inserted tokens and adapters of the text tower."""
         return NO_INPUTS
 
     def image_inputs(self) -> TowerInputs:
-        """Prompts, inserted tokens and adapters of the image tower."""
+        """Return the prompts, inserted tokens and adapters of the image tower."""
         return NO_INPUTS
 
     # ---- features ----
 
     def encode_text(self) -> torch.Tensor:
-        """Features of all classes (n_classes, embed_dim), not normalised."""
+        """Return the text features of all classes (n_classes, embed_dim), not normalised."""
         raise TypeError(f"{type(self).__name__} must define encode_text")
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (batch, 3, resolution, resolution) -> features (batch, embed_dim), not normalised."""
+        """Return the features (batch, embed_dim), not normalised, of images (batch, 3, resolution, resolution)."""
         return self.clip.encode_image(images, self.image_inputs())
 
     def text_features(self) -> torch.Tensor:
-        """Normalised features of all classes (n_classes, embed_dim).
+        """Return the normalised text features of all classes (n_classes, embed_dim).
 
-        Without gradients they are cached until a parameter changes: a test computes them once, not once a batch.
-        They are always cached if nothing in the text tower is learned.
+        Without gradients, the features are cached until a parameter changes. So a test computes them once, and not for
+        each batch. If `text_is_learned` is False, they are cached in training too.
         """
         if torch.is_grad_enabled() and self.text_is_learned:
             return normalized(self.encode_text())
@@ -118,22 +122,26 @@ class Method(nn.Module):
         return self._cached_text[1]
 
     def clear_text_cache(self) -> None:
-        """Drop the cached text features. Call it after changing anything but the method's own parameters."""
+        """Delete the cached text features.
+
+        The cache detects changes of the method's parameters. Call this function after changing anything else.
+        """
         self._cached_text = None
 
     # ---- logits ----
 
     def classify(self, image_features: torch.Tensor) -> Output:
-        """Image features (batch, embed_dim), not normalised -> logits and the features behind them."""
+        """Compute the logits from image features (batch, embed_dim), which aren't normalised yet."""
         images, text = normalized(image_features), self.text_features()
         return Output(self.similarity(images, text), images, text)
 
     def similarity(self, image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
-        """Scaled cosines (batch, n_classes), float32.
+        """Return the logits (batch, n_classes), float32: cosine similarities multiplied by `logit_scale`.
 
         Args:
             image_features: normalised, (batch, embed_dim).
-            text_features: normalised, (n_classes, embed_dim), or (batch, n_classes, embed_dim) by image.
+            text_features: normalised, (n_classes, embed_dim), or (batch, n_classes, embed_dim) if they depend on the
+                image.
         """
         with torch.autocast(image_features.device.type, enabled=False):  # amp would multiply in half precision
             pairs = "be,ce->bc" if text_features.ndim == 2 else "be,bce->bc"
@@ -142,52 +150,55 @@ class Method(nn.Module):
 
     @property
     def logit_scale(self) -> torch.Tensor:
-        """The factor of the cosines, 0-dimensional: exp of CLIP's logit scale, 100 for OpenAI's models."""
+        """The factor that cosines are multiplied by, 0-dimensional: exp(`clip.logit_scale`), 100 in OpenAI's models."""
         return self.clip.logit_scale.float().exp()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (batch, 3, resolution, resolution) -> logits (batch, n_classes), float32."""
+        """Return the logits (batch, n_classes), float32, of images (batch, 3, resolution, resolution)."""
         return self.classify(self.encode_image(images)).logits
 
     # ---- training ----
 
     def outputs(self, batch: Batch) -> Output:
-        """The output in training. A method may use the labels to skip work."""
+        """Compute the output for a training batch. An override may use the labels to compute fewer logits."""
         return self.classify(self.encode_image(batch.images))
 
     def losses(self, output: Output, batch: Batch) -> Losses:
-        """Loss terms with their weights: the cross-entropy alone unless a method adds others.
+        """Return the loss terms with their weights. By default, the only term is the cross-entropy.
 
-        Every term is logged, and the weighted sum is minimised. A term of weight 0 is only logged.
+        Every term is logged, and the weighted sum is minimised. A term with weight 0 is only logged.
         """
         return {"ce": (1.0, F.cross_entropy(output.logits, batch.labels))}
 
     def accuracy(self, output: Output, batch: Batch) -> float:
-        """Accuracy of a training batch, in percent."""
+        """Return the accuracy on a training batch, in percent."""
         return compute_accuracy(output.logits, batch.labels)[0].item()
 
     def backward(self, losses: Losses, scaler: torch.amp.GradScaler) -> None:
-        """Compute the parameters' gradients from the loss terms. `scaler` scales a loss under amp."""
+        """Compute the gradients of the parameters from the loss terms. With amp, `scaler` scales the loss."""
         scaler.scale(total(losses)).backward()
 
     def fit(self, data: TrainingFeatures) -> None:
-        """Learn from image features before the first epoch: all of the training if `has_loop` is False."""
+        """Learn from image features. Called before the first epoch. If `has_loop` is False, there are no epochs."""
 
     def search(self, data: TrainingFeatures) -> None:
-        """Choose scalars on the validation images, after the last epoch and before the last checkpoint."""
+        """Choose scalars on the validation images. Called after the last epoch, before the last checkpoint is saved."""
 
     def end_epoch(self, epoch: int, is_last: bool) -> None:
-        """Called after the batches of epoch number `epoch` (from 0), before validation and checkpoint."""
+        """Update the method after epoch number `epoch` (from 0). Called before validation and before a checkpoint."""
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What a resume needs beside parameters and buffers, such as a running average. Saved in each checkpoint."""
+        """Return the tensors that a resumed run needs besides parameters and buffers, such as a running average.
+
+        They are saved in each checkpoint.
+        """
         return {}
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Restore what `state` returned."""
+        """Restore the tensors that `state` returned."""
 
     def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: object) -> None:
-        """Give the tensors in `sized_by_data` the checkpoint's shapes, then load as usual."""
+        """Resize the tensors in `sized_by_data` to the checkpoint's shapes, then load as usual."""
         tensors = dict(self.named_parameters()) | dict(self.named_buffers())
         for name in self.sized_by_data:
             if prefix + name in state_dict:

@@ -1,7 +1,8 @@
-"""What methods of several tasks share: labels as rows over all tasks' classes, and losses within a sample's task.
+"""Shared code of the multi-task methods. The loss of a sample uses only the classes of the sample's task.
 
-A label is a row (n_classes of all tasks): 1 for the sample's class, 0 for the other classes of its task, -1 elsewhere.
-`datasets/multitask.py` makes such labels. A data set without tasks is one task, with plain labels.
+A label is a row with one entry for each class of any task. The entry is 1 for the sample's class, 0 for the other
+classes of its task, and -1 for the classes of other tasks. `datasets/multitask.py` makes such labels. A data set
+without tasks counts as one task, and its labels are class indices.
 """
 
 from collections.abc import Sequence
@@ -18,9 +19,11 @@ from trainers.common.trainer import PromptTrainer
 
 
 def own_task(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (batch, n_classes) with -inf outside each sample's task, and the column of its class (batch,).
+    """Return logits that are -inf for classes of other tasks (batch, n_classes), and the class indices (batch,).
 
-    Labels are rows, or columns already if there is one task.
+    Args:
+        logits: (batch, n_classes), over the classes of all tasks.
+        labels: rows (batch, n_classes) as in the module docstring, or class indices (batch,) if there is one task.
     """
     if labels.ndim == 1:
         return logits, labels
@@ -28,7 +31,7 @@ def own_task(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 class MultiTaskMethod(Method):
-    """A method over several tasks; its logits are over all tasks' classes, task by task."""
+    """A method for several tasks. Its logits are over the classes of all tasks, task by task."""
 
     def __init__(self, options: Options, clip: CLIP, tasks: Sequence[Task], template: str):
         super().__init__(options, clip, tasks, template)
@@ -38,7 +41,7 @@ class MultiTaskMethod(Method):
         )
 
     def losses(self, output: Output, batch: Batch) -> Losses:
-        """Cross-entropy over the classes of each sample's own task."""
+        """Return the cross-entropy, where each sample is only compared with the classes of its task."""
         return {"ce": (1.0, F.cross_entropy(*own_task(output.logits, batch.labels)))}
 
     def accuracy(self, output: Output, batch: Batch) -> float:
@@ -46,7 +49,7 @@ class MultiTaskMethod(Method):
 
 
 class MultiTaskTrainer(PromptTrainer):
-    """A trainer whose method is built for tasks."""
+    """A trainer that builds its method from tasks. A plain list of class names becomes one task."""
 
     @classmethod
     def class_names(cls, dataset: DatasetBase) -> ClassNames:

@@ -1,7 +1,8 @@
-"""The options of a method: a frozen dataclass in the method's file, from which its config node is generated.
+"""The options of a method. A frozen dataclass in the method's file declares them, and the config node is made from it.
 
-Trainers and `experiments/` call `default_config` for the tree of all nodes. A trainer calls `Options.read` to get its
-options from a resolved config. YAML files and KEY VALUE pairs therefore keep working, and a method sees typed fields.
+Trainers and `experiments/` call `default_config` to get the config with the nodes of all methods. A trainer calls
+`Options.read` to get its options from a resolved config. So users can set options in YAML files or as KEY VALUE pairs,
+and the method gets typed fields.
 """
 
 import dataclasses
@@ -19,25 +20,26 @@ PRECISIONS = ("fp32", "fp16", "amp", "bf16")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Options that every method has. A method's options inherit from this class.
+    """The options that every method has. The options class of a method inherits from this class.
 
     Field names are the config's keys, so they are in capitals. Every field needs a default.
     """
 
-    PREC: str = "fp16"  # fp32, fp16, amp or bf16; a CPU computes fp16 and amp in fp32
+    PREC: str = "fp16"  # fp32, fp16, amp or bf16; on a CPU, fp16 and amp become fp32
 
     @classmethod
     def node(cls) -> CfgNode:
-        """The config node with all fields at their defaults."""
+        """Return a config node that holds all fields with their default values."""
         return CfgNode({field.name: field.default for field in dataclasses.fields(cls)})
 
     @classmethod
     def read(cls, node: CfgNode) -> Self:
-        """The options that a resolved config node holds. Keys that aren't fields are ignored."""
+        """Read the options from a resolved config node. Keys that aren't fields are ignored."""
         return cls(**{field.name: node[field.name] for field in dataclasses.fields(cls)})
 
 
-#: The nodes that third-party trainers read although they are other methods' options: see `_add_original_nodes`.
+#: Config nodes that exist whichever trainers are registered, because third-party trainers read them. See
+#: `_add_original_nodes`.
 ORIGINAL_NODES: dict[str, dict[str, object]] = {
     "COOP": {"N_CTX": 16, "CSC": False, "CTX_INIT": "", "PREC": "fp16", "CLASS_TOKEN_POSITION": "end"},
     "COCOOP": {"N_CTX": 16, "CTX_INIT": "", "PREC": "fp16"},
@@ -55,26 +57,27 @@ ORIGINAL_NODES: dict[str, dict[str, object]] = {
 
 
 def node_of(trainer: type) -> str:
-    """Name of a trainer's config node below TRAINER: its `node`, or else the class's name in capitals.
+    """Return the name of a trainer's config node below TRAINER.
 
-    The trainer may be a third party's, which has no `node`.
+    It is the attribute `node`. If that is "" or missing, as in third-party trainers, it is the class name in capitals.
     """
     return getattr(trainer, "node", "") or trainer.__name__.upper()
 
 
 def default_config() -> CfgNode:
-    """The default config with the nodes of all registered trainers and plugins.
+    """Return the default config, with the nodes of all registered trainers and plugins.
 
-    Later sources override earlier ones: the original nodes, each trainer's options, each plugin's `extend_cfg`.
+    The nodes come from three sources: first `ORIGINAL_NODES`, then each trainer's options, then each plugin's
+    `extend_cfg`. A later source overrides an earlier one.
     """
     cfg = get_cfg_default()
     plugins = [*load_plugins("trainers"), *load_plugins("datasets")]
-    cfg.TRAINER.TEXT_CHUNK = 0  # class tokens that the text tower encodes at once; 0: as many as memory allows
-    cfg.TRAINER.COMPILE = False  # fuse parts of the towers' blocks by torch.compile: see docs/speed.md
+    cfg.TRAINER.TEXT_CHUNK = 0  # number of class tokens that the text tower encodes at once; 0: as many as fit
+    cfg.TRAINER.COMPILE = False  # True: use torch.compile for parts of the towers' blocks; see docs/speed.md
     _add_original_nodes(cfg)
     for name in TRAINER_REGISTRY.registered_names():
         trainer = TRAINER_REGISTRY.get(name)
-        options = getattr(trainer, "options", None)  # a third party's trainer has none, or one of another type
+        options = getattr(trainer, "options", None)  # a third-party trainer may have none, or of another type
         if isinstance(options, type) and issubclass(options, Options):
             cfg.TRAINER[node_of(trainer)] = options.node()
     extend_config(cfg, plugins)
@@ -82,17 +85,17 @@ def default_config() -> CfgNode:
 
 
 def _add_original_nodes(cfg: CfgNode) -> None:
-    """Add the original CoOp and MaPLe nodes.
+    """Add the config nodes that CoOp's and MaPLe's original train.py declare for every trainer.
 
-    A user may replace our coop.py by their own file, or drop in a trainer that reads TRAINER.COOP. The original
-    train.py declares these nodes whatever the trainer, so they must exist without our method's file.
+    A user may replace our coop.py by another file, or add a trainer that reads TRAINER.COOP. So these nodes must exist
+    even if our file of the method doesn't.
     """
     for name, keys in ORIGINAL_NODES.items():
         cfg.TRAINER[name] = CfgNode(dict(keys))
 
 
 def run_config(folder: str | Path) -> CfgNode:
-    """The config that a run saved in its folder. Raises InputError if it is missing or invalid."""
+    """Return the config that a run saved in its folder. Raises InputError if the config is missing or invalid."""
     cfg = default_config()
     merge_file(cfg, Path(folder) / "config.yaml")
     return cfg

@@ -1,7 +1,7 @@
-"""Text prompts with a learned context: where a context starts from, and the prompts of all classes around it.
+"""Text prompts with a learned context: the initial context, and the prompts of all classes.
 
-The methods' files are made of these pieces. The one idea: a prompt is a frozen part (template and class name), kept
-as embeddings, into which the learned context is put at every step.
+The methods' files use these functions and classes. The frozen part of a prompt (template and class name) is stored as
+embeddings. At every step the learned context is inserted into it.
 """
 
 import copy
@@ -20,7 +20,7 @@ from trainers.common.tokens import tokenize_classes
 
 
 class PromptLearner(nn.Module):
-    """The learned context: (n_ctx, width), or (n_groups, n_ctx, width) with one for each class or task."""
+    """Holds the learned context: (n_ctx, width), or (n_groups, n_ctx, width) with one for each class or task."""
 
     def __init__(self, context: torch.Tensor):
         super().__init__()
@@ -28,23 +28,23 @@ class PromptLearner(nn.Module):
 
 
 def start_context(clip: CLIP, n_ctx: int, words: str = "", copies: int = 0) -> tuple[torch.Tensor, str]:
-    """A context to learn, and the template that it belongs to.
+    """Return the initial value of a learned context, and the template that it is inserted into.
 
-    With `words` the context starts as the embeddings of their first n_ctx tokens, and the template keeps all words.
-    Without, it is drawn from N(0, 0.02**2), and the template has n_ctx placeholder words.
+    If `words` is given, the context is the embeddings of the first `n_ctx` tokens, and the template has all the words.
+    If `words` is "", the context is drawn from N(0, 0.02**2), and the template has `n_ctx` placeholder words.
 
     Args:
-        copies: number of contexts, one for each class or task; 0: one context for all.
+        copies: number of contexts if `words` is "": one for each class or task. 0: one context for all.
 
     Returns:
-        The context (n_ctx, width) or (copies, n_ctx, width), float32, on the CPU; the template, with {} for the class
-        name.
+        The context (n_ctx, width) or (copies, n_ctx, width), float32, on the CPU; and the template, with {} in place of
+        the class name.
 
     Raises:
-        InputError: n_ctx < 1, or the words have fewer than n_ctx tokens, so the context would replace class names.
+        InputError: n_ctx < 1; or the words have fewer than n_ctx tokens, so the context would overwrite class names.
     """
     if n_ctx < 1:
-        raise InputError(f"the context needs at least one token, not {n_ctx} (N_CTX)")
+        raise InputError(f"N_CTX is {n_ctx}, but the context needs at least one token")
     if not words:
         shape = (copies, n_ctx) if copies else (n_ctx,)
         context = nn.init.normal_(torch.empty(*shape, clip.ln_final.weight.shape[0]), std=0.02)
@@ -54,7 +54,8 @@ def start_context(clip: CLIP, n_ctx: int, words: str = "", copies: int = 0) -> t
     n_tokens = int(ids.argmax()) - 1  # tokens between SOS and EOT
     if n_tokens < n_ctx:
         raise InputError(
-            f"CTX_INIT {words!r} has {n_tokens} tokens, fewer than N_CTX {n_ctx}: the context would replace class names"
+            f"CTX_INIT {words!r} has {n_tokens} tokens, fewer than N_CTX {n_ctx}, "
+            "so the context would overwrite class names"
         )
     with torch.no_grad():
         context = clip.token_embedding(ids[1 : 1 + n_ctx].to(clip.logit_scale.device)).cpu()
@@ -62,33 +63,35 @@ def start_context(clip: CLIP, n_ctx: int, words: str = "", copies: int = 0) -> t
 
 
 def start_coop_context(clip: CLIP, n_ctx: int, words: str, copies: int = 0) -> tuple[torch.Tensor, str]:
-    """`start_context` by CoOp's rule: the number of words in CTX_INIT overrides N_CTX, and one context serves all.
+    """Call `start_context` by CoOp's rules: if there are `words`, their number overrides `n_ctx`.
 
-    A word counts as one even if it has two tokens.
+    `copies` is then ignored, so all classes share one context. A word counts as one token even if the tokenizer splits
+    it.
     """
     words = words.replace("_", " ")
     return start_context(clip, len(words.split(" ")), words) if words else start_context(clip, n_ctx, "", copies)
 
 
 def words_unless_long(words: str, n_ctx: int) -> str:
-    """The words to start from by the rule of MaPLe and IVLP: they are ignored if the context has over 4 tokens."""
+    """Return `words`, or "" if the context has more than 4 tokens. MaPLe and IVLP use this rule for CTX_INIT."""
     return words if n_ctx <= 4 else ""
 
 
 class ClassPrompts:
-    """Prompts of all classes in groups; the classes of a group share one context.
+    """The prompts of all classes. The classes are in groups, and the classes of a group share one context.
 
-    With position "end" the prompt is SOS, context, rest of the template, class name. The contexts are then in the
-    prefixes that the text tower computes once for each group. Otherwise only SOS is shared, and the context is put
-    among the class tokens: "middle" puts half of it before the name, "front" all of it after the name.
+    With position "end", a prompt is SOS, context, rest of the template, class name. The context is then in the prefix,
+    which the text tower computes once for each group. With the other positions, the prefix is only SOS, and the context
+    is placed among the class tokens. "middle" places half of the context before the class name and half after it.
+    "front" places the whole context after the class name.
 
     Args:
-        template: with {} for the class name; its first n_ctx words are replaced by the context.
+        template: the prompt, with {} in place of the class name; the context replaces its first n_ctx tokens.
         n_ctx: number of context tokens.
-        group: (n_classes,) index of the context of each class; None: all classes share one.
+        group: (n_classes,) index of the context of each class; None: all classes share one context.
 
     Raises:
-        InputError: an unknown position, or a name that is too long.
+        InputError: `position` is unknown, or a class name is too long.
     """
 
     def __init__(
@@ -102,7 +105,7 @@ class ClassPrompts:
     ):
         n_before_name = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}
         if position not in n_before_name:
-            raise unknown("place of the class name (CLASS_TOKEN_POSITION)", position, n_before_name)
+            raise unknown("position of the class name (CLASS_TOKEN_POSITION)", position, n_before_name)
         device = clip.logit_scale.device
         at_end = position == "end"
         tokens = Tokens.cut(tokenize_classes(clip, template, classnames), start=None if at_end else 1).to(device)
@@ -115,15 +118,17 @@ class ClassPrompts:
         self.rows: torch.Tensor | None = None  # see `_rows_around_names`; None for "end"
         if not at_end:
             self.rows = self._rows_around_names(classnames, n_ctx, n_before_name[position]).to(device)
-        self.used_contexts: torch.Tensor | None = None  # after `subset`: the contexts that its classes use
+        self.used_contexts: torch.Tensor | None = None  # set by `subset`: indices of the contexts in use
 
     def _rows_around_names(self, classnames: Sequence[str], n_ctx: int, n_before: int) -> torch.Tensor:
-        """For each class token after SOS its row in `cat([class_tokens, contexts])`: n_before context tokens, the
-        name's tokens, the other context tokens, the rest."""
+        """Return the order of the tokens after SOS, as row indices into `cat([class_tokens, contexts])`.
+
+        Each prompt has n_before context tokens, the tokens of the class name, the other context tokens, and the rest.
+        """
         rows, end = [], 0
         for label, name in enumerate(classnames):
             start, end = end, end + int(self.layout.lengths[label])
-            frozen = list(range(start + n_ctx, end))  # without the template's n_ctx placeholder words
+            frozen = list(range(start + n_ctx, end))  # skip the template's n_ctx placeholder words
             n_name = len(tokenizer().encode(name.replace("_", " ")))
             first = len(self.class_tokens) + (0 if self.group is None else int(self.group[label]) * n_ctx)
             context = list(range(first, first + n_ctx))
@@ -131,7 +136,7 @@ class ClassPrompts:
         return torch.tensor(rows)
 
     def with_context(self, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The prompts' embeddings, with the context in its place.
+        """Return the embeddings of the prompts, with the context inserted.
 
         Args:
             context: (n_ctx, width) or (n_groups, n_ctx, width).
@@ -148,13 +153,18 @@ class ClassPrompts:
         return torch.cat([prefix[:, :1], context, prefix[:, 1 + context.shape[1] :]], dim=1), self.class_tokens
 
     def encode(self, context: torch.Tensor, inputs: TowerInputs = NO_INPUTS) -> torch.Tensor:
-        """Features of all classes (n_classes, embed_dim), not normalised, for a context as in `with_context`."""
+        """Return the features of all classes (n_classes, embed_dim), not normalised.
+
+        Args:
+            context: (n_ctx, width) or (n_groups, n_ctx, width).
+            inputs: deep prompts, inserted tokens and adapters of the text tower.
+        """
         return self.clip.encode_prompts(*self.with_context(context), self.layout, inputs)
 
     def subset(self, chosen: torch.Tensor) -> "ClassPrompts":
-        """The prompts of the classes `chosen` (k,) alone. `encode` still takes the contexts of all groups."""
+        """Return only the prompts of the classes `chosen` (k,). `encode` still takes the contexts of all groups."""
         other = copy.copy(self)
-        lengths, rows = self.layout.lengths[chosen], self.layout.rows(chosen)  # (k,), (tokens of the chosen,)
+        lengths, rows = self.layout.lengths[chosen], self.layout.rows(chosen)  # (k,), (n_chosen_tokens,)
         group = None
         if self.rows is not None:
             other.rows = self.rows[rows]
@@ -166,7 +176,10 @@ class ClassPrompts:
         return other
 
     def for_each_context(self, n_contexts: int) -> "ClassPrompts":
-        """These prompts for each of n_contexts contexts: n_contexts * n_classes prompts, context by context."""
+        """Return these prompts once for each of n_contexts contexts.
+
+        The result has n_contexts * n_classes prompts. The prompts with the same context follow each other.
+        """
         other = copy.copy(self)
         lengths = self.layout.lengths  # (n_classes,)
         contexts = torch.arange(n_contexts, device=lengths.device)

@@ -1,4 +1,4 @@
-"""Rebuilds a trained method from a run's folder alone: no training images, no data set on disk."""
+"""Rebuilds a trained method from the folder of its run. The data set isn't needed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,31 +17,32 @@ from trainers.common.trainer import PromptTrainer
 def load_method(
     folder: str | Path, classnames: Sequence[str] | None = None, device: str | torch.device = "cpu"
 ) -> Method:
-    """The method that the run in `folder` trained, in evaluation mode. Its `forward` maps images to logits.
+    """Load the method that the run in `folder` trained, in evaluation mode. Its `forward` maps images to logits.
 
     Args:
-        classnames: other classes to classify; default: those of the training. Prompts carry over to new classes.
+        classnames: names of the classes to distinguish, which may be new ones. None: the training classes.
 
     Raises:
-        InputError: the folder holds no trained prompt method, or checkpoints without class names and none are given.
+        InputError: the folder holds no trained prompt method; or its checkpoints store no class names, and `classnames`
+            isn't given.
     """
     folder, device = Path(folder), torch.device(device)
     cfg = run_config(folder)
     trainer = get_trainer(cfg.TRAINER.NAME)
     if not issubclass(trainer, PromptTrainer):
-        raise InputError(f"{folder} was trained by {cfg.TRAINER.NAME}, which is no prompt trainer")
+        raise InputError(f"{folder} was trained by {cfg.TRAINER.NAME}, which isn't a subclass of PromptTrainer")
     parts = {
         part: _checkpoint(folder / name, cfg.TEST.FINAL_MODEL == "best_val")
         for name, part in trainer.checkpoints.items()
     }
     found = {part: (path, load_checkpoint(path)) for part, path in parts.items() if path is not None}
     if not found:
-        raise InputError(f"{folder} holds no checkpoint of {cfg.TRAINER.NAME}")
+        raise InputError(f"{folder} has no checkpoint of {cfg.TRAINER.NAME}")
     checkpoint = next(iter(found.values()))[1]
     trained = trained_classes(checkpoint)
     names = trained if classnames is None else trainer.from_names(classnames)
     if names is None:
-        raise InputError(f"{folder} names no classes: its checkpoints are older. Give classnames")
+        raise InputError(f"the checkpoints in {folder} don't store the class names. Pass them as `classnames`")
     clip = load_backbone(cfg).to(device)
     cast_weights(clip, trainer.read_options(cfg).PREC, device)
     method = trainer.build_method(cfg, clip, names, checkpoint.get("template", "a photo of a {}."))
@@ -54,7 +55,11 @@ def load_method(
 
 
 def _checkpoint(folder: Path, prefers_best: bool) -> Path | None:
-    """The checkpoint of the last epoch in a folder, or the best one on the validation images; None if it is missing."""
+    """Return the path of the last epoch's checkpoint in a folder. None if the folder has no checkpoint.
+
+    Args:
+        prefers_best: return the checkpoint that is best on the validation images instead, if it exists.
+    """
     best = folder / "model-best.pth.tar"
     if prefers_best and best.is_file():
         return best

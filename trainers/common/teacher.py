@@ -1,7 +1,7 @@
-"""Features of the frozen CLIP, which a method's losses compare its own features with.
+"""Features of the frozen CLIP. A method's loss can compare the learned features with them.
 
-The CLIP takes prompts and adapters as arguments. Without arguments it is the untouched teacher, so no second copy of
-the weights is needed.
+The functions of CLIP get prompts and adapters as arguments. Called without these arguments, the same CLIP is the frozen
+teacher. So there is no second copy of the weights.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,13 @@ def frozen_text_features(
     classnames: Sequence[str],
     average: Literal["raw", "normalised"] = "normalised",
 ) -> torch.Tensor:
-    """Text features of the frozen CLIP (n_classes, embed_dim), float32, normalised. Compute them once, at building.
+    """Return text features of the frozen CLIP (n_classes, embed_dim), float32, normalised.
+
+    Call it once, when the method is built.
 
     Args:
-        templates: each has one {} for the class name; their features are averaged.
-        average: the mean is over features as they are ("raw", PromptSRC) or over normalised features.
+        templates: each has one {} for the class name; the features of all templates are averaged.
+        average: "normalised": normalise the features of each template before averaging; "raw": don't (PromptSRC).
     """
     mean = torch.zeros(())
     for template in templates:
@@ -37,5 +39,5 @@ def frozen_text_features(
 
 @torch.no_grad()
 def frozen_image_features(clip: CLIP, images: torch.Tensor) -> torch.Tensor:
-    """Image features of the frozen CLIP (batch, embed_dim), float32, normalised."""
+    """Return image features of the frozen CLIP (batch, embed_dim), float32, normalised."""
     return normalized(clip.encode_image(images))

@@ -1,4 +1,4 @@
-"""Class names in a template, as token ids, with warnings about names that CLIP can't tell apart or doesn't know."""
+"""Converts class names in a template to token ids. Warns about names that CLIP can't distinguish or doesn't know."""
 
 import functools
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from dassl.utils import InputError
 
 
 def tokenize_classes(clip: CLIP, template: str, classnames: Sequence[str]) -> torch.Tensor:
-    """Token ids (n_classes, context length) of the template filled with each class name.
+    """Put each class name into the template, and return the token ids (n_classes, context length).
 
-    Underscores in names become spaces. Warns about two names with the same prompt, and about words that the CLIP was
-    never trained on.
+    Underscores in names become spaces. Prints a warning if two names give the same prompt, or if this CLIP was never
+    trained on a word of a name.
 
     Raises:
-        InputError: the template doesn't have exactly one {}, or a name is too long; names it.
+        InputError: the template doesn't have exactly one {}, or a class name is too long.
     """
     if template.count("{}") != 1:
         raise InputError(f"the template {template!r} must have one {{}} for the class name")
@@ -41,10 +41,10 @@ def _warn_of_equal_prompts(ids: torch.Tensor, classnames: Sequence[str]) -> None
     for row, name in zip(ids.tolist(), classnames, strict=True):
         other = first.setdefault(tuple(row), name)
         if other != name:
-            print(f"Warning: the classes {other!r} and {name!r} have the same prompt, so they can't be told apart")
+            print(f"Warning: the classes {other!r} and {name!r} have the same prompt, so CLIP can't distinguish them")
 
 
-@functools.cache  # warns once about the same words
+@functools.cache  # cached, so the same words give only one warning
 def _warn_of_untrained_words(*words: str) -> None:
     if words:
-        print(f"Warning: this CLIP was never trained on {', '.join(map(repr, words))} of the class names")
+        print(f"Warning: this CLIP was never trained on {', '.join(map(repr, words))}, found in the class names")

@@ -1,4 +1,4 @@
-"""Deep prompts of one tower under the names that they have in official checkpoints of MaPLe's code base."""
+"""Deep prompts of one tower. The parameters have the same names as in the official checkpoints of MaPLe's code."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,13 @@ from dassl.utils import InputError
 
 
 class TowerPrompts(nn.Module):
-    """Prompts (n, width) of some layers of a tower, drawn from N(0, 0.02**2).
+    """Learned prompts (n, width) for some layers of a tower. Their initial values are drawn from N(0, 0.02**2).
 
     Args:
-        layers: the layers with prompts, from 0. Layer 0 is named `VPT`, layer i
-            `transformer.resblocks.<i>.VPT_shallow`.
+        layers: indices of the layers with prompts, from 0. The parameter of layer 0 is called `VPT`. The parameter of
+            another layer i is called `transformer.resblocks.<i>.VPT_shallow`.
+        n: number of prompts in each layer.
+        width: width of the tower.
     """
 
     def __init__(self, layers: Sequence[int], n: int, width: int):
@@ -33,15 +35,20 @@ class TowerPrompts(nn.Module):
         self.transformer.add_module("resblocks", blocks)
 
     def prompts(self) -> dict[int, torch.Tensor]:
-        """layer -> prompts (n, width)"""
+        """Return the prompts (n, width) by layer."""
         return dict(zip(self.layers, self.parameters(), strict=True))
 
 
 def check_depth(clip: CLIP, depth: int, key: str, towers: Sequence[str] = ("vision", "text")) -> None:
-    """Raise InputError unless the named towers have `depth` layers that take prompts. `key` is the config key."""
+    """Raise InputError if a tower can't have prompts in its first `depth` layers.
+
+    Args:
+        depth: number of layers with prompts, at least 1.
+        key: the config key of `depth`, for the message.
+    """
     if "vision" in towers and not isinstance(clip.visual, VisionTransformer):
-        raise InputError("the image tower is a ResNet, which takes no prompts: choose a ViT (MODEL.BACKBONE)")
+        raise InputError("the image tower is a ResNet, which can't have prompts. Choose a ViT (MODEL.BACKBONE.NAME)")
     for tower in towers:
         layers = clip.sizes.vision_layers if tower == "vision" else clip.sizes.transformer_layers
         if not 1 <= depth <= layers:  # type: ignore[operator]  # a ViT's number of layers is an int
-            raise InputError(f"{key} {depth}: the {tower} tower has layers 1 to {layers}")
+            raise InputError(f"{key} is {depth}, but the {tower} tower has layers 1 to {layers}")

@@ -1,8 +1,8 @@
 """`PromptTrainer`: runs the training loop around a `Method`.
 
-`train.py` builds the trainer that the config names. The trainer loads the frozen CLIP, builds the method, optimises
-the method's parameters, saves prompts-only checkpoints, and evaluates with cached features. A method's file subclasses
-it to name the method, its options, its checkpoint folders and its config files.
+`train.py` builds the trainer that the config names. The trainer loads the frozen CLIP, builds the method, and optimises
+the method's parameters. It saves checkpoints that hold only these parameters, and evaluates with cached features. Each
+method's file has a subclass, which names the method, its options, its checkpoint folders and its config files.
 """
 
 import os
@@ -44,56 +44,60 @@ from trainers.common.options import PRECISIONS, Options, node_of
 
 
 class PromptTrainer(TrainerX):
-    """Trains the learnable parts of a `Method` with its losses.
+    """Trains the learnable parts of a `Method` with the method's losses.
 
-    A subclass sets the class attributes. Those that choose config files must be literals: `experiments/` reads them
-    without importing the file.
+    A subclass sets the class attributes. `node`, `checkpoints`, `default_config` and `cross_dataset_config` must be
+    literals, because `experiments/` reads them without importing the file.
     """
 
     method: type[Method]
     options: type[Options] = Options
-    node = ""  # config node below TRAINER; empty: the class's name in capitals
-    checkpoints: Mapping[str, str] = {}  # checkpoint folder -> name of the method's submodule in it; "": the method
-    default_config = ""  # file below configs/trainers/<trainer>/, or another trainer's: "CoOp/vit_b16_ep50"
-    cross_dataset_config = ""  # the same for training on ImageNet and testing elsewhere, if it differs
+    node = ""  # config node below TRAINER; "": the class's name in capitals
+    checkpoints: Mapping[str, str] = {}  # checkpoint folder -> submodule of the method; "": the whole method
+    default_config = ""  # file below configs/trainers/<trainer>/; for another trainer's file: "CoOp/vit_b16_ep50"
+    cross_dataset_config = ""  # config for training on ImageNet and testing on other data; "": default_config
 
     model: Method
 
-    # ---- what a subclass may override ----
+    # ---- functions that a subclass may override ----
 
     @classmethod
     def values(cls, dataset: str, protocol: str) -> Mapping[str, object]:
-        """Config keys and values for a data set's class name and a protocol (base2new, few_shot, cross_dataset).
+        """Return config values by key, which depend on the data set and the protocol.
 
-        They override the config files; the command line overrides them. The log shows them.
+        The values override the config files, and the command line overrides the values. The log shows them.
+
+        Args:
+            dataset: class name of the data set.
+            protocol: base2new, few_shot or cross_dataset.
         """
         return {}
 
     @classmethod
     def class_names(cls, dataset: DatasetBase) -> ClassNames:
-        """The classes of a data set, as the method takes them."""
+        """Return the classes of a data set in the form that the method needs."""
         return cls.from_names(dataset.classnames)
 
     @classmethod
     def from_names(cls, names: Sequence[str]) -> ClassNames:
-        """A plain list of class names, as the method takes it."""
+        """Convert a list of class names to the form that the method needs."""
         return names
 
     @classmethod
     def template(cls, cfg: CfgNode, dataset: DatasetBase) -> str:
-        """The zero-shot prompt that the method is built with."""
+        """Return the zero-shot prompt that is passed to the method."""
         return cfg.DATASET.TEMPLATE or dataset.template
 
     # ---- building ----
 
     @classmethod
     def read_options(cls, cfg: CfgNode) -> Options:
-        """The method's options in a resolved config."""
+        """Read the method's options from a resolved config."""
         return cls.options.read(cfg.TRAINER[node_of(cls)])
 
     @classmethod
     def build_method(cls, cfg: CfgNode, clip: CLIP, classnames: ClassNames, template: str) -> Method:
-        """The method around `clip`. Needs no data set, so a prediction can rebuild it from a run's folder."""
+        """Build the method with `clip`. No data set is needed, so `load_method` can rebuild it from a run's folder."""
         return cls.method(cls.read_options(cfg), clip, classnames, template)
 
     def check_cfg(self, cfg: CfgNode) -> None:
@@ -102,7 +106,7 @@ class PromptTrainer(TrainerX):
             raise unknown(f"precision (TRAINER.{node_of(type(self))}.PREC)", precision, PRECISIONS)
         compilers = (shlex.split(os.environ.get("CXX") or "g++")[0], "clang++")
         if cfg.TRAINER.COMPILE and not any(map(shutil.which, compilers)):
-            raise InputError(f"TRAINER.COMPILE needs a C++ compiler, but there is none: {' or '.join(compilers)}")
+            raise InputError(f"TRAINER.COMPILE needs a C++ compiler. Install {' or '.join(compilers)}")
 
     def build_model(self) -> None:
         cfg = self.cfg
@@ -113,7 +117,7 @@ class PromptTrainer(TrainerX):
         if cfg.TRAINER.COMPILE:
             compile_blocks(clip)
         if cfg.SEED >= 0:
-            set_random_seed(cfg.SEED)  # prompts start from the same values whatever was drawn before
+            set_random_seed(cfg.SEED)  # so that the initial prompts don't depend on earlier random draws
         dataset = self.dm.dataset
         method = self.build_method(cfg, clip, self.class_names(dataset), self.template(cfg, dataset))
         self.model = method.to(self.device).eval()
@@ -124,7 +128,7 @@ class PromptTrainer(TrainerX):
             self._register_parts(has_parameters=bool(learnable))
 
     def _register_parts(self, has_parameters: bool) -> None:
-        """Register the method's parts, each with a checkpoint folder. One optimiser serves all of them."""
+        """Register each part of the method with its checkpoint folder. All parts share one optimiser."""
         cfg = self.cfg
         optimizer: tuple[Optimizer | None, LRScheduler | None] = (None, None)
         if has_parameters:
@@ -137,16 +141,16 @@ class PromptTrainer(TrainerX):
                 if cfg.MODEL.INIT_WEIGHTS:
                     load_pretrained_weights(parts[part], cfg.MODEL.INIT_WEIGHTS)
                 self.register_model(folder, parts[part], *optimizer)
-                optimizer = None, None  # registered with the first part only: it must step once a batch
+                optimizer = None, None  # only the first part gets the optimiser, so that it steps once a batch
 
     # ---- training ----
 
     def train(self) -> None:  # type: ignore[override]
         if not self.get_model_names():
-            print(f"{self.cfg.TRAINER.NAME} has nothing to learn: testing at once")
+            print(f"{self.cfg.TRAINER.NAME} has nothing to learn, so training is skipped")
             self.max_epoch = 0
         elif not self.model.has_loop:
-            self.max_epoch = 1  # `run_epoch` does nothing; the one checkpoint holds what `fit` learned
+            self.max_epoch = 1  # one empty epoch, which saves a checkpoint of what `fit` learned
         super().train()
 
     def before_train(self) -> None:
@@ -168,7 +172,10 @@ class PromptTrainer(TrainerX):
             self.model.search(self._training_features())
 
     def extra_state(self) -> dict[str, object]:
-        """Beside parameters: the classes and the template, the method's state, and under amp the loss scale."""
+        """Return what a checkpoint holds besides parameters.
+
+        The dict holds the class names, the template, the method's state and, with amp, the state of the loss scaler.
+        """
         state: dict[str, object] = {"classnames": plain_names(self.model.classnames), "template": self.model.template}
         if method_state := self.model.state():
             state["method"] = method_state
@@ -177,7 +184,7 @@ class PromptTrainer(TrainerX):
         return state
 
     def load_extra_state(self, checkpoint: dict) -> None:
-        """Restore what `extra_state` saved, on a resume."""
+        """Restore the method's state and the loss scaler when a run is resumed."""
         if "method" in checkpoint:
             self.model.load_state(checkpoint["method"])
         if self.scaler.is_enabled():
@@ -199,12 +206,12 @@ class PromptTrainer(TrainerX):
         return {"loss": loss.item(), **terms, "acc": self.model.accuracy(output, inputs)}
 
     def step(self) -> None:
-        """A step of the optimiser."""
+        """Let the optimiser do one step, and update the loss scale."""
         self.scaler.step(self.optim)
         self.scaler.update()
 
     def read_batch(self, batch: dict) -> Batch:
-        """A loader's batch, on the device."""
+        """Convert a batch of a data loader, and move it to the device."""
         views = batch["img"] if isinstance(batch["img"], list) else [batch["img"]]  # a list if K_TRANSFORMS > 1
         on_device = tuple(view.to(self.device, non_blocking=True) for view in views)
         return Batch(on_device[0], batch["label"].to(self.device, non_blocking=True), on_device)
@@ -219,9 +226,10 @@ class PromptTrainer(TrainerX):
             return self.model(input)
 
     def predictions(self, loader: DataLoader, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[str]]]:
-        """Logits, labels and paths of every batch, from cached image features where the method allows it.
+        """Yield the logits (batch, n_classes), the labels and the image paths of each batch.
 
-        A method that overrides `forward` or `encode_image` must leave `image_tower_is_frozen` False.
+        If `image_tower_is_frozen` is True, cached image features are used, and `forward` and `encode_image` aren't
+        called. So a method that overrides one of these functions must leave `image_tower_is_frozen` False.
         """
         clip = self.model.clip
         frozen = self.model.image_tower_is_frozen and is_frozen_and_original(clip.visual)
@@ -238,11 +246,11 @@ class PromptTrainer(TrainerX):
             yield logits, labels, [item.impath for item in batch]
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """Load prompts from `directory`: ours, or an official checkpoint that holds the whole model.
+        """Load the learned parameters from our checkpoint in `directory`, or from an official one with the whole model.
 
         Raises:
-            FileNotFoundError: there is no such checkpoint.
-            InputError: it can't be read, or a prompt is missing, unknown or of another shape; names it.
+            FileNotFoundError: the checkpoint doesn't exist.
+            InputError: the checkpoint can't be read; or a parameter is missing, is unknown or has a wrong shape.
         """
         if not directory or not self.get_model_names():
             super().load_model(directory, epoch)
@@ -261,5 +269,5 @@ class PromptTrainer(TrainerX):
                 self.model.has_new_classes = trained != list(self.model.classnames)
 
     def result_fields(self) -> dict[str, object]:
-        """What `result.json` says of the method beside the engine's keys."""
+        """Return the method's fields in `result.json`: its options and the chunk size of the text tower."""
         return {"options": dict(self.cfg.TRAINER[node_of(type(self))]), "text_chunk": self.model.clip.text_chunk}
