@@ -1,5 +1,9 @@
-"""Experiments: from a command line over a `Run` to a config, its execution, and sweeps of many runs.
+"""Experiments: this package turns a command line into runs, and trains and tests them.
 
-`arguments.py` parses a command line, `protocols.py` holds the papers' protocols as data, `run.py` turns both into runs,
-`config.py` resolves a run to its config, and `execute.py` trains and tests.
+- `arguments.py` parses a command line and defines `Run`.
+- `protocols.py` holds the papers' protocols as data.
+- `run.py` makes runs from a command line and a protocol.
+- `config.py` resolves a run to its config.
+- `execute.py` trains and tests a run.
+- `sweep.py` executes the many runs of a sweep.
 """

@@ -10,7 +10,7 @@ from conftest import make_image
     ("argv", "message"),
     [
         (["--trainer", "MaPLee"], "Did you mean MaPLe"),
-        (["--trainer", ""], "say which trainer by --trainer"),
+        (["--trainer", ""], "choose a trainer with --trainer"),
         (["TRAINER.NAME", "CoOp"], "not by TRAINER.NAME"),
         (["DATASET.NAME", "Foldr"], "Did you mean Folder"),
         (["OPTIM.LEARNING_RATE", "1"], "unknown config key 'OPTIM.LEARNING_RATE'"),
@@ -21,7 +21,7 @@ from conftest import make_image
         (["MODEL.BACKBONE.PATH", "/nowhere/x.pt"], "/nowhere/x.pt"),
         (["INPUT.SIZE", "(64,64)"], 'add INPUT.SIZE "(32,32)"'),
         (["INPUT.PIXEL_MEAN", "[0.5,0.5,0.5]"], "add INPUT.PIXEL_MEAN"),
-        (["DATASET.PATH", "/nowhere"], "no /nowhere"),
+        (["DATASET.PATH", "/nowhere"], "/nowhere, which doesn't exist"),
         (["DATASET.NAME", "Caltech101"], "DATASET.PATH is for your own data"),
         (["DATASET.NAME", "Caltech101", "DATASET.PATH", ""], "caltech-101/ below it must hold 101_ObjectCategories/"),
         (["DATASET.SUBSAMPLE_CLASSES", "old"], "all, base, new"),
