@@ -51,21 +51,13 @@ def summarize(folder: Path, keyword: str, ci95: bool) -> float:
 def main(argv: list[str] | None = None) -> int:
     """Print the means. Returns the exit code: 0 for success, 2 if a result is missing or can't be read."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("directory", type=Path, help="folder with runs; with --multi-exp, folder with such folders")
     parser.add_argument(
-        "directory",
-        type=Path,
-        help="folder of an experiment, which holds its runs; with --multi-exp, folder of several experiments",
+        "--ci95", action="store_true", help="print the 95 %% interval instead of the standard deviation"
     )
-    parser.add_argument(
-        "--ci95", action="store_true", help="print the 95 %% confidence interval instead of the standard deviation"
-    )
-    parser.add_argument("--test-log", action="store_true", help="has no effect; CoOp's scripts pass it")
-    parser.add_argument(
-        "--multi-exp", action="store_true", help="read several experiments, and also print the mean of their means"
-    )
-    parser.add_argument(
-        "--keyword", default="accuracy", help="name of the number in result.json to read (default: accuracy)"
-    )
+    parser.add_argument("--test-log", action="store_true", help="has no effect; accepted because CoOp's script has it")
+    parser.add_argument("--multi-exp", action="store_true", help="read several experiments, and print their mean, too")
+    parser.add_argument("--keyword", default="accuracy", help="which number in result.json to read (default: accuracy)")
     args = parser.parse_args(argv)
     try:
         folders = sorted(path for path in args.directory.iterdir() if path.is_dir()) if args.multi_exp else []

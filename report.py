@@ -24,16 +24,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--format", choices=FORMS, default="terminal")
     add("--html", metavar="FILE", help="also write an HTML page with tables and plots to FILE")
     add("--compare", metavar="A,B", help="two trainers whose accuracy per class the HTML page compares")
-    add(
-        "--paper",
-        metavar="FILE",
-        help="JSON file of the published results to compare with (default: assets/paper_results.json)",
-    )
+    add("--paper", metavar="FILE", help="published results to compare with (default: assets/paper_results.json)")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the tables. Returns the exit code: 0 for success, 2 if there is nothing to report or a file can't be read."""
+    """Print the tables. Returns the exit code: 0 for success, 2 if no run is found or a file can't be read."""
     args = parse_arguments(argv)
     from reporting import tables
     from reporting.read import ReportError, read

@@ -32,7 +32,7 @@ def build_config(args: argparse.Namespace) -> "CfgNode":
 
 
 def run(cfg: "CfgNode", no_train: bool = False) -> None:
-    """Train and test with a config that `build_config` returned, or only test. A finished run is skipped with a message.
+    """Train and test with a config from `build_config`, or only test. A finished run is skipped with a message.
 
     Args:
         cfg: the config.

@@ -25,10 +25,8 @@ class Run:
     protocol: str = ""  # a name in protocols.PROTOCOLS; "" if train.py was called directly
     variant: str = ""  # suffix of the config's name in folders and results, to distinguish runs by their options
     output_dir: str = ""
-    trained_in: str = ""  # folder of the training run whose last checkpoint this run tests; "" for no such folder
-    flags: Mapping[str, object] = field(
-        default_factory=dict
-    )  # config key -> value, for flags that aren't fields of this class
+    trained_in: str = ""  # folder of the training run whose last checkpoint this run tests; "" if there is none
+    flags: Mapping[str, object] = field(default_factory=dict)  # {config key: value} of the flags without a field here
     overrides: tuple[str, ...] = ()  # KEY VALUE KEY VALUE ...; the last value of a repeated key is used
     no_train: bool = False  # build the data, model and optimiser, then stop
 
@@ -45,14 +43,10 @@ def parser() -> argparse.ArgumentParser:
         epilog="KEY VALUE pairs set config options. They may come before, between or after the flags.",
     )
     add = made.add_argument
-    add(
-        "--root",
-        default=os.environ.get("DATA", "data"),
-        help="folder of all data sets (default: $DATA, or data if DATA isn't set)",
-    )
+    add("--root", default=os.environ.get("DATA", "data"), help="folder of all data sets (default: $DATA, or else data)")
     add("--output-dir", default="", help="folder to write the log, checkpoints and result to")
     add("--resume", default="", help="folder of the run to resume (default: the output folder)")
-    add("--seed", type=int, default=-1, help="random seed; the run is not seeded if it is negative (default: -1)")
+    add("--seed", type=int, default=-1, help="random seed; with a negative number, the run isn't seeded (default: -1)")
     add("--source-domains", nargs="+", help="source domains, for domain adaptation or generalisation")
     add("--target-domains", nargs="+", help="target domains, for domain adaptation or generalisation")
     add("--transforms", nargs="+", help="names of the transforms of the training images")
@@ -63,12 +57,7 @@ def parser() -> argparse.ArgumentParser:
     add("--head", default="", help="name of the head (sets MODEL.HEAD.NAME)")
     add("--eval-only", action="store_true", help="test without training")
     add("--model-dir", default="", help="folder of the trained prompts that --eval-only tests")
-    add(
-        "--load-epoch",
-        type=int,
-        default=None,
-        help="epoch of the checkpoint that --eval-only tests (default: the last saved epoch)",
-    )
+    add("--load-epoch", type=int, default=None, help="epoch of the checkpoint to test (default: the last saved epoch)")
     add("--no-train", action="store_true", help="build the data, model and optimiser, then stop")
     add("--debug", action="store_true", help="show the full traceback if an error occurs")
     add("opts", nargs="*", metavar="KEY VALUE", help="config options, for example OPTIM.LR 0.01")

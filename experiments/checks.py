@@ -68,7 +68,7 @@ def _check_model_dir(run: Run) -> None:
         return
     if run.protocol:
         raise InputError(
-            f"nothing to test: {folder} doesn't exist. Train first with the same options, or correct --model-dir"
+            f"nothing to test: {folder} doesn't exist. Train with the same options, or correct --model-dir"
         )
     names = list(getattr(TRAINERS.find(run.trainer), "checkpoints", None) or [""])
     raise InputError(f"can't load prompts: {Path(folder) / names[0]} doesn't exist (--model-dir is {folder})")
@@ -81,7 +81,7 @@ def check_trained(cfg: CfgNode) -> None:
     folder = Path(cfg.TEST.MODEL_DIR)
     if not folder.is_dir():
         raise InputError(
-            f"nothing to test: {folder} doesn't exist. Train first with the same options, or correct --model-dir"
+            f"nothing to test: {folder} doesn't exist. Train with the same options, or correct --model-dir"
         )
     config = folder / CONFIG
     if not config.is_file():
@@ -90,9 +90,7 @@ def check_trained(cfg: CfgNode) -> None:
     if not done:
         raise InputError(f"the training in {folder} isn't finished. Repeat its command to resume it, then test")
     differing = differences(cfg, config, ["MODEL", "OPTIM", "TRAINER"])
-    if (
-        cfg.DATASET.SUBSAMPLE_CLASSES == "new"
-    ):  # base and new classes must be halves of the same data set, with the same shots and seed
+    if cfg.DATASET.SUBSAMPLE_CLASSES == "new":  # test and training must use the same data set, shots and seed
         differing += [
             key
             for key in differences(cfg, config, ["DATASET", "SEED"])

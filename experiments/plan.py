@@ -158,7 +158,7 @@ class PlannedRun:
 
 
 def known_fields(argv: list[str], run: Run) -> dict[str, object]:
-    """Return the fields of result.json that are known before the run writes it. The report lists missing runs by them."""
+    """Return the fields of result.json that are known before the run. The report needs them to list missing runs."""
     from dassl.engine.run_folder import dataset_label
 
     options = run.options
@@ -185,7 +185,7 @@ def known_fields(argv: list[str], run: Run) -> dict[str, object]:
     }
 
 
-#: Runs that are executed one after another. If there are several, the first run trains prompts, and the others test them.
+#: Runs that are executed one after another. The first run trains prompts, and the other runs (if any) test them.
 Job = list[PlannedRun]
 
 

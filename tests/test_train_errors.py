@@ -11,7 +11,7 @@ from conftest import make_image
     [
         (["--trainer", "MaPLee"], "Did you mean MaPLe"),
         (["--trainer", ""], "choose a trainer with --trainer"),
-        (["TRAINER.NAME", "CoOp"], "not by TRAINER.NAME"),
+        (["TRAINER.NAME", "CoOp"], "not with TRAINER.NAME"),
         (["DATASET.NAME", "Foldr"], "Did you mean Folder"),
         (["OPTIM.LEARNING_RATE", "1"], "unknown config key 'OPTIM.LEARNING_RATE'"),
         (["OPTIM.LR"], "OPTIM.LR"),
