@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path, help="folder with runs; with --multi-exp, folder with such folders")
     parser.add_argument(
-        "--ci95", action="store_true", help="print the 95 %% interval instead of the standard deviation"
+        "--ci95", action="store_true", help="print the 95 %% confidence interval instead of the standard deviation"
     )
     parser.add_argument("--test-log", action="store_true", help="has no effect; accepted because CoOp's script has it")
     parser.add_argument("--multi-exp", action="store_true", help="read several experiments, and print their mean, too")

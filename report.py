@@ -23,7 +23,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--protocol", choices=MEASURES, help="report only this protocol (default: all protocols that have runs)")
     add("--format", choices=FORMS, default="terminal")
     add("--html", metavar="FILE", help="also write an HTML page with tables and plots to FILE")
-    add("--compare", metavar="A,B", help="two trainers whose accuracy per class the HTML page compares")
+    add("--compare", metavar="A,B", help="two trainers to compare on the HTML page by their accuracy per class")
     add("--paper", metavar="FILE", help="published results to compare with (default: assets/paper_results.json)")
     return parser.parse_args(argv)
 
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         compared = args.compare.split(",") if args.compare else None
         if compared and (len(compared) != 2 or not set(compared) <= set(runs["trainer"])):
             names = ", ".join(sorted(set(runs["trainer"])))
-            raise ReportError(f"--compare takes two trainers as A,B. It can't be {args.compare}. There is: {names}")
+            raise ReportError(f"--compare takes two trainers as A,B, but got {args.compare}. There is: {names}")
         if args.html:
             from reporting import page
 

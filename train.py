@@ -46,8 +46,8 @@ def run(cfg: "CfgNode", no_train: bool = False) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv`. If it is None, use the program's command line. Returns the exit code.
 
-    The exit code is 0 for success and 2 for a wrong input. It is 1 for other reported errors: a file can't be read or
-    written, or a loss isn't finite.
+    The exit code is 0 for success and 2 for a wrong input. It is 1 if a file can't be read or written, or
+    if the loss is infinite or NaN.
     """
     args = parse_arguments(sys.argv[1:] if argv is None else argv)
 

@@ -26,7 +26,7 @@ class Run:
     variant: str = ""  # suffix of the config's name in folders and results, to distinguish runs by their options
     output_dir: str = ""
     trained_in: str = ""  # folder of the training run whose last checkpoint this run tests; "" if there is none
-    flags: Mapping[str, object] = field(default_factory=dict)  # {config key: value} of the flags without a field here
+    flags: Mapping[str, object] = field(default_factory=dict)  # {config key: value} of all other flags
     overrides: tuple[str, ...] = ()  # KEY VALUE KEY VALUE ...; the last value of a repeated key is used
     no_train: bool = False  # build the data, model and optimiser, then stop
 

@@ -46,7 +46,7 @@ class Plugins:
         names = registered_names(self.folder, self.registry)
         if names is not None and name not in names:
             raise unknown(self.what, name, [*names, *self._imported()])
-        importlib.import_module("torch")  # if torch is missing, raise this error, not one for each plugin
+        importlib.import_module("torch")  # fails here if torch is missing, not once for each plugin
         load_plugins(self.package)
         return find(getattr(importlib.import_module(self.module), self.registry), self.what, name)
 

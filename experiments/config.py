@@ -88,10 +88,10 @@ def config_of(run: Run) -> str:
 
 
 def known_value(run: Run, key: str) -> object:
-    """Return the value that a config key will have, found without building the config (which would import torch).
+    """Return the value of a run's config key without building the config, which would import torch.
 
-    It is a string if a KEY VALUE pair sets it, and a Python value otherwise. The trainer's own values for the data set
-    and protocol (`values_of`) aren't considered.
+    It is a string if a KEY VALUE pair sets it, and a Python value otherwise. Values that the trainer's class sets
+    (`values_of`) aren't considered.
     """
     if key in run.options:
         return run.options[key]

@@ -28,7 +28,7 @@ def execute(run: Run) -> None:
         return
     if run.no_train or not (finished.output_folder(run) / RESULT).is_file():
         check_paths(run)
-    import torch  # noqa: F401  # if torch is missing, raise this error, not one for each plugin
+    import torch  # noqa: F401  # fails here if torch is missing, not once for each plugin
 
     cfg = resolve(run)
     if run.protocol:
@@ -68,7 +68,7 @@ def _store_hashes_later(cfg: CfgNode, run: Run) -> None:
     try:
         dataset = build_dataset(cfg)
     except (InputError, OSError) as error:
-        print(f"The next call must check this run fully again, because its data can't be read: {error}")
+        print(f"The next call makes the slow check of this run again, because its data can't be read: {error}")
     else:
         finished.store(run, cfg, dataset)
 

@@ -1,11 +1,12 @@
 """Quickly recognises a finished run, without importing torch.
 
-When a run starts, it stores hashes in its folder (inputs.json): of the arguments, of the config files, of the source
-files that influence the config, and of the data. The hash of the data covers the paths, sizes and modification times of
-its files. The list of these files is stored in the cache folder, and runs with the same files share it.
+When a run starts, hashes are stored in its folder, in inputs.json. There are hashes of the arguments, of the config
+files, of the source files that influence the config, and of the data. The hash of the data covers the paths, sizes and
+modification times of the data files. The list of these files is stored in the cache folder, and runs with the same
+files share it.
 
-`execute.py` calls `is_unchanged` first. If a hash differs or is missing, it makes the full check
-(`dassl.engine.run_folder.is_finished`), which is slow because it imports torch. `execute.py` calls `store` when a run
+`execute.py` calls `is_unchanged` first. If a hash differs or is missing, `execute.py` makes the full check
+(`dassl.engine.run_folder.is_finished`), which is slow because it needs torch. `execute.py` calls `store` when a run
 starts, and `refresh` if the full check finds that the run has finished.
 """
 

@@ -1,4 +1,4 @@
-"""Launchers, which run the jobs of a sweep on this machine, on Slurm or on Ray.
+"""Defines launchers, which run the jobs of a sweep on this machine, on Slurm or on Ray.
 
 `sweep.py` chooses a function of `LAUNCHERS` by --on. The function returns a launcher. A launcher takes a command,
 starts it, waits until it ends, and returns its exit code. It uses the packages subprocess, submitit or Ray.
@@ -52,13 +52,13 @@ def slurm(workers: int, threads: int, folder: Path, parameters: dict[str, str]) 
     """
     if not shutil.which("sbatch"):
         raise InputError(
-            "no sbatch here: run --on slurm on a login node of the cluster, or test it without Slurm by --on submitit"
+            "no sbatch here: use --on slurm on a login node of the cluster, or try --on submitit, which needs no Slurm"
         )
     return _submitit("slurm", {"gpus_per_node": "1"} | parameters, threads, folder)
 
 
 def submitit(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
-    """Return a launcher that runs jobs on this machine through submitit's local executor, to test it without Slurm."""
+    """Return a launcher that runs jobs on this machine through submitit's local executor. It needs no Slurm."""
     return _submitit("local", parameters, threads, folder)
 
 

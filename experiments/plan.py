@@ -28,8 +28,8 @@ FILES = ROOT / "configs" / "sweeps"
 LISTS: dict[str, type] = {
     "trainers": str, "datasets": str, "seeds": int, "shots": int, "depths": int, "lengths": int, "backbones": str,
 }  # fmt: skip
-#: {protocol of a sweep: protocols of run.py that each job executes, in this order}. The first of two trains, and the
-#: last is executed for each data set of the job.
+#: {protocol of a sweep: protocols of run.py that each job executes, in this order}. If there are two, the first trains
+#: prompts. The last protocol is executed for each data set of the job.
 CHAINS = {
     "base2new": ("base2new_train", "base2new_test"),
     "few_shot": ("few_shot",),
@@ -49,12 +49,10 @@ class Sweep:
     datasets: list[str]  # names of files in configs/datasets/
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
     shots: list[int] = field(default_factory=lambda: [16])
-    depths: list[int] = field(
-        default_factory=list
-    )  # values of the options PROMPT_DEPTH*; ignored for trainers without them
-    lengths: list[int] = field(default_factory=list)  # values of the options N_CTX*; ignored for trainers without them
+    depths: list[int] = field(default_factory=list)  # values for the trainers' options PROMPT_DEPTH*, if they have them
+    lengths: list[int] = field(default_factory=list)  # values for the trainers' options N_CTX*, if they have them
     backbones: list[str] = field(default_factory=list)  # each item is NAME [KEY VALUE ...]
-    options: str = ""  # flags and KEY VALUE pairs for every run; the other fields override them
+    options: str = ""  # flags and KEY VALUE pairs for every run; trainers, depths, lengths and backbones override them
 
     @classmethod
     def read(cls, name: str) -> "Sweep":
@@ -96,7 +94,7 @@ class Sweep:
                     # Don't split at commas inside parentheses, such as the comma in INPUT.SIZE (48,48).
                     narrowed[key] = [item_type(item) for item in re.split(r",(?![^(]*\))", items)]
                 except ValueError as error:
-                    raise InputError(f"--{key} takes numbers such as 1,2,3. It can't be {items}") from error
+                    raise InputError(f"--{key} takes numbers such as 1,2,3, but got {items}") from error
         return replace(self, options=f"{self.options} {shlex.join(options)}", **narrowed)
 
 
@@ -128,7 +126,7 @@ class PlannedRun:
     def of(cls, argv: list[str]) -> "PlannedRun":
         """Plan the run of a command line for run.py. Raises InputError for an unknown trainer, config or data set.
 
-        Other errors only set the state to "failed", so that one wrong run doesn't stop the whole sweep.
+        Any other wrong input only sets the state to "failed", so that one wrong run doesn't stop the whole sweep.
         """
         planned = cls(argv, run := next(runs(argv)), known_fields(argv, run))
         planned.examine()
@@ -163,9 +161,7 @@ def known_fields(argv: list[str], run: Run) -> dict[str, object]:
 
     options = run.options
     path = ("DATASET.PATH", options["DATASET.PATH"]) if "DATASET.PATH" in options else ()
-    cfg = resolve(
-        replace(run, overrides=path)
-    )  # leave out the other options, because a wrong option must not stop the plan
+    cfg = resolve(replace(run, overrides=path))  # other options are left out; a wrong option must not stop the plan
     learns = getattr(TRAINERS.find(run.trainer), "checkpoints", True)  # third-party trainers may lack this attribute
     source = dataset_label(cfg)
     if argv[0] == "xd_test":
@@ -207,7 +203,9 @@ def plan(sweep: Sweep) -> list[Job]:
         other = by_folder.setdefault(run.folder, run)
         if other is not run:
             both = f"{shlex.join(other.argv)}; {shlex.join(run.argv)}"
-            raise InputError(f"two runs of the sweep would write to the same folder, {run.folder}: {both}")
+            raise InputError(
+                f"two runs of the sweep would write to the same folder {run.folder}. Their command lines: {both}"
+            )
     return jobs
 
 

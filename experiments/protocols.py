@@ -18,7 +18,7 @@ _COOP = "{trainer}/{config}_{shots}shots/nctx{nctx}_csc{csc}_ctp{ctp}"
 
 @dataclass(frozen=True)
 class Step:
-    """One run of a protocol. All texts may contain placeholders."""
+    """One run of a protocol. The strings may contain placeholders."""
 
     output: str  # the output folder of the run
     tests: str = ""  # folder of the trained prompts that the run tests; "" if the run trains

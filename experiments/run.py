@@ -4,7 +4,7 @@
                               [--then PROTOCOL TRAINER[:CONFIG] ...]
 
 The scripts in `scripts/` call this module. Output folders have the names that the original scripts use. They are below
-the folder OUTPUT (default: "output"). A folder's name has the trainer, config and shots that the run really uses. So if
+the folder OUTPUT (default: "output"). A folder's name contains the trainer, config and shots that are really used. So if
 a user replaces the script's trainer by --trainer, the run gets another folder and another default config.
 `--variant NAME` adds a suffix to the config's name.
 """

@@ -36,7 +36,13 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--jobs", type=int, default=1, help="number of jobs that run at the same time (default: 1)")
     add("--on", choices=launchers.LAUNCHERS, default="local", help="where the jobs run (default: local)")
     add("--threads", type=int, help="CPU threads of each job (default: number of this machine's cores / JOBS)")
-    add("--slurm", action="append", default=[], metavar="KEY=VALUE", help="submitit option, like slurm_partition=gpu")
+    add(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="option for submitit, such as slurm_partition=gpu; may be repeated",
+    )
     add(
         "--output", default=os.environ.get("OUTPUT", "output"), help="folder of all output (default: $OUTPUT or output)"
     )
