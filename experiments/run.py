@@ -3,9 +3,9 @@
     python -m experiments.run PROTOCOL TRAINER[:CONFIG] DATASET SEED [--variant NAME] [flags and KEY VALUE pairs]
                               [--then PROTOCOL TRAINER[:CONFIG] ...]
 
-The scripts in `scripts/` call this module. Output folders have the names that the original scripts use. They are below
-the folder OUTPUT (default: "output"). A folder's name contains the trainer, config and shots that are really used. So if
-a user replaces the script's trainer by --trainer, the run gets another folder and another default config.
+The scripts in `scripts/` call this module. Output folders have the names that the original scripts use. They are in
+the folder OUTPUT (default: "output"). A folder's name contains the trainer, config and shots that are really used. So
+if a user replaces the script's trainer by --trainer, the run gets another folder and another default config.
 `--variant NAME` adds a suffix to the config's name.
 """
 
