@@ -1,9 +1,10 @@
-"""Prints the mean over seeds of a folder of runs. Takes the arguments of CoOp's parser, and reads result.json.
+"""Prints the mean result over the seeds of an experiment.
 
-    python parse_test_res.py output/base2new/train_base/dtd/shots_16/MaPLe/CONFIG            # holds seed1 seed2 seed3
+    python parse_test_res.py output/base2new/train_base/dtd/shots_16/MaPLe/CONFIG            # holds seed1, seed2, seed3
     python parse_test_res.py output/base2new/train_base/dtd/shots_16/MaPLe --multi-exp       # holds several CONFIG
 
-`python report.py` prints whole tables: base, new, harmonic mean, all data sets, missing runs.
+It takes the same arguments as CoOp's script of the same name, but reads result.json instead of log files.
+`python report.py` prints tables of all data sets with base, new and harmonic mean accuracy, and lists missing runs.
 """
 
 import argparse
@@ -13,27 +14,31 @@ from pathlib import Path
 
 
 def read_values(folder: Path, keyword: str) -> dict[Path, float]:
-    """Return the value of `keyword` in each result.json of a folder of runs. Raises ValueError if one lacks it."""
+    """Return {path: value of `keyword`} for each result.json in the subfolders of a folder.
+
+    Raises ValueError if the value is missing from a file or isn't a number.
+    """
     found = {}
     for path in sorted(folder.glob("*/result.json")):
         result = json.loads(path.read_text())
         if not isinstance(result.get(keyword), (int, float)):
             numbers = [key for key, value in result.items() if isinstance(value, float)]
-            raise ValueError(f"{path} has no number {keyword!r}. There is: {', '.join(numbers)}")
+            raise ValueError(f"{path} has no number named {keyword!r}. It has: {', '.join(numbers)}")
         found[path] = float(result[keyword])
     return found
 
 
 def summarize(folder: Path, keyword: str, ci95: bool) -> float:
-    """Print a folder's runs and their mean, and return the mean.
+    """Print the value of each run in a folder, their mean and their spread. Returns the mean.
 
-    The spread is the standard deviation with divisor n, as in the original, or its 95 % interval.
+    The spread is the standard deviation with divisor n, as in CoOp's script. If `ci95`, it is the half width of the
+    95 % confidence interval of the mean.
     """
     import numpy as np
 
     found = read_values(folder, keyword)
     if not found:
-        raise ValueError(f"no */result.json in {folder}")
+        raise ValueError(f"no subfolder of {folder} holds a result.json")
     print(f"===\nSummary of directory: {folder}")
     for path, value in found.items():
         print(f"file: {path}. {keyword}: {value:.2f}%.")
@@ -44,13 +49,15 @@ def summarize(folder: Path, keyword: str, ci95: bool) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the means. Returns the exit code: 0, or 2 if there is nothing to read."""
+    """Print the means. Returns the exit code: 0 for success, 2 if a result is missing or can't be read."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("directory", type=Path, help="folder of runs; with --multi-exp, of such folders")
-    parser.add_argument("--ci95", action="store_true", help="print the 95 %% interval, not the standard deviation")
-    parser.add_argument("--test-log", action="store_true", help="accepted for the original's callers, has no effect")
-    parser.add_argument("--multi-exp", action="store_true", help="read several experiments, and print their average")
-    parser.add_argument("--keyword", default="accuracy", help="which number of result.json")
+    parser.add_argument("directory", type=Path, help="folder with runs; with --multi-exp, folder with such folders")
+    parser.add_argument(
+        "--ci95", action="store_true", help="print the 95 %% confidence interval instead of the standard deviation"
+    )
+    parser.add_argument("--test-log", action="store_true", help="has no effect; accepted because CoOp's script has it")
+    parser.add_argument("--multi-exp", action="store_true", help="read several experiments, and print their mean, too")
+    parser.add_argument("--keyword", default="accuracy", help="which number in result.json to read (default: accuracy)")
     args = parser.parse_args(argv)
     try:
         folders = sorted(path for path in args.directory.iterdir() if path.is_dir()) if args.multi_exp else []

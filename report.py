@@ -1,9 +1,10 @@
-"""Tables and plots of all runs below a folder, or of a sweep.
+"""Prints tables of the results of all runs below a folder, or of the runs of a sweep.
 
     python report.py output --protocol base2new --format markdown
     python report.py output/sweeps/base2new --html report.html
 
-The work is done in reporting/, which is imported after the arguments are parsed, so that --help is quick.
+With --html, it also writes a page with plots. The code is in `reporting/`. Most of it is imported after the arguments
+are parsed, so that --help is quick.
 """
 
 import argparse
@@ -18,17 +19,17 @@ FORMS = ("terminal", "markdown", "csv", "latex", "json")
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("folder", help="folder of runs, or of a sweep (output/sweeps/NAME)")
-    add("--protocol", choices=MEASURES, help="report this protocol only (default: all that have runs)")
+    add("folder", help="folder that holds runs, or folder of a sweep (output/sweeps/NAME)")
+    add("--protocol", choices=MEASURES, help="report only this protocol (default: all protocols that have runs)")
     add("--format", choices=FORMS, default="terminal")
-    add("--html", metavar="FILE", help="also write a self-contained page with plots")
-    add("--compare", metavar="A,B", help="two trainers to compare by class on the page")
-    add("--paper", metavar="FILE", help="published figures to compare with (default: assets/paper_results.json)")
+    add("--html", metavar="FILE", help="also write an HTML page with tables and plots to FILE")
+    add("--compare", metavar="A,B", help="two trainers to compare on the HTML page by their accuracy per class")
+    add("--paper", metavar="FILE", help="published results to compare with (default: assets/paper_results.json)")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the tables. Returns the exit code: 0, or 2 if there is nothing to report."""
+    """Print the tables. Returns the exit code: 0 for success, 2 if no run is found or a file can't be read."""
     args = parse_arguments(argv)
     from reporting import tables
     from reporting.read import ReportError, read
@@ -38,11 +39,11 @@ def main(argv: list[str] | None = None) -> int:
         wanted = [args.protocol] if args.protocol else list(MEASURES)
         found = {name: rows for name in wanted if (rows := tables.rows(runs, name, args.paper or tables.PAPER))}
         if not found:
-            raise ReportError(f"no runs of {args.protocol} below {args.folder}")
+            raise ReportError(f"{args.folder} holds no runs of the protocol {args.protocol}")
         compared = args.compare.split(",") if args.compare else None
         if compared and (len(compared) != 2 or not set(compared) <= set(runs["trainer"])):
             names = ", ".join(sorted(set(runs["trainer"])))
-            raise ReportError(f"--compare takes two trainers, A,B, not {args.compare}. There is: {names}")
+            raise ReportError(f"--compare takes two trainers as A,B, but got {args.compare}. There is: {names}")
         if args.html:
             from reporting import page
 

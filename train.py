@@ -3,9 +3,10 @@
     python train.py --trainer MaPLe --dataset-config-file configs/datasets/dtd.yaml --seed 1 \\
         --output-dir output/dtd DATASET.NUM_SHOTS 16
 
-The config is made of the defaults, the data set's file, the trainer's file, the flags and the KEY VALUE pairs; later
-ones override earlier ones. `experiments/` does the work: `arguments.py` parses, `config.py` resolves the config, and
-`execute.py` trains and tests. Errors in flags, names and paths are reported before torch is imported.
+The config is merged from the defaults, the data set's file, the trainer's file, the flags and the KEY VALUE pairs.
+Later sources override earlier sources. The code is in `experiments/`: `arguments.py` parses the command line,
+`config.py` resolves the config, and `execute.py` trains and tests. Errors in flags, names and paths are reported before
+torch is imported.
 """
 
 import argparse
@@ -21,23 +22,32 @@ if TYPE_CHECKING:
 
 
 def build_config(args: argparse.Namespace) -> "CfgNode":
-    """The frozen config of parsed arguments. Raises InputError for an unknown name, file or key, or a wrong value."""
+    """Return the frozen config that the parsed arguments describe.
+
+    Raises InputError for an unknown name, file or key, or for a wrong value.
+    """
     from experiments.config import resolve
 
     return resolve(run_of(args))
 
 
 def run(cfg: "CfgNode", no_train: bool = False) -> None:
-    """Train and test a config that `build_config` made, or only test it. A finished run stays as it is."""
+    """Train and test with a config from `build_config`, or only test. A finished run is skipped with a message.
+
+    Args:
+        cfg: the config.
+        no_train: build the data, model and optimiser, then stop.
+    """
     from experiments.execute import run_config
 
     run_config(cfg, no_train)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` (default: the program's). Returns the exit code.
+    """Run the command line `argv`. If it is None, use the program's command line. Returns the exit code.
 
-    It is 0 for success, 2 for a wrong input, 1 for a failed file or number.
+    The exit code is 0 for success and 2 for a wrong input. It is 1 if a file can't be read or written, or
+    if the loss is infinite or NaN.
     """
     args = parse_arguments(sys.argv[1:] if argv is None else argv)
 

@@ -1,6 +1,9 @@
-"""Experiments: from a command line to a `Run`, to a config, to training and testing; and sweeps of many runs.
+"""Experiments: this package turns a command line into runs, and trains and tests them.
 
-`arguments.py` parses a command line, `protocols.py` holds the papers' protocols as data, and `run.py` turns both into
-runs. `config.py` resolves a run to its config, `checks.py` finds errors early, and `execute.py` trains and tests.
-`finished.py` recognises a finished run, and `classes.py` finds classes by name.
+- `arguments.py` parses a command line and defines `Run`.
+- `protocols.py` holds the papers' protocols as data.
+- `run.py` makes runs from a command line and a protocol.
+- `config.py` resolves a run to its config.
+- `execute.py` trains and tests a run.
+- `sweep.py` executes the many runs of a sweep.
 """

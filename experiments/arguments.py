@@ -1,6 +1,7 @@
-"""Command lines: the one parser of train.py and of the protocols, and the `Run` that a command line becomes.
+"""The parser of command lines, and `Run`, the data class that a command line is turned into.
 
-Nothing here imports torch or yacs, so `--help` and errors in flags come at once.
+train.py and the protocols (`run.py`) share this parser. This module imports neither torch nor yacs, so that `--help`
+and errors in flags are printed without a delay.
 """
 
 import argparse
@@ -12,63 +13,64 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Run:
-    """One training or one test: the content of its command line. Making it reads no file.
+    """One training or one test, as its command line describes it. No config file has been read yet.
 
-    `config.resolve` makes the config. Paths are as the user wrote them, and empty where the user gave none.
+    `config.resolve` makes the config from it. Paths are as the user wrote them, or "" if the user gave none.
     """
 
     trainer: str
     dataset: str = ""  # path of the data set's config file
-    config: str = ""  # path of the trainer's config file; empty: the trainer's default
-    seed: int = -1
-    protocol: str = ""  # a name in protocols.PROTOCOLS; empty: called by train.py directly
-    variant: str = ""  # suffix of the config's name, for a run whose options make it another method
+    config: str = ""  # path of the trainer's config file; "" for the trainer's default file
+    seed: int = -1  # negative: the run isn't seeded
+    protocol: str = ""  # a name in protocols.PROTOCOLS; "" if train.py was called directly
+    variant: str = ""  # suffix of the config's name in folders and results, to distinguish runs by their options
     output_dir: str = ""
-    trained_in: str = ""  # folder of the training run whose last checkpoint a protocol tests
-    flags: Mapping[str, object] = field(default_factory=dict)  # other flags: config key -> value
-    overrides: tuple[str, ...] = ()  # KEY VALUE ...; of repeated keys the last value counts
-    no_train: bool = False  # build everything, then stop
+    trained_in: str = ""  # folder of the training run whose last checkpoint this run tests; "" if there is none
+    flags: Mapping[str, object] = field(default_factory=dict)  # {config key: value} of all other flags
+    overrides: tuple[str, ...] = ()  # KEY VALUE KEY VALUE ...; the last value of a repeated key is used
+    no_train: bool = False  # build the data, model and optimiser, then stop
 
     @property
     def options(self) -> dict[str, str]:
-        """The KEY VALUE pairs by key."""
+        """The KEY VALUE pairs of `overrides` as a dict."""
         return dict(zip(self.overrides[::2], self.overrides[1::2], strict=False))
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of train.py's flags and KEY VALUE pairs."""
+    """Return the parser of train.py's flags and KEY VALUE pairs."""
     made = argparse.ArgumentParser(
-        description="Train or test prompts of CLIP.", epilog="KEY VALUE pairs of the config may stand anywhere."
+        description="Train or test prompts of CLIP.",
+        epilog="KEY VALUE pairs set config options. They may come before, between or after the flags.",
     )
     add = made.add_argument
-    add("--root", default=os.environ.get("DATA", "data"), help="folder of the data sets (default: $DATA, or data)")
-    add("--output-dir", default="", help="folder for log, checkpoints and result")
-    add("--resume", default="", help="folder to resume from (default: the output folder)")
-    add("--seed", type=int, default=-1, help="0 or greater; a negative seed leaves the run unseeded")
+    add("--root", default=os.environ.get("DATA", "data"), help="folder of all data sets (default: $DATA, or else data)")
+    add("--output-dir", default="", help="folder to write the log, checkpoints and result to")
+    add("--resume", default="", help="folder of the run to resume (default: the output folder)")
+    add("--seed", type=int, default=-1, help="random seed; with a negative number, the run isn't seeded (default: -1)")
     add("--source-domains", nargs="+", help="source domains, for domain adaptation or generalisation")
     add("--target-domains", nargs="+", help="target domains, for domain adaptation or generalisation")
-    add("--transforms", nargs="+", help="names of training transforms")
-    add("--config-file", default="", help="the trainer's config file (default: the trainer's own choice)")
+    add("--transforms", nargs="+", help="names of the transforms of the training images")
+    add("--config-file", default="", help="the trainer's config file (default: the file that the trainer names)")
     add("--dataset-config-file", default="", help="the data set's config file")
     add("--trainer", default="", help="name of the trainer")
-    add("--backbone", default="", help="name of the CLIP model: MODEL.BACKBONE.NAME")
-    add("--head", default="", help="name of the head: MODEL.HEAD.NAME")
+    add("--backbone", default="", help="name of the CLIP model (sets MODEL.BACKBONE.NAME)")
+    add("--head", default="", help="name of the head (sets MODEL.HEAD.NAME)")
     add("--eval-only", action="store_true", help="test without training")
-    add("--model-dir", default="", help="with --eval-only: folder of the prompts to test")
-    add("--load-epoch", type=int, default=None, help="epoch of the prompts to test (default: the last one saved)")
-    add("--no-train", action="store_true", help="build everything, then stop")
-    add("--debug", action="store_true", help="show the traceback of an error")
-    add("opts", nargs="*", metavar="KEY VALUE", help="config options")
+    add("--model-dir", default="", help="folder of the trained prompts that --eval-only tests")
+    add("--load-epoch", type=int, default=None, help="epoch of the checkpoint to test (default: the last saved epoch)")
+    add("--no-train", action="store_true", help="build the data, model and optimiser, then stop")
+    add("--debug", action="store_true", help="show the full traceback if an error occurs")
+    add("opts", nargs="*", metavar="KEY VALUE", help="config options, for example OPTIM.LR 0.01")
     return made
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse the flags and KEY VALUE pairs of train.py, in any order. A later flag overrides an earlier one."""
+    """Parse train.py's flags and KEY VALUE pairs, which may be mixed. If a flag is repeated, the last value is used."""
     return parser().parse_intermixed_args(argv)
 
 
 def run_of(args: argparse.Namespace) -> Run:
-    """The run that parsed arguments of train.py ask for."""
+    """Return the run that the parsed arguments of train.py describe."""
     return Run(
         trainer=args.trainer,
         dataset=args.dataset_config_file,
@@ -82,7 +84,10 @@ def run_of(args: argparse.Namespace) -> Run:
 
 
 def flags_of(args: argparse.Namespace) -> dict[str, object]:
-    """The flags that set config keys and aren't fields of `Run`: config key -> value. Missing flags are left out."""
+    """Return {config key: value} of the flags that set config keys and aren't fields of `Run`.
+
+    Flags that the user didn't give are left out, unless they have a default.
+    """
     flags = {
         "DATASET.ROOT": args.root,
         "RESUME": args.resume,
@@ -99,5 +104,5 @@ def flags_of(args: argparse.Namespace) -> dict[str, object]:
 
 
 def stem(path: str) -> str:
-    """Name of a config file without folder and suffix. Empty for an empty path."""
+    """Return the name of a config file without its folder and suffix. Returns "" for an empty path."""
     return Path(path).stem if path else ""

@@ -1,7 +1,7 @@
-"""Checks of a run before it starts: names, paths, and the prompts that it tests.
+"""Checks of a run's names, paths and trained prompts, before the run starts.
 
-`execute.py` calls them. All but `check_trained` take a `Run` and need no torch, so that wrong names and paths are
-reported at once. The trainer checks everything else.
+`execute.py` calls them. `check_names` and `check_paths` don't import torch, so that wrong names and paths are reported
+without a delay. `check_trained` needs the resolved config. The trainer checks everything else.
 """
 
 import os
@@ -20,7 +20,7 @@ from experiments.config import check_trainer, config_of, known_text, known_value
 
 
 def check_names(run: Run) -> None:
-    """Raise InputError for an unknown trainer or data set, or a missing config file. Needs no torch."""
+    """Raise InputError for an unknown trainer or data set, or a missing config file. Doesn't import torch."""
     check_trainer(run)
     settings_of(config_of(run))
     dataset = known_text(run, "DATASET.NAME")
@@ -29,9 +29,9 @@ def check_names(run: Run) -> None:
 
 
 def check_paths(run: Run) -> None:
-    """Raise InputError for missing data, weights or prompts. Needs no torch.
+    """Raise InputError if data, weights or the prompts to test are missing. Doesn't import torch.
 
-    A finished run doesn't need them, so call this only for a run without a result. The trainer checks everything else.
+    Call this only for a run without a result, because a finished run doesn't need these files any more.
     """
     dataset = known_text(run, "DATASET.NAME")
     if dataset:
@@ -40,15 +40,15 @@ def check_paths(run: Run) -> None:
         path = known_text(run, key)
         absolute = os.path.abspath(os.path.expanduser(path))
         if path and not os.path.exists(absolute):
-            raise InputError(f"no {absolute} ({key})")
+            raise InputError(f"{key} is {absolute}, which doesn't exist")
     _check_model_dir(run)
 
 
 def _check_data(run: Run, dataset: str) -> None:
-    """Raise InputError if files of a data set below DATASET.ROOT are missing.
+    """Raise InputError if the data set's folder below DATASET.ROOT lacks files.
 
-    Does nothing if the class isn't a plain `FewShotDataset` with literal attributes. Such a class checks its files
-    itself, when it is built.
+    Classes that aren't plain subclasses of `FewShotDataset` with literal attributes are skipped, because they check
+    their files themselves when they are built.
     """
     outline = read_class(DATASETS.folder, DATASETS.registry, dataset, Layout._fields)
     if outline is None or not outline.is_plain("FewShotDataset", ("locate", "check_present")):
@@ -62,14 +62,16 @@ def _check_data(run: Run, dataset: str) -> None:
 
 
 def _check_model_dir(run: Run) -> None:
-    """Raise InputError if the prompts to test are in no folder."""
+    """Raise InputError if the run tests prompts and their folder doesn't exist."""
     folder = known_text(run, "TEST.MODEL_DIR")
     if not folder or known_value(run, "TEST.EVAL_ONLY") not in (True, "True") or Path(folder).is_dir():
         return
     if run.protocol:
-        raise InputError(f"nothing to test: no {folder}. Train first, with the same options, or name another folder")
+        raise InputError(
+            f"nothing to test: {folder} doesn't exist. Train with the same options, or correct --model-dir"
+        )
     names = list(getattr(TRAINERS.find(run.trainer), "checkpoints", None) or [""])
-    raise InputError(f"no {Path(folder) / names[0]} to load prompts from (--model-dir)")
+    raise InputError(f"can't load prompts: {Path(folder) / names[0]} doesn't exist (--model-dir is {folder})")
 
 
 def check_trained(cfg: CfgNode) -> None:
@@ -78,19 +80,21 @@ def check_trained(cfg: CfgNode) -> None:
         return
     folder = Path(cfg.TEST.MODEL_DIR)
     if not folder.is_dir():
-        raise InputError(f"nothing to test: no {folder}. Train first, with the same options, or name another folder")
+        raise InputError(
+            f"nothing to test: {folder} doesn't exist. Train with the same options, or correct --model-dir"
+        )
     config = folder / CONFIG
     if not config.is_file():
-        return  # prompts from elsewhere
+        return  # prompts that this project didn't train, for example downloaded weights
     done = (folder / RESULT).is_file() or any(folder.glob(f"*/model.pth.tar-{cfg.OPTIM.MAX_EPOCH}"))
     if not done:
-        raise InputError(f"the training in {folder} isn't finished: start it again, with the same options")
+        raise InputError(f"the training in {folder} isn't finished. Repeat its command to resume it, then test")
     differing = differences(cfg, config, ["MODEL", "OPTIM", "TRAINER"])
-    if cfg.DATASET.SUBSAMPLE_CLASSES == "new":  # new classes must come from the same data, with the same shots
+    if cfg.DATASET.SUBSAMPLE_CLASSES == "new":  # test and training must use the same data set, shots and seed
         differing += [
             key
             for key in differences(cfg, config, ["DATASET", "SEED"])
             if not key.startswith("DATASET.SUBSAMPLE_CLASSES")
         ]
     if differing:
-        raise InputError(f"{folder} was trained with another config: {', '.join(differing)}")
+        raise InputError(f"{folder} was trained with another config. These keys differ: {', '.join(differing)}")

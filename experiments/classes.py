@@ -1,8 +1,8 @@
-"""Trainer and data set classes by name, imported or not.
+"""Finds trainer and data set classes by name, even before they are imported.
 
-`config.py`, `checks.py` and `plan.py` ask `TRAINERS` and `DATASETS` for a class. If the class isn't imported yet, they
-get its outline, which is read from the source file (`dassl/utils/outlines.py`). So unknown names and default config
-files are found before torch is imported.
+`config.py`, `checks.py` and `plan.py` call `TRAINERS.find(name)` and `DATASETS.find(name)`. If the class isn't imported
+yet, they get an outline instead. An outline has only the class's name and literal attributes, which are read from the
+source file (`dassl/utils/outlines.py`). So an unknown name is reported before torch is imported.
 """
 
 import importlib
@@ -18,25 +18,25 @@ from dassl.utils.plugins import find, load_plugins
 
 @dataclass(frozen=True)
 class Plugins:
-    """A folder of plugins, and the registry that their classes enter themselves in."""
+    """A package whose modules are plugins, and the registry in which the plugin classes are registered."""
 
-    package: str
-    module: str  # that defines the registry
-    registry: str
-    what: str  # what a name is a name of, for errors
-    attributes: tuple[str, ...]  # class attributes that are read from the source
+    package: str  # name of the package
+    module: str  # name of the module that defines the registry
+    registry: str  # name of the registry in this module
+    what: str  # noun for error texts, for example "trainer"
+    attributes: tuple[str, ...]  # class attributes that outlines have; they are read from the source
 
     @property
     def folder(self) -> Path:
-        """The package's folder, where Python finds it."""
+        """The package's folder, found through Python's import path."""
         spec = importlib.util.find_spec(self.package)
         locations = spec.submodule_search_locations if spec else None
         return Path(locations[0] if locations else self.package)
 
     def find(self, name: str) -> type:
-        """The class of that name, or its outline if it isn't imported yet.
+        """Return the class called `name`, or its outline if the class isn't imported yet.
 
-        Imports the plugins only if their sources don't tell the class. Raises InputError for an unknown name.
+        Imports all plugins only if no outline can be read from the sources. Raises InputError for an unknown name.
         """
         if name in self._imported():
             return getattr(sys.modules[self.module], self.registry).get(name)
@@ -46,16 +46,16 @@ class Plugins:
         names = registered_names(self.folder, self.registry)
         if names is not None and name not in names:
             raise unknown(self.what, name, [*names, *self._imported()])
-        importlib.import_module("torch")  # report a missing torch itself, not all plugins that fail without it
+        importlib.import_module("torch")  # fails here if torch is missing, not once for each plugin
         load_plugins(self.package)
         return find(getattr(importlib.import_module(self.module), self.registry), self.what, name)
 
     def outline(self, name: str) -> Outline | None:
-        """The class as its source tells. None if the source doesn't tell, or if no plugin file defines the class."""
+        """Read the outline of a class from its source. Returns None if no plugin defines it, or if it can't be read."""
         return read_class(self.folder, self.registry, name, self.attributes)
 
     def names(self) -> list[str]:
-        """All names, as far as the sources tell, or of the imported classes."""
+        """Return the sorted names of all classes that are imported or whose names can be read from the sources."""
         return sorted({*(registered_names(self.folder, self.registry) or []), *self._imported()})
 
     def _imported(self) -> list[str]:

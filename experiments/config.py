@@ -1,7 +1,8 @@
-"""From a `Run` to its config: which files are merged, in which order, and which class is meant by a name.
+"""Resolves a `Run` to its config: chooses the config files and merges all sources of values in a fixed order.
 
-`execute.py`, the planner of sweeps and train.py call `resolve`. Names and paths are checked by `check_names` before
-torch is imported: classes are read from their source files (`dassl/utils/outlines.py`).
+`execute.py`, `plan.py` and train.py call `resolve`, which imports torch. `known_value` and `known_text` return single
+values without importing torch, for the checks that come first. To choose the trainer's config file, they read the
+trainer's class attributes from its source file (`dassl/utils/outlines.py`).
 """
 
 import functools
@@ -23,15 +24,19 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def locate(path: str) -> str:
-    """A config file's path: relative to the current folder, or else to the project's folder."""
+    """Return the path of a config file, which may be relative to the current folder or to the project's folder.
+
+    If both files exist, the file in the current folder is used.
+    """
     in_project = ROOT / path
     return str(in_project) if path and not Path(path).exists() and in_project.is_file() else path
 
 
 def settings_of(path: str) -> Mapping[str, Setting]:
-    """Settings of a config file and its bases, {"NODE.KEY": setting}. A file is read once, unless it changes.
+    """Return the settings of a config file and of its base files, as {"NODE.KEY": setting}. For "", return {}.
 
-    Raises InputError if the file is missing or no config file. An empty path has no settings.
+    A file is read again only if its modification time has changed. Raises InputError if the file is missing or isn't a
+    valid config file.
     """
     if not path:
         return {}
@@ -45,30 +50,29 @@ def _read(file: Path, mtime: int) -> Mapping[str, Setting]:
 
 
 def dataset_file(name: str) -> str:
-    """Path of a data set's config file, by the name that the scripts take."""
+    """Return the path of the file in configs/datasets/ for a data set's name, such as "dtd"."""
     return str(ROOT / "configs" / "datasets" / f"{name}.yaml")
 
 
 def default_config_file(
     trainer: type, cross_dataset: bool = False, dataset_file: str | Path = "", asked: str = ""
 ) -> str:
-    """Path of the trainer's default config file. Empty if the trainer names none.
+    """Return the path of the trainer's default config file. Returns "" if the trainer has no default.
 
-    If the data set's config file names a backbone, say ViT-Mini/8, the trainer's file for this backbone is preferred:
-    vit_mini8.yaml, or vit_mini8_cross_datasets.yaml if the other name ends in the same way.
-
-    A trainer may name another trainer's file: "CoOp/vit_b16_ep50". So a new method needs no YAML file.
+    A data set's config file may name a backbone, for example ViT-Mini/8. Then a file for this backbone is preferred if
+    the trainer has one: vit_mini8_cross_datasets.yaml replaces a name that ends with _cross_datasets, and
+    vit_mini8.yaml replaces any other name.
 
     Args:
-        trainer: the class, or its outline.
-        cross_dataset: take the trainer's config for training on ImageNet and testing elsewhere, if it has one.
-        asked: name of the config that is wanted instead of the trainer's default.
+        trainer: the trainer's class or its outline.
+        cross_dataset: use the trainer's config for the cross-dataset protocol, if it has one.
+        dataset_file: path of the data set's config file; "" if there is none.
+        asked: name of the config to use instead of the trainer's default; "" for the default.
     """
-    name = asked or getattr(trainer, "default_config", "")  # a third party's trainer lacks these attributes
+    folder = ROOT / "configs" / "trainers" / trainer.__name__
+    name = asked or getattr(trainer, "default_config", "")  # third-party trainers may lack this attribute
     if cross_dataset and not asked:
         name = getattr(trainer, "cross_dataset_config", "") or name
-    owner, _, name = name.rpartition("/")
-    folder = ROOT / "configs" / "trainers" / (owner or trainer.__name__)
     setting = settings_of(str(dataset_file)).get("MODEL.BACKBONE.NAME")
     backbone = str(setting.value).lower().replace("-", "_").replace("/", "") if setting else ""
     if backbone:
@@ -79,12 +83,16 @@ def default_config_file(
 
 
 def config_of(run: Run) -> str:
-    """Path of the trainer's config file for a run. Empty if there is none."""
+    """Return the path of the trainer's config file for a run. Returns "" if there is no such file."""
     return run.config or default_config_file(TRAINERS.find(run.trainer), dataset_file=run.dataset)
 
 
 def known_value(run: Run, key: str) -> object:
-    """The value of a config key as far as it is known without the plugins' config nodes: text or a Python value."""
+    """Return the value of a run's config key without building the config, which would import torch.
+
+    It is a string if a KEY VALUE pair sets it, and a Python value otherwise. Values that the trainer's class sets
+    (`values_of`) aren't considered.
+    """
     if key in run.options:
         return run.options[key]
     if key in run.flags:
@@ -102,7 +110,7 @@ def known_value(run: Run, key: str) -> object:
 
 
 def known_text(run: Run, key: str) -> str:
-    """`known_value` as a text. Empty for None."""
+    """Return `known_value` as a string. Returns "" for None."""
     value = known_value(run, key)
     return "" if value is None else str(value)
 
@@ -111,14 +119,20 @@ def known_text(run: Run, key: str) -> str:
 
 
 def resolve(run: Run) -> CfgNode:
-    """The frozen config of a run.
+    """Return the frozen config of a run.
 
-    Later sources override earlier ones: defaults, the data set's file, the trainer's file, MODEL and INPUT of the data
-    set's file again, the trainer's values for this data set and protocol, flags, KEY VALUE pairs. A data set's MODEL
-    and INPUT override the trainer's, because a data set may come with a backbone and an image size.
+    The sources are merged in this order. Later sources override earlier ones.
+
+    1. the defaults
+    2. the data set's file
+    3. the trainer's file
+    4. MODEL and INPUT of the data set's file again, because a data set may need its own backbone and image size
+    5. the trainer's values for this data set and protocol (`values_of`)
+    6. flags
+    7. KEY VALUE pairs
 
     Raises:
-        InputError: an unknown trainer, file or key, or a wrong value.
+        InputError: for an unknown trainer, file or key, or for a wrong value.
     """
     from dassl.engine import get_trainer
     from trainers.common.options import default_config
@@ -143,8 +157,8 @@ def resolve(run: Run) -> CfgNode:
         "TEST.LOAD_EPOCH": last_epoch(run.trained_in) if run.trained_in else None,
         **run.flags,
     }
-    set_flags = {key: value for key, value in flags.items() if value not in (None, "")}
-    for layer in (values, set_flags):
+    given = {key: value for key, value in flags.items() if value not in (None, "")}
+    for layer in (values, given):
         merge_words(cfg, [word for pair in layer.items() for word in pair])
     merge_words(cfg, run.overrides)
     check_values(cfg)
@@ -153,16 +167,23 @@ def resolve(run: Run) -> CfgNode:
 
 
 def check_trainer(run: Run) -> None:
-    """Raise InputError unless --trainer names a trainer."""
+    """Raise InputError if --trainer is missing or unknown, or if the KEY VALUE pairs set TRAINER.NAME."""
     if not run.trainer or "TRAINER.NAME" in run.options:
-        raise InputError(f"say which trainer by --trainer (not by TRAINER.NAME): {', '.join(TRAINERS.names())}")
+        raise InputError(
+            f"choose a trainer with --trainer, not with TRAINER.NAME. Trainers: {', '.join(TRAINERS.names())}"
+        )
     TRAINERS.find(run.trainer)
 
 
 def protocol_of(run: Run, subsample_classes: str) -> str:
-    """The config key PROTOCOL of a run: base2new, few_shot, cross_dataset, or empty.
+    """Return the value of the config key PROTOCOL for a run: base2new, few_shot, cross_dataset or "".
 
-    A run that train.py starts directly belongs to base2new if it uses base or new classes.
+    If train.py was called directly, the value is base2new if the run uses only base or only new classes, and ""
+    otherwise. A KEY VALUE pair overrides it.
+
+    Args:
+        run: the run.
+        subsample_classes: DATASET.SUBSAMPLE_CLASSES of the config files: all, base or new.
     """
     if run.protocol:
         default = PROTOCOLS[run.protocol].family
@@ -173,15 +194,16 @@ def protocol_of(run: Run, subsample_classes: str) -> str:
 
 
 def values_of(trainer: type, dataset: str, protocol: str) -> dict[str, object]:
-    """The trainer's config values for a data set (DATASET.NAME) and protocol: full config keys -> values.
+    """Return {config key: value} that the trainer sets for a data set (DATASET.NAME) and protocol.
 
-    A trainer defines them in `values(dataset, protocol)`. Plain Dassl trainers have no such method, so no values.
+    A trainer defines them in the method `values(dataset, protocol)`. Returns {} if it has no such method, like trainers
+    written for the original Dassl.
     """
     values = getattr(trainer, "values", None)
     return dict(values(dataset, protocol)) if callable(values) else {}
 
 
 def last_epoch(folder: str) -> int | None:
-    """The last epoch whose checkpoint is in a run's folder. None if it has no checkpoint."""
+    """Return the last epoch with a checkpoint in a run's folder. None if the folder holds no checkpoint."""
     saved = (path.name.rpartition("-")[2] for path in Path(folder).glob("*/model.pth.tar-*"))
     return max((int(epoch) for epoch in saved if epoch.isdigit()), default=None)

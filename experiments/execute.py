@@ -1,6 +1,6 @@
-"""Executes a run: recognises a finished one, trains and tests otherwise.
+"""Executes a run: trains and tests, or only tests. A run that has finished already is skipped.
 
-train.py and `run.py` call `execute`. torch is imported only when there is something to do or to check.
+train.py and `run.py` call `execute`. If stored hashes show that the run has finished, torch isn't imported.
 """
 
 from pathlib import Path
@@ -17,10 +17,10 @@ from experiments.config import resolve, values_of
 
 
 def execute(run: Run) -> None:
-    """Train and test a run, or only test it. A finished run stays as it is.
+    """Execute a run: train and test, or only test. A finished run is skipped with a message.
 
     Raises:
-        InputError: a wrong input, or a folder that belongs to another config.
+        InputError: if an input is wrong, or if the output folder holds a run with another config.
     """
     check_names(run)
     if not run.no_train and finished.is_unchanged(run):
@@ -28,7 +28,7 @@ def execute(run: Run) -> None:
         return
     if run.no_train or not (finished.output_folder(run) / RESULT).is_file():
         check_paths(run)
-    import torch  # noqa: F401  # report a missing torch itself, not all plugins that fail without it
+    import torch  # noqa: F401  # fails here if torch is missing, not once for each plugin
 
     cfg = resolve(run)
     if run.protocol:
@@ -37,13 +37,17 @@ def execute(run: Run) -> None:
 
 
 def run_config(cfg: CfgNode, no_train: bool = False, run: Run | None = None) -> None:
-    """Train and test the resolved config `cfg`, or only test it. A finished run stays as it is.
+    """Execute the run with the resolved config `cfg`. A finished run is skipped with a message.
 
-    `run` is what `cfg` was resolved from. With it, the hashes are stored by which the next call recognises the result.
+    Args:
+        cfg: the frozen config.
+        no_train: build the data, model and optimiser, then stop.
+        run: the run that `cfg` was resolved from. If it is given, hashes are stored in the output folder, so that the
+            next call can quickly recognise a finished run. None: no hashes are stored.
     """
     if no_train or not is_finished(cfg):
         with exclusive_lock(cfg.OUTPUT_DIR):
-            if no_train or not is_finished(cfg):  # another process may have finished it
+            if no_train or not is_finished(cfg):  # another process may have finished the run in the meantime
                 train_and_test(cfg, no_train, run)
                 return
     _print_finished(cfg.OUTPUT_DIR)
@@ -58,19 +62,19 @@ def _print_finished(folder: str | Path) -> None:
 
 
 def _store_hashes_later(cfg: CfgNode, run: Run) -> None:
-    """Store the hashes of a run that an older version of the project finished."""
+    """Store the hashes of a finished run that has none, because an older version of the project executed it."""
     from dassl.data.datasets import build_dataset
 
     try:
         dataset = build_dataset(cfg)
     except (InputError, OSError) as error:
-        print(f"The next call repeats the full check, because the data can't be read: {error}")
+        print(f"The next call makes the slow check of this run again, because its data can't be read: {error}")
     else:
         finished.store(run, cfg, dataset)
 
 
 def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
-    """Build the trainer, train and test, whatever the output folder holds."""
+    """Build the trainer, then train and test, or only test. Doesn't check whether the run has finished."""
     import torch
 
     from dassl.engine import build_trainer
@@ -86,11 +90,13 @@ def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
     _print_values(cfg)
     trainer = build_trainer(cfg)
     if cfg.TEST.EVAL_ONLY and trainer.get_model_names() and not cfg.TEST.MODEL_DIR:
-        raise InputError("--eval-only needs --model-dir, the folder of the prompts to test")
+        raise InputError("--eval-only needs --model-dir, the folder of the trained prompts to test")
     if no_train:
         return
     if trainer.get_model_names() and not cfg.TEST.EVAL_ONLY and trainer.dm.dataset.test_only:
-        raise InputError(f"{cfg.DATASET.NAME} is a test set: train on another, and test here with --eval-only")
+        raise InputError(
+            f"{cfg.DATASET.NAME} is a test set: train on another data set, and use this one with --eval-only"
+        )
     write_text(cfg.dump(), Path(cfg.OUTPUT_DIR) / CONFIG)
     if run:
         finished.store(run, cfg, trainer.dm.dataset)
@@ -104,7 +110,10 @@ def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
 
 
 def _print_values(cfg: CfgNode) -> None:
-    """Log the config keys that the trainer sets for this data set and protocol, with their values in the config."""
+    """Print the config keys that the trainer sets for this data set and protocol, with their final values.
+
+    Flags and KEY VALUE pairs may have overridden the trainer's values.
+    """
     from dassl.config import keys
     from dassl.engine import get_trainer
 

@@ -1,9 +1,13 @@
-"""Recognises a finished run without importing torch, by hashes that the run stored in its folder when it started.
+"""Quickly recognises a finished run, without importing torch.
 
-`execute.py` calls `is_unchanged` first, `store` when a run starts, and `refresh` after a full check. There are hashes
-of the arguments, of the config files, of the source files that make the config, and of the data: paths, sizes and
-times of change of its files. The list of the data's files is in the cache folder, once for all runs that use the
-same files. If a hash differs or is missing, the full check decides (`dassl.engine.run_folder.is_finished`).
+When a run starts, hashes are stored in its folder, in inputs.json. There are hashes of the arguments, of the config
+files, of the source files that influence the config, and of the data. The hash of the data covers the paths, sizes and
+modification times of the data files. The list of these files is stored in the cache folder, and runs with the same
+files share it.
+
+`execute.py` calls `is_unchanged` first. If a hash differs or is missing, `execute.py` makes the full check
+(`dassl.engine.run_folder.is_finished`), which is slow because it needs torch. `execute.py` calls `store` when a run
+starts, and `refresh` if the full check finds that the run has finished.
 """
 
 import contextlib
@@ -29,16 +33,19 @@ from experiments.config import ROOT, config_of, known_text, known_value, last_ep
 if TYPE_CHECKING:
     from dassl.data.datasets import DatasetBase
 
-#: File in a run's folder: name of a hash -> hash.
+#: Name of the file in a run's folder that stores the hashes, as {name: hash}.
 FILE = "inputs.json"
-#: Source files that decide which config a command line resolves to.
+#: Source files whose code turns a command line into a config. Their hash is stored, too.
 _CODE = ("dassl/config/*.py", "trainers/common/options.py", "experiments/*.py")
-#: Config keys whose values may be paths relative to the current folder.
+#: Config keys of data folders. Relative paths are made absolute before they are hashed.
 _DATA_FOLDERS = ("DATASET.ROOT", "DATASET.PATH")
 
 
 def is_unchanged(run: Run) -> bool:
-    """Whether the run's folder holds a result, and all hashes stored there equal those of now. Needs no torch."""
+    """Return whether the run's folder holds a result, and all stored hashes equal the current hashes.
+
+    Doesn't import torch.
+    """
     folder = output_folder(run)
     if not all((folder / name).is_file() for name in (FILE, CONFIG, RESULT)):
         return False
@@ -51,18 +58,19 @@ def is_unchanged(run: Run) -> bool:
             "data": fingerprint(_read_list(stored["data_files"])),
         }
     except (InputError, OSError, KeyError, TypeError):
-        return False  # the full check reports what is wrong
+        return False  # the full check will report the problem
 
 
 def output_folder(run: Run) -> Path:
-    """The run's output folder."""
+    """Return the run's output folder."""
     return Path(run.options.get("OUTPUT_DIR") or run.output_dir or known_text(run, "OUTPUT_DIR"))
 
 
 def store(run: Run, cfg: CfgNode, dataset: "DatasetBase") -> None:
-    """Write the hashes of a run to its folder, and the list of its data's files to the cache folder.
+    """Write the hashes of a run to its folder, and the list of its data files to the cache folder.
 
-    Writes nothing if a plugin's source doesn't tell its class: such a run always gets the full check.
+    Writes nothing if the trainer's or a data set's class can't be read from its source. Then the run always gets the
+    full check.
     """
     found = hashes(run)
     if found is None:
@@ -75,16 +83,19 @@ def store(run: Run, cfg: CfgNode, dataset: "DatasetBase") -> None:
         if not file.is_file():
             write_text(text, file)
     except OSError as error:
-        warnings.warn(f"can't write {file} (XDG_CACHE_HOME names another folder): {error.strerror}", stacklevel=2)
+        warnings.warn(
+            f"can't write {file}: {error.strerror}. Set XDG_CACHE_HOME to use another cache folder", stacklevel=2
+        )
         return
     write_json(found | {"data_files": digest, "data": fingerprint(paths)}, Path(cfg.OUTPUT_DIR) / FILE)
 
 
 def refresh(run: Run) -> None:
-    """Update the stored hashes of a run that the full check has found finished, so that the next call is quick.
+    """Update the stored hashes after the full check found that the run has finished, so that the next call is quick.
 
-    The same arguments may have other sources now: a newer version of the project. The hash of the data stays as it
-    is, since the full check doesn't compare the data. Other arguments change nothing: they aren't the run's.
+    The source code and config files may have changed since the run, so their hashes are updated. The hash of the data
+    isn't updated, because the full check doesn't compare the data. If the arguments differ from the stored arguments,
+    nothing is updated.
     """
     file, now = output_folder(run) / FILE, hashes(run)
     try:
@@ -92,14 +103,14 @@ def refresh(run: Run) -> None:
         if now is not None and stored["arguments"] == now["arguments"] and stored != stored | now:
             write_json(stored | now, file)
     except (InputError, KeyError, TypeError):
-        file.unlink()  # a damaged file: the next full check stores the hashes again
+        file.unlink()  # the file is damaged; the next full check will store the hashes again
 
 
 def hashes(run: Run) -> dict[str, str] | None:
-    """Hashes of a run's arguments, config files, resolved config and sources.
+    """Return the current hashes of a run's arguments, config files, config.yaml, trained prompts and source files.
 
-    None if a plugin's source doesn't tell its class. The resolved config is the run's config.yaml, so that a damaged
-    folder gets the full check.
+    Returns None if the trainer's or a data set's class can't be read from its source. config.yaml is the resolved
+    config in the run's folder. It is included so that a run with a damaged config.yaml gets the full check.
     """
     sources = _sources(run)
     if sources is None:
@@ -121,7 +132,10 @@ def hashes(run: Run) -> dict[str, str] | None:
 
 
 def _sources(run: Run) -> list[Path] | None:
-    """Source files of the trainer, of the data sets, and of what makes configs."""
+    """Return the source files of the trainer, of the data sets and of the code that makes the config.
+
+    None if the trainer's or a data set's class can't be read from its source.
+    """
     names = [known_text(run, "DATASET.NAME")]
     tasks = known_value(run, "DATASET.TASKS")
     names += [task[0] for task in tasks] if isinstance(tasks, list) else []
@@ -133,7 +147,7 @@ def _sources(run: Run) -> list[Path] | None:
 
 
 def _content_digest(paths: Iterable[Path]) -> str:
-    """Hash of the contents of files, and of which are missing."""
+    """Return a hash of the contents of files. A missing file is hashed as None."""
     return _digest(repr([path.read_bytes() if path.is_file() else None for path in paths]))
 
 
@@ -145,7 +159,10 @@ def _digest(text: str) -> str:
 
 
 def fingerprint(paths: Iterable[str]) -> str:
-    """Hash of size and time of change of files, and of the time of change of folders. A missing one counts, too."""
+    """Return a hash of the sizes and modification times of files, and of the modification times of folders.
+
+    A missing file or folder is hashed as None.
+    """
     return _digest(repr([_state(path) for path in paths]))
 
 
@@ -159,10 +176,10 @@ def _state(path: str) -> tuple[int, int] | None:
 
 
 def _paths(cfg: CfgNode, dataset: "DatasetBase") -> set[str]:
-    """Absolute paths of everything whose change may change the run's data.
+    """Return the absolute paths of all files and folders that the run's data depends on.
 
-    These are the images, the folders above them (a new image or class changes a folder's time), the split file, and
-    the files that the config names.
+    These are the images, the two folders above each image, the split file, and the files and folders that the config
+    names. The folders are included because a new image or class changes a folder's modification time.
     """
     images = [
         item.impath for items in (dataset.train_x, dataset.train_u, dataset.val, dataset.test) for item in items or []
@@ -170,10 +187,10 @@ def _paths(cfg: CfgNode, dataset: "DatasetBase") -> set[str]:
     paths = {os.path.abspath(path) for path in images}
     folders = {os.path.dirname(path) for path in paths}
     paths |= folders | {os.path.dirname(folder) for folder in folders}
-    split_file = getattr(dataset, "split_path", "")  # a third party's data set lacks it
+    split_file = getattr(dataset, "split_path", "")  # third-party data sets may lack this attribute
     named = [cfg.DATASET.PATH, cfg.DATASET.FEWSHOT_FILE, cfg.MODEL.BACKBONE.PATH, cfg.MODEL.INIT_WEIGHTS, split_file]
     if cfg.DATASET.TASKS:
-        named.append(cfg.DATASET.ROOT)  # the data of a task that was skipped may have come
+        named.append(cfg.DATASET.ROOT)  # a task without data was skipped; its data may be added later
     return paths | {os.path.abspath(os.path.expanduser(path)) for path in named if path}
 
 
@@ -182,9 +199,9 @@ def _list_file(digest: str) -> Path:
 
 
 def _read_list(digest: str) -> list[str]:
-    """The paths of a stored list. Raises InputError if the list is missing from the cache or damaged."""
+    """Return the paths of the list with the hash `digest`. Raises InputError if the cache lacks it or it is damaged."""
     with contextlib.suppress(FileNotFoundError):
         text = _list_file(digest).read_text()
         if _digest(text) == digest:
             return json.loads(text)
-    raise InputError(f"no list of data files {digest} in the cache")
+    raise InputError(f"the cache holds no list of data files with the hash {digest}")

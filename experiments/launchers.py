@@ -1,7 +1,7 @@
-"""Launchers: where a sweep's jobs run. `sweep.py` chooses one of `LAUNCHERS` by --on.
+"""Defines launchers, which run the jobs of a sweep on this machine, on Slurm or on Ray.
 
-A launcher takes a command, starts it, waits for its end, and returns its exit code. Other packages do the work:
-subprocess, submitit (Slurm, or its local executor for trying it out) and Ray.
+`sweep.py` chooses a function of `LAUNCHERS` by --on. The function returns a launcher. A launcher takes a command,
+starts it, waits until it ends, and returns its exit code. It uses the packages subprocess, submitit or Ray.
 """
 
 import os
@@ -17,7 +17,7 @@ Launcher = Callable[[list[str]], int]
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as values for CUDA_VISIBLE_DEVICES."""
+    """Return the GPUs that this process may use, each as a value for CUDA_VISIBLE_DEVICES."""
     import torch
 
     if "CUDA_VISIBLE_DEVICES" in os.environ:
@@ -26,7 +26,10 @@ def gpus() -> list[str]:
 
 
 def local(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
-    """Processes on this machine. Each worker uses one GPU; workers share GPUs if there are fewer GPUs than workers."""
+    """Return a launcher that runs up to `workers` processes at a time on this machine.
+
+    Each worker uses one GPU, or the CPU if there is no GPU. If there are fewer GPUs than workers, workers share GPUs.
+    """
     devices, slots = gpus(), queue.SimpleQueue[int]()
     for slot in range(workers):
         slots.put(slot)
@@ -43,19 +46,24 @@ def local(workers: int, threads: int, folder: Path, parameters: dict[str, str]) 
 
 
 def slurm(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
-    """Slurm jobs, through submitit. `parameters` are those of its AutoExecutor: slurm_partition, timeout_min ..."""
+    """Return a launcher that submits Slurm jobs through submitit.
+
+    `parameters` are passed to submitit's `AutoExecutor.update_parameters`, for example slurm_partition, timeout_min.
+    """
     if not shutil.which("sbatch"):
-        raise InputError("no sbatch here: --on slurm is for a login node of the cluster; to try it: --on submitit")
+        raise InputError(
+            "no sbatch here: use --on slurm on a login node of the cluster, or try --on submitit, which needs no Slurm"
+        )
     return _submitit("slurm", {"gpus_per_node": "1"} | parameters, threads, folder)
 
 
 def submitit(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
-    """submitit's local executor: the same as `slurm`, but on this machine."""
+    """Return a launcher that runs jobs on this machine through submitit's local executor. It needs no Slurm."""
     return _submitit("local", parameters, threads, folder)
 
 
 def _submitit(cluster: str, parameters: dict[str, str], threads: int, folder: Path) -> Launcher:
-    """A launcher of submitit. Raises InputError if submitit is missing or rejects a parameter."""
+    """Return a launcher that uses submitit. Raises InputError if submitit is missing or rejects a parameter."""
     try:
         from submitit import AutoExecutor
     except ImportError as error:
@@ -65,12 +73,15 @@ def _submitit(cluster: str, parameters: dict[str, str], threads: int, folder: Pa
     try:
         executor.update_parameters(**{key: int(value) if value.isdigit() else value for key, value in texts.items()})
     except (NameError, TypeError, ValueError) as error:
-        raise InputError(f"submitit doesn't take --slurm {parameters}: {error}") from error
+        raise InputError(f"submitit rejects the --slurm parameters {parameters}: {error}") from error
     return lambda command: executor.submit(subprocess.call, command).result()
 
 
 def ray(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
-    """Tasks on the Ray cluster that RAY_ADDRESS names, or on a Ray that is started on this machine."""
+    """Return a launcher that runs jobs as Ray tasks.
+
+    It connects to the Ray cluster at RAY_ADDRESS. If RAY_ADDRESS isn't set, it starts Ray on this machine.
+    """
     try:
         import ray
     except ImportError as error:

@@ -1,6 +1,7 @@
-"""Plans of sweeps: the runs that a file of configs/sweeps/ declares, and the state of each run.
+"""Plans a sweep: lists the runs that a file in configs/sweeps/ declares, and finds the state of each run.
 
-`sweep.py` calls `Sweep.read`, then `plan`. A planned run is one command line for `run.py`; nothing is started here.
+`sweep.py` calls `Sweep.read`, then `plan`. A planned run holds one command line for `run.py`. This module doesn't start
+any run.
 """
 
 import argparse
@@ -23,11 +24,12 @@ from experiments.protocols import PROTOCOLS
 from experiments.run import runs, source_of
 
 FILES = ROOT / "configs" / "sweeps"
-#: Keys of a sweep's file that hold lists -> the type of their items.
+#: {key: type of the items} for the keys of a sweep's file whose values are lists.
 LISTS: dict[str, type] = {
     "trainers": str, "datasets": str, "seeds": int, "shots": int, "depths": int, "lengths": int, "backbones": str,
 }  # fmt: skip
-#: Protocol of a sweep -> the protocols that a job runs one after another. The last one runs for each of its data sets.
+#: {protocol of a sweep: protocols of run.py that each job executes, in this order}. If there are two, the first trains
+#: prompts. The last protocol is executed for each data set of the job.
 CHAINS = {
     "base2new": ("base2new_train", "base2new_test"),
     "few_shot": ("few_shot",),
@@ -37,21 +39,28 @@ CHAINS = {
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep's file: every combination of trainer, data set, seed, shots, depth, length and backbone."""
+    """The content of a sweep's file.
 
-    protocol: str  # a key of CHAINS; domain generalisation is cross_dataset with ImageNet's variants
-    trainers: list[str]  # each TRAINER[:CONFIG] [--variant NAME] [KEY VALUE ...]
+    The sweep has a run for every combination of trainer, data set, seed, shots, depth, length and backbone.
+    """
+
+    protocol: str  # a key of CHAINS; for domain generalisation, use cross_dataset with ImageNet's variants
+    trainers: list[str]  # each item is TRAINER[:CONFIG] [--variant NAME] [KEY VALUE ...]
     datasets: list[str]  # names of files in configs/datasets/
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
     shots: list[int] = field(default_factory=lambda: [16])
-    depths: list[int] = field(default_factory=list)  # PROMPT_DEPTH..., for trainers that have this option
-    lengths: list[int] = field(default_factory=list)  # N_CTX..., for trainers that have this option
-    backbones: list[str] = field(default_factory=list)  # each NAME [KEY VALUE ...]
-    options: str = ""  # flags and KEY VALUE pairs of every run; trainer, depth, length and backbone override them
+    depths: list[int] = field(default_factory=list)  # values for the trainers' options PROMPT_DEPTH*, if they have them
+    lengths: list[int] = field(default_factory=list)  # values for the trainers' options N_CTX*, if they have them
+    backbones: list[str] = field(default_factory=list)  # each item is NAME [KEY VALUE ...]
+    options: str = ""  # flags and KEY VALUE pairs for every run; trainers, depths, lengths and backbones override them
 
     @classmethod
     def read(cls, name: str) -> "Sweep":
-        """The sweep of that name, or in that file. Raises InputError for an unknown name or key, or a wrong type."""
+        """Read a sweep's file. Raises InputError for an unknown sweep or key, or for a value of the wrong type.
+
+        Args:
+            name: name of a file in configs/sweeps/ without its suffix, or the path of a .yaml file.
+        """
         import yaml
 
         file = Path(name) if name.endswith((".yaml", ".yml")) else FILES / f"{name}.yaml"
@@ -62,30 +71,35 @@ class Sweep:
         except yaml.YAMLError as error:
             raise InputError(f"{file} is not valid YAML: {error}") from error
         if not isinstance(content, dict) or not {"protocol", "trainers", "datasets"} <= set(content):
-            raise InputError(f"{file} must say protocol, trainers and datasets")
+            raise InputError(f"{file} must have the keys protocol, trainers and datasets")
         for key, value in content.items():
             _check_entry(file, key, value)
         return cls(**content)
 
     def narrowed(self, lists: Mapping[str, str | None], options: list[str]) -> "Sweep":
-        """The sweep with lists of the command line ("a,b") instead of the file's, and more options for every run.
+        """Return a copy of the sweep, with lists replaced and options added as the command line says.
 
-        Raises InputError for a text instead of a number.
+        Args:
+            lists: {key: comma-separated items, such as "1,2"}. They replace the list of the file. None or "" keeps it.
+            options: flags and KEY VALUE pairs that are added to every run.
+
+        Raises:
+            InputError: if an item isn't a number but must be one.
         """
         narrowed: dict[str, Any] = {}
         for key, item_type in LISTS.items():
             items = lists.get(key)
             if items:
                 try:
-                    # A comma within parentheses, as in INPUT.SIZE (48,48), doesn't separate items.
+                    # Don't split at commas inside parentheses, such as the comma in INPUT.SIZE (48,48).
                     narrowed[key] = [item_type(item) for item in re.split(r",(?![^(]*\))", items)]
                 except ValueError as error:
-                    raise InputError(f"--{key} takes numbers like 1,2,3, not {items}") from error
+                    raise InputError(f"--{key} takes numbers such as 1,2,3, but got {items}") from error
         return replace(self, options=f"{self.options} {shlex.join(options)}", **narrowed)
 
 
 def _check_entry(file: Path, key: str, value: object) -> None:
-    """Raise InputError for an unknown key of a sweep's file, or a value of another type."""
+    """Raise InputError if a sweep's file has an unknown key, or if the value has the wrong type."""
     known = [each.name for each in fields(Sweep)]
     if key not in known:
         raise unknown(f"key in {file}", key, known)
@@ -93,26 +107,26 @@ def _check_entry(file: Path, key: str, value: object) -> None:
         if not isinstance(value, list) or any(type(item) is not LISTS[key] for item in value):
             raise InputError(f"{file}: {key} must be a list of {LISTS[key].__name__}")
     elif type(value) is not str:
-        raise InputError(f"{file}: {key} must be a text")
+        raise InputError(f"{file}: {key} must be a string")
     if key == "protocol" and value not in CHAINS:
         raise unknown(f"protocol in {file}", str(value), CHAINS)
 
 
 @dataclass
 class PlannedRun:
-    """A run of a sweep: its command line for run.py, what is known of its result in advance, and its state."""
+    """A run of a sweep: its command line for run.py, the known fields of its result, and its state."""
 
     argv: list[str]
-    run: Run
-    known: dict[str, object]  # fields of the result.json that the run will write
-    state: str = "to do"  # or cut off, finished, failed
-    error: str = ""
+    run: Run  # the run that the command line describes
+    known: dict[str, object]  # fields of result.json that are known before the run has written it
+    state: str = "to do"  # "to do", "cut off", "finished" or "failed"
+    error: str = ""  # why the run failed; "" for other states
 
     @classmethod
     def of(cls, argv: list[str]) -> "PlannedRun":
-        """Plan a run. Raises InputError for an unknown trainer, config or data set.
+        """Plan the run of a command line for run.py. Raises InputError for an unknown trainer, config or data set.
 
-        Other errors are found when the run is started, so that one wrong run doesn't stop a sweep.
+        Any other wrong input only sets the state to "failed", so that one wrong run doesn't stop the whole sweep.
         """
         planned = cls(argv, run := next(runs(argv)), known_fields(argv, run))
         planned.examine()
@@ -120,16 +134,16 @@ class PlannedRun:
 
     @property
     def folder(self) -> str:
-        """The run's output folder."""
+        """The output folder of the run."""
         return self.run.output_dir
 
     @property
     def is_left(self) -> bool:
-        """Whether the run must still be started or resumed."""
+        """Whether the run must still be started or resumed: its state is "to do" or "cut off"."""
         return self.state in ("to do", "cut off")
 
     def examine(self) -> None:
-        """Find out the run's state from its folder."""
+        """Set the run's state and error from the content of its folder."""
         from dassl.engine.run_folder import POINTER, is_finished
 
         try:
@@ -142,13 +156,13 @@ class PlannedRun:
 
 
 def known_fields(argv: list[str], run: Run) -> dict[str, object]:
-    """What result.json will say about a run that hasn't run yet."""
+    """Return the fields of result.json that are known before the run. The report needs them to list missing runs."""
     from dassl.engine.run_folder import dataset_label
 
     options = run.options
     path = ("DATASET.PATH", options["DATASET.PATH"]) if "DATASET.PATH" in options else ()
-    cfg = resolve(replace(run, overrides=path))  # without other options: a wrong one must not stop the plan
-    learns = getattr(TRAINERS.find(run.trainer), "checkpoints", True)  # a third party's trainer lacks the attribute
+    cfg = resolve(replace(run, overrides=path))  # other options are left out; a wrong option must not stop the plan
+    learns = getattr(TRAINERS.find(run.trainer), "checkpoints", True)  # third-party trainers may lack this attribute
     source = dataset_label(cfg)
     if argv[0] == "xd_test":
         trained = replace(run, dataset=dataset_file(source_of(run.dataset)), overrides=())
@@ -167,12 +181,12 @@ def known_fields(argv: list[str], run: Run) -> dict[str, object]:
     }
 
 
-#: Runs that are executed one after another: the first trains what the others test.
+#: Runs that are executed one after another. The first run trains prompts, and the other runs (if any) test them.
 Job = list[PlannedRun]
 
 
 def plan(sweep: Sweep) -> list[Job]:
-    """All jobs of a sweep.
+    """Return all jobs of a sweep.
 
     Raises InputError for an unknown trainer, config or data set, or if two runs have the same folder.
     """
@@ -189,12 +203,18 @@ def plan(sweep: Sweep) -> list[Job]:
         other = by_folder.setdefault(run.folder, run)
         if other is not run:
             both = f"{shlex.join(other.argv)}; {shlex.join(run.argv)}"
-            raise InputError(f"two runs of the sweep have the folder {run.folder}: {both}")
+            raise InputError(
+                f"two runs of the sweep would write to the same folder {run.folder}. Their command lines: {both}"
+            )
     return jobs
 
 
 def _groups(sweep: Sweep) -> list[list[str]]:
-    """The data sets of each job. In the cross-dataset protocol, a job tests all data sets with the same source."""
+    """Return one list of data sets for each job.
+
+    Usually a list has one data set. In the cross-dataset protocol, a list has all data sets that test prompts trained
+    on the same source data set.
+    """
     if sweep.protocol != "cross_dataset":
         return [[dataset] for dataset in sweep.datasets]
     sources: dict[str, list[str]] = {}
@@ -204,7 +224,7 @@ def _groups(sweep: Sweep) -> list[list[str]]:
 
 
 def _chain(protocol: str, spec: str, datasets: list[str], seed: str, options: list[str]) -> Iterator[list[str]]:
-    """The command lines of a job."""
+    """Yield the command lines of a job for run.py, in the order in which they are executed."""
     *first, last = CHAINS[protocol]
     for name in first:
         dataset = source_of(dataset_file(datasets[0])) if protocol == "cross_dataset" else datasets[0]
@@ -214,7 +234,10 @@ def _chain(protocol: str, spec: str, datasets: list[str], seed: str, options: li
 
 
 def variations(sweep: Sweep, spec: str, dataset: str) -> Iterator[list[str]]:
-    """The options of a trainer's runs for every depth, length and backbone, with a --variant that names these."""
+    """Yield one list of options for every combination of depth, length and backbone of a trainer.
+
+    The lists end with --variant and a name made from the combination, so that each combination gets its own folder.
+    """
     trainer, *rest = shlex.split(spec)
     variant, options_of_trainer = _split_variant(rest)
     variant_of_all, options = _split_variant(shlex.split(sweep.options))
@@ -224,7 +247,7 @@ def variations(sweep: Sweep, spec: str, dataset: str) -> Iterator[list[str]]:
         sweep.lengths if keys["length"] and sweep.lengths else [0],
         sweep.backbones or [""],
     ):
-        names, varied = [variant, variant_of_all], [*options, *options_of_trainer]  # the last value of a key counts
+        names, varied = [variant, variant_of_all], [*options, *options_of_trainer]  # the last value of a key is used
         for name, number in (("depth", depth), ("length", length)):
             if number:
                 names.append(f"{name}{number}")
@@ -238,16 +261,16 @@ def variations(sweep: Sweep, spec: str, dataset: str) -> Iterator[list[str]]:
 
 
 def _split_variant(options: list[str]) -> tuple[str, list[str]]:
-    """The value of --variant (empty if it is missing), and the other options."""
+    """Return the value of --variant ("" if it is missing), and the list of the other options."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--variant", default="")
     found, others = parser.parse_known_args(options)
     return found.variant, others
 
 
-@functools.cache  # called for every seed and number of shots
+@functools.cache  # called again for every seed and number of shots
 def _keys(spec: str, dataset: str, start: str) -> list[str]:
-    """The trainer's config keys that begin with `start`. Keys that its config file sets to 0 are left out."""
+    """Return the trainer's config keys that begin with `start`, except keys that are 0 in its config."""
     from trainers.common.options import node_of
 
     run = next(runs(["few_shot", spec, dataset, "1"]))
@@ -257,7 +280,10 @@ def _keys(spec: str, dataset: str, start: str) -> list[str]:
 
 
 def write(jobs: list[Job], folder: Path) -> None:
-    """Write sweep.json: the planned runs and their states. Folders of runs are relative to the sweep's folder."""
+    """Write the planned runs and their states to sweep.json in the sweep's folder, for report.py.
+
+    The output folders of the runs are stored relative to the sweep's folder.
+    """
     planned = [
         {
             "line": run.argv,

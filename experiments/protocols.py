@@ -1,7 +1,8 @@
-"""The papers' protocols as data: which runs, in which folders, testing which prompts, on which classes.
+"""The papers' protocols as data. A protocol lists its runs, with their folders, classes and options.
 
-`run.py` makes runs of these entries and fills in the placeholders in braces. {outputs} is the folder of all output
-(OUTPUT). The other placeholders are arguments of the command line, such as {dataset}, {seed} and {shots}.
+`run.py` makes runs from these entries. It fills in the placeholders, which are written in braces. {outputs} is the
+folder of all output (the environment variable OUTPUT). The values of {dataset}, {seed}, {shots} and so on come from the
+command line and the config.
 """
 
 from dataclasses import dataclass
@@ -17,26 +18,26 @@ _COOP = "{trainer}/{config}_{shots}shots/nctx{nctx}_csc{csc}_ctp{ctp}"
 
 @dataclass(frozen=True)
 class Step:
-    """One run of a protocol."""
+    """One run of a protocol. The strings may contain placeholders."""
 
-    output: str  # output folder
-    tests: str = ""  # folder of the prompts that it tests; empty: it trains
-    classes: str = "all"
-    cross_dataset: bool = False  # use the trainer's config for training on ImageNet
-    options: str = "DATASET.NUM_SHOTS 16"  # KEY VALUE pairs, with placeholders
+    output: str  # the output folder of the run
+    tests: str = ""  # folder of the trained prompts that the run tests; "" if the run trains
+    classes: str = "all"  # DATASET.SUBSAMPLE_CLASSES: all, base or new
+    cross_dataset: bool = False  # use the trainer's config for the cross-dataset protocol
+    options: str = "DATASET.NUM_SHOTS 16"  # KEY VALUE pairs of the run
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """Steps that run one after another, and the command line's arguments that they need.
+    """A protocol: steps that are executed one after another, and the arguments of its command line.
 
-    If SEED isn't among the arguments, the steps run for every seed of `seeds`.
+    If SEED isn't one of the arguments, the steps are executed for every seed of `seeds`.
     """
 
-    arguments: str
+    arguments: str  # names of the positional arguments, separated by spaces
     steps: tuple[Step, ...]
-    family: str  # the config key PROTOCOL: base2new, few_shot, cross_dataset or empty
-    seeds: tuple[int, ...] = (1, 2, 3)
+    family: str  # value of the config key PROTOCOL: base2new, few_shot, cross_dataset or ""
+    seeds: tuple[int, ...] = (1, 2, 3)  # (-1,): one run without a seed
 
 
 _COOP_OPTIONS = (
@@ -51,7 +52,7 @@ _MTCOOP_OPTIONS = "DATASET.NUM_SHOTS {shots} " + " ".join(
     f"TRAINER.{{node}}.{argument} {{{argument.lower()}}}" for argument in _MTCOOP_ARGUMENTS.split()[3:]
 )
 PROTOCOLS = {
-    # MaPLe's scripts
+    # Protocols of MaPLe's scripts
     "base2new_train": Protocol(
         "DATASET SEED",
         (Step(_TRAIN_BASE + _BASE2NEW, classes="base"),),
@@ -95,7 +96,7 @@ PROTOCOLS = {
         ),
         family="cross_dataset",
     ),
-    # CoOp's scripts
+    # Protocols of CoOp's scripts
     "few_shot": Protocol(
         "DATASET SEED",
         (Step("{outputs}/{dataset}/{trainer}/{config}_{shots}shots/seed{seed}"),),
@@ -123,7 +124,7 @@ PROTOCOLS = {
         family="",
         seeds=(-1,),
     ),
-    # SoftCPT's scripts
+    # Protocols of SoftCPT's scripts
     "mtcoop": Protocol(
         _MTCOOP_ARGUMENTS,
         (Step("{outputs}/" + _MTCOOP + "/seed{seed}", options=_MTCOOP_OPTIONS),),
@@ -168,7 +169,8 @@ PROTOCOLS = {
         family="base2new",
     ),
 }
-#: Placeholders of folder names whose values are config options. A user's KEY VALUE pair changes the folder, too.
+#: {placeholder in a folder's name: config key whose value fills it in}. If a user's KEY VALUE pair sets the key, the
+#: folder's name changes, too.
 IN_FOLDERS = {
     "shots": "DATASET.NUM_SHOTS",
     "nctx": "TRAINER.COOP.N_CTX",

@@ -1,8 +1,8 @@
-"""Repeats a run from its folder alone, and compares both runs bit by bit.
+"""Repeats a finished run, using only the files in its folder, and compares both runs bit by bit.
 
     python -m experiments.repeat RUN_FOLDER [--output FOLDER]
 
-The exit code is 0 if everything is equal, 1 if something differs, 2 if the run can't be repeated.
+The exit code is 0 if all compared files are equal, 1 if a file differs, and 2 if the run can't be repeated.
 """
 
 import argparse
@@ -16,14 +16,15 @@ from dassl.utils.command_line import report_errors
 from dassl.utils.errors import InputError
 from dassl.utils.files import read_json
 
-#: Keys of result.json that may differ between equal runs.
+#: Keys of result.json that aren't compared, because they may differ even if both runs give the same result.
 _CIRCUMSTANCES = ("seconds", "versions", "command", "threads", "text_chunk")
 
 
 def repeat(folder: Path, output: Path) -> dict[str, str]:
-    """Repeat the run of `folder` in `output`, with the same number of threads. Returns the versions of the old run.
+    """Repeat the run in `folder` with the same number of CPU threads, and write the repetition to `output`.
 
-    Raises InputError if the run isn't finished or wasn't seeded, or if `output` isn't empty.
+    Returns the {package: version} that the first run was made with. Raises InputError if the run isn't finished or
+    wasn't seeded, or if `output` isn't empty.
     """
     import torch
 
@@ -32,7 +33,7 @@ def repeat(folder: Path, output: Path) -> dict[str, str]:
 
     for name in ("config.yaml", "result.json"):
         if not (folder / name).is_file():
-            raise InputError(f"{folder} is no finished run: it has no {name}")
+            raise InputError(f"{folder} isn't the folder of a finished run, because it holds no {name}")
     if output.exists() and any(output.iterdir()):
         raise InputError(f"{output} is not empty")
     result = read_json(folder / "result.json")
@@ -41,7 +42,7 @@ def repeat(folder: Path, output: Path) -> dict[str, str]:
     cfg.TRAINER.TEXT_CHUNK = result.get("text_chunk", 0)
     cfg.freeze()
     if cfg.SEED < 0:
-        raise InputError(f"{folder} was not seeded (SEED {cfg.SEED}), so a repetition gives another result")
+        raise InputError(f"{folder} was not seeded (SEED is {cfg.SEED}), so a repetition would give another result")
     threads = torch.get_num_threads()
     torch.set_num_threads(result.get("threads", threads))
     try:
@@ -52,12 +53,12 @@ def repeat(folder: Path, output: Path) -> dict[str, str]:
 
 
 def compare(first: Path, second: Path) -> Iterator[tuple[str, bool]]:
-    """Compare what two runs left: result, few-shot picks, losses, predictions and prompts.
+    """Compare the files of two runs: result, few-shot samples, losses, predictions and checkpoints.
 
-    Yields the name of each file and whether it is equal in both folders.
+    Yields a pair for each file: its name, and whether it is equal in both folders.
     """
     results = [json.loads((folder / "result.json").read_text()) for folder in (first, second)]
-    compared = set(results[0]) - set(_CIRCUMSTANCES)  # an older run has fewer keys
+    compared = set(results[0]) - set(_CIRCUMSTANCES)  # the first run may be older and have fewer keys
     yield "result.json", all(results[0][key] == results[1].get(key) for key in compared)
     for name in ("fewshot.json", "metrics.jsonl"):
         if (first / name).is_file() or (second / name).is_file():
@@ -74,7 +75,7 @@ def _bytes(path: Path) -> bytes | None:
 
 
 def arrays(path: Path) -> dict[str, tuple[object, ...]] | None:
-    """Shape, type and bytes of every array of a .npz file. None if the file is missing."""
+    """Return {name: (shape, type, bytes)} of the arrays in a .npz file. Returns None if the file is missing."""
     import numpy as np
 
     if not path.is_file():
@@ -84,7 +85,7 @@ def arrays(path: Path) -> dict[str, tuple[object, ...]] | None:
 
 
 def prompts(path: Path) -> dict[str, tuple[object, ...]]:
-    """Type, shape and bytes of every tensor of a checkpoint."""
+    """Return {name: (type, shape, bytes)} of the tensors in a checkpoint."""
     from dassl.utils import load_checkpoint
 
     tensors = load_checkpoint(path)["state_dict"]
@@ -92,10 +93,10 @@ def prompts(path: Path) -> dict[str, tuple[object, ...]]:
 
 
 def main(argv: list[str]) -> int:
-    """Repeat and compare. Returns the exit code."""
+    """Repeat a run and compare both runs. Returns the exit code, as described at the top of this file."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
-    parser.add_argument("--output", type=Path, help="folder for the repetition (default: a temporary one)")
+    parser.add_argument("--output", type=Path, help="folder to write the repetition to (default: a temporary folder)")
     args = parser.parse_args(argv)
     different: list[str] = []
 
@@ -110,8 +111,8 @@ def main(argv: list[str]) -> int:
                 different.extend([] if same else [name])
         for name, now in versions().items():
             if before.get(name) != now:
-                print(f"{name} is {now}, and was {before.get(name)}")
-        print("Not the same to the last bit" if different else "The same to the last bit")
+                print(f"The version of {name} is {now}. It was {before.get(name)} in the first run")
+        print("The runs differ" if different else "Both runs are equal to the last bit")
 
     return report_errors(job, debug=False) or int(bool(different))
 

@@ -1,11 +1,12 @@
-"""Runs of the papers' protocols: PROTOCOL TRAINER[:CONFIG] DATASET SEED ... -> runs -> training and testing.
+"""Executes the runs of the papers' protocols.
 
     python -m experiments.run PROTOCOL TRAINER[:CONFIG] DATASET SEED [--variant NAME] [flags and KEY VALUE pairs]
                               [--then PROTOCOL TRAINER[:CONFIG] ...]
 
-The scripts below `scripts/` call this module. Output folders are the original scripts', below OUTPUT ("output").
-Folder and default config follow the trainer, config and shots that are really used: if a user swaps the trainer by
---trainer, the run never gets into the other trainer's folder. `--variant NAME` extends the config's name.
+The scripts in `scripts/` call this module. Output folders have the names that the original scripts use. They are in
+the folder OUTPUT (default: "output"). A folder's name contains the trainer, config and shots that are really used. So
+if a user replaces the script's trainer by --trainer, the run gets another folder and another default config.
+`--variant NAME` adds a suffix to the config's name.
 """
 
 import argparse
@@ -26,22 +27,22 @@ from experiments.protocols import IN_FOLDERS, PROTOCOLS, Protocol, Step
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """One parsed command line of a protocol, which may ask for several runs."""
+    """One parsed command line of a protocol. It may describe several runs, one for each step and seed."""
 
-    name: str  # of the protocol
-    trainer: str  # that the script is for
-    config: str  # that the script asks for: a name or a file; empty: the trainer's default
-    arguments: dict[str, str]  # the protocol's arguments in lower case: dataset, seed, shots ...
+    name: str  # name of the protocol
+    trainer: str  # trainer that the script names; the user may replace it by --trainer
+    config: str  # config that the script names: a name or a .yaml file; "" for the trainer's default
+    arguments: dict[str, str]  # the protocol's arguments by lower-case name: dataset, seed, shots ...
     args: argparse.Namespace  # the user's flags and KEY VALUE pairs
 
     @property
     def protocol(self) -> Protocol:
-        """The protocol's steps."""
+        """The protocol that the command line names."""
         return PROTOCOLS[self.name]
 
 
 def parse(argv: Sequence[str]) -> Request:
-    """Parse PROTOCOL TRAINER[:CONFIG] DATASET SEED ... and the flags and KEY VALUE pairs that follow."""
+    """Parse PROTOCOL TRAINER[:CONFIG] DATASET SEED ..., and the flags and KEY VALUE pairs that follow."""
     from experiments.config import dataset_file
 
     name, spec, *rest = argv
@@ -56,7 +57,7 @@ def parse(argv: Sequence[str]) -> Request:
 
 
 def protocol_parser(name: str) -> argparse.ArgumentParser:
-    """The parser of what follows a protocol's arguments: --variant, and everything that train.py takes."""
+    """Return the parser of the part after a protocol's arguments: --variant, and all flags of train.py."""
     made = parser()
     made.prog = f"{name}.sh"
     made.usage = usage(name)
@@ -65,27 +66,30 @@ def protocol_parser(name: str) -> argparse.ArgumentParser:
 
 
 def usage(name: str) -> str:
-    """How a protocol's script is called."""
+    """Return the usage line of a protocol's script."""
     return f"{name}.sh {PROTOCOLS[name].arguments} [--variant NAME] [flags and KEY VALUE pairs for train.py]"
 
 
 def runs(argv: Sequence[str]) -> Iterator[Run]:
-    """The runs that a command line asks for: every step of the protocol, for every seed. Parses the line once.
+    """Yield the runs that a command line describes: every step of the protocol, for every seed.
 
     Raises:
-        InputError: unknown trainer or data set, or a KEY VALUE pair that contradicts the protocol.
+        InputError: for an unknown trainer or data set, or for a KEY VALUE pair that contradicts the protocol.
     """
     request = parse(argv)
     options = _pairs(request.args.opts)
     seeds = request.protocol.seeds if request.args.seed is None else (request.args.seed,)
     if "SEED" in options:
-        seeds = seeds[:1]  # the pair sets the seed of every run: make one
+        seeds = seeds[:1]  # SEED in the KEY VALUE pairs sets the seed of every run, so one run is enough
     for seed, step in itertools.product(seeds, request.protocol.steps):
         yield make_run(request, step, seed, options)
 
 
 def make_run(request: Request, step: Step, seed: int, options: dict[str, str]) -> Run:
-    """The run of one step. The user's `options` override the protocol's, as the user's flags override the script's."""
+    """Return the run of one step of a protocol.
+
+    The user's `options` (KEY VALUE pairs) override the protocol's options, and the user's flags override the script's.
+    """
     from experiments.classes import TRAINERS
     from trainers.common.options import node_of
 
@@ -95,18 +99,18 @@ def make_run(request: Request, step: Step, seed: int, options: dict[str, str]) -
     protocol_options = step.options.format(**placeholders).split()
     effective = _pairs(protocol_options) | options
     if step.classes != "all" and "DATASET.SUBSAMPLE_CLASSES" in options:
-        raise InputError(f"DATASET.SUBSAMPLE_CLASSES is {step.classes} in this protocol: leave it out")
+        raise InputError(f"DATASET.SUBSAMPLE_CLASSES is {step.classes} in this protocol, so leave this option out")
     file = config_file(request, step, cls)
     placeholders |= {name: effective[key] for name, key in IN_FOLDERS.items() if key in effective}
     placeholders |= names_in_folders(request, step, file, effective, seed)
     output = step.output.format(**placeholders)
     if args.output_dir:
         output = args.output_dir
-        if len(request.protocol.steps) > 1:  # the steps must not share a folder
+        if len(request.protocol.steps) > 1:  # the steps must not share a folder, so each gets a subfolder
             below = Path(step.output.format(**placeholders)).relative_to(placeholders["outputs"])
             output = str(Path(output) / below.parts[1])
     flags = flags_of(args)
-    learns = getattr(cls, "checkpoints", True)  # a trainer that learns nothing has no prompts to load
+    learns = getattr(cls, "checkpoints", True)  # a zero-shot trainer has no checkpoints, so no prompts are loaded
     tested = step.tests.format(**placeholders) if learns else ""
     if step.tests:
         flags["TEST.EVAL_ONLY"] = True
@@ -128,7 +132,12 @@ def make_run(request: Request, step: Step, seed: int, options: dict[str, str]) -
 
 
 def config_file(request: Request, step: Step, cls: type) -> str:
-    """Path of the trainer's config: the user's, the script's if the trainer isn't swapped, or the trainer's default."""
+    """Return the path of the trainer's config file. The first of these that exists is used:
+
+    1. the file that the user gives by --config-file
+    2. the config that the script names, unless the user replaced the trainer
+    3. the trainer's default config
+    """
     from experiments.config import ROOT, default_config_file
 
     args = request.args
@@ -145,7 +154,7 @@ def config_file(request: Request, step: Step, cls: type) -> str:
 
 
 def names_in_folders(request: Request, step: Step, file: str, effective: dict[str, str], seed: int) -> dict[str, str]:
-    """Placeholders of folder names that follow from flags and files."""
+    """Return {placeholder: value} for the placeholders in folder names that depend on flags and config files."""
     from dassl.engine.run_folder import own_data_name
 
     path, args = effective.get("DATASET.PATH"), request.args
@@ -160,23 +169,32 @@ def names_in_folders(request: Request, step: Step, file: str, effective: dict[st
 
 
 def source_of(file: str) -> str:
-    """The data set whose prompts the cross-dataset protocol tests on that of `file`, by its config file's name."""
+    """Return the source data set of the cross-dataset protocol: the data set on which the tested prompts are trained.
+
+    Args:
+        file: path of the config file of the data set to test on.
+
+    Returns:
+        The name of the source data set's config file, for example "imagenet".
+    """
     from experiments.classes import DATASETS
     from experiments.config import settings_of
 
     setting = settings_of(file).get("DATASET.NAME")
     cls = DATASETS.find(str(setting.value) if setting else "")
-    return getattr(cls, "xd_source", "imagenet")  # a third party's data set lacks the attribute
+    return getattr(cls, "xd_source", "imagenet")  # third-party data sets may lack this attribute
 
 
 def _pairs(options: Sequence[str]) -> dict[str, str]:
-    """KEY VALUE pairs by key. Of repeated keys the last value counts."""
+    """Return KEY VALUE pairs as a dict. If a key is repeated, the last value is used."""
     return dict(zip(options[::2], options[1::2], strict=False))
 
 
 def main(argv: list[str]) -> int:
-    """Execute one command line after another, separated by --then, even if one fails. Returns the first non-zero exit
-    code."""
+    """Execute the command lines in `argv`, which are separated by --then. If a line fails, the next lines still run.
+
+    Returns the first non-zero exit code, or 0 if all lines succeed.
+    """
     lines = [list(line) for is_then, line in itertools.groupby(argv, "--then".__eq__) if not is_then]
     for name, _, *rest in lines:
         if {"-h", "--help"} & set(rest):
@@ -196,7 +214,7 @@ def main(argv: list[str]) -> int:
     for line in lines:
         try:
             codes.append(report_errors(functools.partial(job, line), "--debug" in line))
-        except Exception as error:  # for example, out of memory: the other lines may succeed
+        except Exception as error:  # for example out of memory; the other lines may still succeed
             traceback.print_exc()
             print(f"error: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
             codes.append(1)

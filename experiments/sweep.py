@@ -1,11 +1,11 @@
-"""Runs a sweep: all runs that a file of configs/sweeps/ declares, then a report.
+"""Executes all runs that a file in configs/sweeps/ declares, then writes a report.
 
     python -m experiments.sweep NAME|FILE [--dry-run] [--jobs N] [--on local|slurm|submitit|ray]
                                 [--datasets dtd,eurosat] [flags and KEY VALUE pairs for every run]
 
-Finished runs are skipped, and interrupted ones are resumed. A run that fails doesn't stop the others. Runs are command
-lines of `run.py` and write to the folders that the scripts use. The sweep's own folder is <output>/sweeps/<name>: it
-holds sweep.json, a log for each job, and report.html.
+Finished runs are skipped, and interrupted runs are resumed. If a run fails, the other runs still start. Each run is a
+command line of `run.py`, and writes to the same folder as the script of its protocol. A job is a list of runs that are
+executed one after another. The folder <output>/sweeps/<name> holds sweep.json, a log for each job, and report.html.
 """
 
 import argparse
@@ -28,23 +28,31 @@ _MODULE = "experiments.run"
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The sweep's own flags, and the options of every run."""
+    """Return the parsed flags of sweep.py, and the list of all other words, which are options for every run."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0], allow_abbrev=False)
     add = parser.add_argument
-    add("sweep", metavar="NAME|FILE", help="a file, or the name of a file in configs/sweeps/")
+    add("sweep", metavar="NAME|FILE", help="path of a .yaml file, or name of a file in configs/sweeps/")
     add("--dry-run", action="store_true", help="list the runs and their states, then stop")
-    add("--jobs", type=int, default=1, help="number of jobs that run at a time")
-    add("--on", choices=launchers.LAUNCHERS, default="local", help="where jobs run")
-    add("--threads", type=int, help="CPU threads of each job (default: this machine's cores / JOBS)")
-    add("--slurm", action="append", default=[], metavar="KEY=VALUE", help="for submitit: slurm_partition, mem_gb ...")
-    add("--output", default=os.environ.get("OUTPUT", "output"), help="folder of all output (default: output)")
+    add("--jobs", type=int, default=1, help="number of jobs that run at the same time (default: 1)")
+    add("--on", choices=launchers.LAUNCHERS, default="local", help="where the jobs run (default: local)")
+    add("--threads", type=int, help="CPU threads of each job (default: number of this machine's cores / JOBS)")
+    add(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="option for submitit, such as slurm_partition=gpu; may be repeated",
+    )
+    add(
+        "--output", default=os.environ.get("OUTPUT", "output"), help="folder of all output (default: $OUTPUT or output)"
+    )
     for key in plans.LISTS:
-        add(f"--{key}", metavar="A,B", help=f"{key} instead of the file's")
+        add(f"--{key}", metavar="A,B", help=f"use these {key} instead of the {key} in the sweep's file")
     return parser.parse_known_args(argv)
 
 
 def folder_name(args: argparse.Namespace) -> str:
-    """Name of the sweep's folder: the sweep's name and the lists of the command line."""
+    """Return the name of the sweep's folder, made from the sweep's name and the lists given on the command line."""
     narrowed = {key: getattr(args, key) for key in plans.LISTS if getattr(args, key)}
     names = [
         f"{key}_{re.sub(r' [^,]*', '', items)}".replace(",", "+").replace("/", "-") for key, items in narrowed.items()
@@ -53,7 +61,10 @@ def folder_name(args: argparse.Namespace) -> str:
 
 
 def command(job: plans.Job, log: Path, threads: int) -> list[str]:
-    """The shell command that executes the remaining runs of a job in the current folder, and writes to a log."""
+    """Return the command that executes the unfinished runs of a job in the current folder.
+
+    Its output is appended to the file `log`.
+    """
     lines = [run.argv for run in job if run.is_left]
     argv = [word for line in lines for word in ("--then", *line)][1:]
     environment = {
@@ -67,7 +78,10 @@ def command(job: plans.Job, log: Path, threads: int) -> list[str]:
 
 
 def conclude(job: plans.Job, log: str) -> None:
-    """Update the states of a job's runs when the job has ended. The reasons for failed runs are in its log."""
+    """Update the states of a job's runs after the job has ended. `log` is the text of its log.
+
+    The error messages of failed runs are taken from the log.
+    """
     lines = [line for line in re.split(r"[\r\n]+", log) if line.strip()]
     errors = iter([line.removeprefix("error: ") for line in lines if line.startswith("error: ")])
     for run in job:
@@ -79,17 +93,17 @@ def conclude(job: plans.Job, log: str) -> None:
 
 
 def execute(jobs: list[plans.Job], launch: launchers.Launcher, workers: int, threads: int, folder: Path) -> None:
-    """Run the jobs, `workers` at a time, with a progress bar. Writes sweep.json after each job."""
+    """Run all unfinished jobs, `workers` at a time, with a progress bar. Updates sweep.json after each job."""
     from tqdm import tqdm
 
     def one(number: int, job: plans.Job) -> float:
         """Run a job and return its duration in seconds."""
         log, started = folder / f"{number:04d}.log", time.time()
         log.touch()
-        size_before, reason = log.stat().st_size, ""  # the log of an earlier sweep may be there
+        size_before, reason = log.stat().st_size, ""  # an earlier call may have written to this log, too
         try:
             launch(command(job, log, threads))
-        except Exception as error:  # the launcher's: the scheduler has killed or rejected the job
+        except Exception as error:  # raised by the launcher, for example if the scheduler kills or rejects the job
             reason = f"\n{type(error).__name__}: {one_line(error)}"
         with log.open(errors="replace") as file:
             file.seek(size_before)
@@ -109,13 +123,13 @@ def execute(jobs: list[plans.Job], launch: launchers.Launcher, workers: int, thr
                 bar.update()
                 plans.write(jobs, folder)
     except KeyboardInterrupt:
-        print("Stopped. Jobs that a scheduler has started continue. Repeat the command to resume", file=sys.stderr)
+        print("Stopped. Jobs on a scheduler keep running. Repeat the command to resume the sweep", file=sys.stderr)
         sys.stdout.flush()
-        os._exit(130)  # a normal exit would wait for the threads, and they wait for jobs
+        os._exit(130)  # sys.exit would wait for the threads, which wait until their jobs end
 
 
 def show(jobs: list[plans.Job], every: bool) -> None:
-    """Print the number of runs in each state. With `every`, also print each run."""
+    """Print the number of runs in each state. If `every`, also print a line for each run."""
     runs = [run for job in jobs for run in job]
     for run in runs if every else ():
         print(f"{run.state:9} {shlex.join(run.argv)} -> {run.folder}" + (f": {run.error}" if run.error else ""))
@@ -124,7 +138,10 @@ def show(jobs: list[plans.Job], every: bool) -> None:
 
 
 def sweep(args: argparse.Namespace, options: list[str]) -> bool:
-    """Plan, show and run a sweep, and write its report. Returns whether no run failed. Raises InputError."""
+    """Plan a sweep, execute its runs, and write its report. With --dry-run, only list the runs.
+
+    Returns True if no run failed. Raises InputError for a wrong flag or a wrong sweep file.
+    """
     from dassl.utils.tools import cpu_cores
 
     if args.jobs < 1:
@@ -140,14 +157,14 @@ def sweep(args: argparse.Namespace, options: list[str]) -> bool:
     launch = launchers.LAUNCHERS[args.on](args.jobs, threads, folder, parameters)
     execute(jobs, launch, args.jobs, threads, folder)
     show(jobs, False)
-    import report  # pandas and matplotlib are slow to import
+    import report  # imported here because it imports pandas and matplotlib, which takes long
 
     report.main([str(folder), "--html", str(folder / "report.html")])
     return all(run.state != "failed" for job in jobs for run in job)
 
 
 def main(argv: list[str]) -> int:
-    """Returns the exit code: 0, 1 if a run failed, or 2 for a wrong input."""
+    """Execute a sweep's command line. Returns the exit code: 0 for success, 1 if a run failed, 2 for a wrong input."""
     args, options = parse(argv)
     os.environ["OUTPUT"] = args.output
     succeeded = True

@@ -52,7 +52,7 @@ def test_backbones_and_variants_have_names(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("protocol: base2new", "must say protocol, trainers and datasets"),
+        ("protocol: base2new", "must have the keys protocol, trainers and datasets"),
         ("protocol: x\ntrainers: [MaPLe]\ndatasets: [dtd]", "unknown protocol"),
         ("protocol: base2new\ntrainers: MaPLe\ndatasets: [dtd]", "trainers must be a list of str"),
         ("protocol: base2new\ntrainers: [MaPLe]\ndatasets: [dtd]\nseeds: [one]", "seeds must be a list of int"),

@@ -43,14 +43,14 @@ EMOJI = ("--dataset-config-file", "configs/datasets/emoji_food.yaml")
         (["--help"], 0, "--trainer"),
         (["--bogus"], 2, "unrecognized arguments: --bogus"),
         (["--trainer", "MaPLee"], 2, "Did you mean MaPLe"),
-        ([], 2, "say which trainer by --trainer"),
+        ([], 2, "choose a trainer with --trainer"),
         (["--trainer", "MaPLe", "--dataset-config-file", "configs/datasets/dt.yaml"], 2, "Did you mean configs"),
         (["--trainer", "MaPLe", "--config-file", "x.yaml"], 2, "unknown config file 'x.yaml'"),
         (["--trainer", "MaPLe", *DTD, "DATASET.NAME", "EuroSat"], 2, "Did you mean EuroSAT"),
-        (["--trainer", "MaPLe", *DTD, "DATASET.PATH", "/nowhere"], 2, "no /nowhere (DATASET.PATH)"),
+        (["--trainer", "MaPLe", *DTD, "DATASET.PATH", "/nowhere"], 2, "DATASET.PATH is /nowhere, which doesn't exist"),
         (["--trainer", "MaPLe", *DTD, "--root", "/nowhere"], 2, "no /nowhere/dtd/images. DATASET.ROOT (--root, DATA)"),
-        (["--trainer", "MaPLe", *EMOJI, "MODEL.BACKBONE.PATH", "/nowhere/x.pt"], 2, "no /nowhere/x.pt"),
-        (["--trainer", "MaPLe", *EMOJI, "--eval-only", "--model-dir", "/nowhere"], 2, "no /nowhere/MultiModal"),
+        (["--trainer", "MaPLe", *EMOJI, "MODEL.BACKBONE.PATH", "/nowhere/x.pt"], 2, "PATH is /nowhere/x.pt"),
+        (["--trainer", "MaPLe", *EMOJI, "--eval-only", "--model-dir", "/nowhere"], 2, "/nowhere/MultiModal"),
     ],
 )
 def test_train_starts_light(argv, code, message):
@@ -66,8 +66,8 @@ def test_train_starts_light(argv, code, message):
         (["dtd"], 2, "usage: base2new_test.sh DATASET SEED"),
         (["dtd", "1", "--trainer", "MaPLee"], 2, "Did you mean MaPLe"),
         (["dt", "1"], 2, "Did you mean"),
-        (["dtd", "1", "DATASET.PATH", "/nowhere"], 2, "no /nowhere"),
-        (["emoji_food", "1", "--model-dir", "/nowhere"], 2, "nothing to test: no /nowhere"),
+        (["dtd", "1", "DATASET.PATH", "/nowhere"], 2, "/nowhere, which doesn't exist"),
+        (["emoji_food", "1", "--model-dir", "/nowhere"], 2, "nothing to test: /nowhere doesn't exist"),
     ],
 )
 def test_experiments_start_light(argv, code, message):
