@@ -63,16 +63,19 @@ def default_config_file(
     the trainer has one: vit_mini8_cross_datasets.yaml replaces a name that ends with _cross_datasets, and
     vit_mini8.yaml replaces any other name.
 
+    A trainer may name another trainer's file, such as "CoOp/vit_b16_ep50". So a new method needs no YAML file.
+
     Args:
         trainer: the trainer's class or its outline.
         cross_dataset: use the trainer's config for the cross-dataset protocol, if it has one.
         dataset_file: path of the data set's config file; "" if there is none.
         asked: name of the config to use instead of the trainer's default; "" for the default.
     """
-    folder = ROOT / "configs" / "trainers" / trainer.__name__
     name = asked or getattr(trainer, "default_config", "")  # third-party trainers may lack this attribute
     if cross_dataset and not asked:
         name = getattr(trainer, "cross_dataset_config", "") or name
+    owner, _, name = name.rpartition("/")
+    folder = ROOT / "configs" / "trainers" / (owner or trainer.__name__)
     setting = settings_of(str(dataset_file)).get("MODEL.BACKBONE.NAME")
     backbone = str(setting.value).lower().replace("-", "_").replace("/", "") if setting else ""
     if backbone:

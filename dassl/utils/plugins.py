@@ -45,11 +45,7 @@ def extend_config(cfg: CfgNode, plugins: Sequence[ModuleType]) -> None:
 
 
 def find(registry: Registry, what: str, name: str) -> Any:
-<<<<<<< HEAD
-    """The class registered as `name`. Error messages call it a `what`, for example "trainer".
-=======
     """Return the class registered as `name`. Error messages call it a `what`, for example "trainer".
->>>>>>> p-dassl
 
     Raises:
         InputError: no class has this name, or the plugin that defines it can't be loaded. In the first case, the
