@@ -14,7 +14,8 @@ from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, load_checkpoint, read_image
 from trainers.base import load_method, total
-from trainers.common.options import ORIGINAL_NODES, default_config, run_config
+from trainers.common.options import default_config, run_config
+from trainers.common.original_nodes import ORIGINAL_NODES
 
 PLUGINS = {
     "ShortPrompt": "short_prompt",
@@ -119,6 +120,12 @@ def test_a_search_on_validation_images_chooses_the_weight(run, tmp_path):
     assert not (tmp_path / "out/metrics.jsonl").read_text()  # no batch was trained on
 
 
+def test_the_best_checkpoint_holds_the_chosen_weight(run, tmp_path):
+    assert run("TEST.FINAL_MODEL", "best_val", trainer="FeatureCache")[0] == 0
+    best = load_checkpoint(tmp_path / "out/cache/model-best.pth.tar")["state_dict"]
+    assert torch.equal(best["alpha"], checkpoint_of("FeatureCache", tmp_path / "out", 1)["state_dict"]["alpha"])
+
+
 def test_options_are_a_config_node(run, tmp_path):
     assert node_of("TowerAdapter") == "TOWERADAPTER"
     code, _, err = run("TRAINER.TOWERADAPTER.RANK", 3, "TRAINER.TOWERADAPTER.LAYERS", "(0,)", trainer="TowerAdapter")
@@ -132,7 +139,7 @@ def test_options_are_a_config_node(run, tmp_path):
 
 def test_a_folder_without_a_method_is_one_clear_error(run, tmp_path):
     assert run(trainer="ZeroshotCLIP")[0] == 0
-    with pytest.raises(InputError, match="no checkpoint"):
+    with pytest.raises(InputError, match="has no checkpoint"):
         load_method(tmp_path / "out")
 
 
@@ -146,8 +153,8 @@ def test_the_weighted_sum_of_losses():
     assert total({"a": (1.0, one), "b": (0.5, two), "c": (0.0, two)}).item() == 2.5
 
 
-def test_the_originals_nodes_exist_whatever_file_defines_the_method():
-    """A user's own coop.py may replace ours; third-party trainers still read TRAINER.COOP."""
+def test_the_published_nodes_are_those_of_the_methods():
+    """A user may replace our files, so the nodes also exist as a table. Both must agree."""
     cfg = default_config()
     for node, keys in ORIGINAL_NODES.items():
-        assert {key: cfg.TRAINER[node][key] for key in keys} == keys
+        assert dict(cfg.TRAINER[node]) == keys | {"PREC": "fp16"}

@@ -64,6 +64,7 @@ class ProbedCLIP(Method):
     image_tower_is_frozen = True
     text_is_learned = False
     has_loop = False
+    only_trained_classes = True
 
     def __init__(self, options: LinearProbeOptions, clip: CLIP, classnames: Sequence[str], template: str):
         super().__init__(options, clip, classnames, template)

@@ -64,8 +64,42 @@ def learned_tensors(checkpoint: Mapping, part: nn.Module, method: Method, path: 
 
 
 def plain_names(classes: ClassNames) -> list[str | list[str | list[str]]]:
-    """Convert classes or tasks to strings and lists, so that a checkpoint contains no pickled Python classes."""
-    return [item if isinstance(item, str) else [item.name, list(item.classnames)] for item in classes]
+    """Convert classes or tasks to strings and lists, so that a checkpoint contains no pickled Python classes.
+
+    Class names may be of a subclass of str, such as NumPy's.
+    """
+    return [
+        str(item) if isinstance(item, str) else [str(item.name), [str(name) for name in item.classnames]]
+        for item in classes
+    ]
+
+
+def note_trained_classes(method: Method, trained: ClassNames | None, default: bool, source: Path) -> None:
+    """Set `method.has_new_classes` by comparing the method's classes with those of the training.
+
+    Args:
+        trained: the classes that a checkpoint was trained on. None: the checkpoint doesn't store them.
+        default: the value of `has_new_classes` if `trained` is None.
+        source: the checkpoint or its folder, which the error names.
+
+    Raises:
+        InputError: the method was trained on other classes, and it can't classify new ones.
+    """
+    if trained is None:
+        method.has_new_classes = default
+        return
+    classes, known = _flat(method.classnames), _flat(trained)
+    method.has_new_classes = not set(classes) <= set(known)
+    if method.only_trained_classes and classes != known:
+        raise InputError(f"{source} was trained on other classes, and {type(method).__name__} can't classify new ones")
+
+
+def _flat(classes: ClassNames) -> list[str]:
+    """Return the class names of all tasks in one list. Names of tasks are dropped."""
+    names: list[str] = []
+    for item in classes:
+        names += [item] if isinstance(item, str) else item.classnames
+    return names
 
 
 def trained_classes(checkpoint: Mapping) -> ClassNames | None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
 from yacs.config import CfgNode
 
@@ -32,7 +32,7 @@ class LabelledFeatures(NamedTuple):
     """Image features with their labels."""
 
     features: torch.Tensor  # (n_images, embed_dim), float32, not normalised, on the CPU
-    labels: torch.Tensor  # (n_images,)
+    labels: torch.Tensor  # (n_images,); (n_images, n_classes) for several tasks: see datasets/multitask.py
 
 
 class TrainingFeatures:
@@ -56,12 +56,13 @@ class TrainingFeatures:
         if not passes:
             return labelled_features(self.clip, items, self.cfg, self.device, self.precision)
         wrapper = DatasetWrapper(self.cfg, items, build_transform(self.cfg, is_train=True), is_train=True)
+        wrapper.k_tfm = 1  # one augmentation of each image in a pass, whatever K_TRANSFORMS is
         loader = DataLoader(wrapper, batch_size=self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)  # not shuffled, drops nothing
         mean = torch.zeros(())
         for number in range(passes):
             wrapper.epoch = number  # the augmentation depends on it
             mean = mean + image_features(self.clip, loader, self.device, self.precision, use_cache=False) / passes
-        return LabelledFeatures(mean, torch.tensor([item.label for item in items]))
+        return LabelledFeatures(mean, default_collate([item.label for item in items]))
 
     def val(self) -> LabelledFeatures | None:
         """Return features of the validation images. None if the data set has no validation images."""
@@ -82,7 +83,7 @@ def labelled_features(
     size = cfg.DATALOADER.TEST.BATCH_SIZE
     loader = build_data_loader(cfg, data_source=list(items), batch_size=size, tfm=transform, is_train=False)
     features = image_features(clip, loader, device, precision, use_cache=cfg.TEST.CACHE_FEATURES)
-    return LabelledFeatures(features, torch.tensor([item.label for item in items]))
+    return LabelledFeatures(features, default_collate([item.label for item in items]))
 
 
 def is_frozen_and_original(tower: nn.Module) -> bool:

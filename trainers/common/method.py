@@ -55,7 +55,8 @@ def normalized(features: torch.Tensor) -> torch.Tensor:
 
 def total(losses: Losses) -> torch.Tensor:
     """Return the weighted sum of the loss terms. The training minimises this sum."""
-    return torch.stack([value if weight == 1 else weight * value for weight, value in losses.values()]).sum()
+    weighted = [value if weight == 1 else weight * value for weight, value in losses.values() if weight != 0]
+    return torch.stack(weighted).sum()
 
 
 class Method(nn.Module):
@@ -76,7 +77,15 @@ class Method(nn.Module):
     has_loop = True  # True: trained in epochs over batches; False: `fit` does all the training
     ignored_keys: tuple[str, ...] = ()  # prefixes of keys to skip in official checkpoints: tensors that aren't learned
     renamed_keys: Mapping[str, str] = {}  # key in official checkpoints -> our name
+    only_trained_classes = False  # True: the method can't classify classes that it wasn't trained on
     sized_by_data: tuple[str, ...] = ()  # parameters or buffers whose shape is set by `fit` or by a checkpoint
+
+    def __init_subclass__(cls) -> None:
+        """Don't inherit `image_tower_is_frozen` if the class changes how images are encoded."""
+        super().__init_subclass__()
+        changes_images = {"forward", "encode_image", "image_inputs"} & set(vars(cls))
+        if changes_images and "image_tower_is_frozen" not in vars(cls):
+            cls.image_tower_is_frozen = False
 
     def __init__(self, options: Options, clip: CLIP, classnames: ClassNames, template: str):
         super().__init__()
@@ -182,7 +191,11 @@ class Method(nn.Module):
         """Learn from image features. Called before the first epoch. If `has_loop` is False, there are no epochs."""
 
     def search(self, data: TrainingFeatures) -> None:
-        """Choose scalars on the validation images. Called after the last epoch, before the last checkpoint is saved."""
+        """Choose scalars on the validation images. Runs in evaluation mode, without gradients.
+
+        Called after the last epoch, before its checkpoint is saved. With TEST.FINAL_MODEL best_val it is called after
+        each epoch, so that the best checkpoint holds the chosen scalars.
+        """
 
     def end_epoch(self, epoch: int, is_last: bool) -> None:
         """Update the method after epoch number `epoch` (from 0). Called before validation and before a checkpoint."""

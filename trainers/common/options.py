@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from dassl.config import get_cfg_default, merge_file
 from dassl.engine.build import TRAINER_REGISTRY
 from dassl.utils.plugins import extend_config, load_plugins
+from trainers.common.original_nodes import ORIGINAL_NODES
 
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
 
@@ -38,24 +39,6 @@ class Options:
         return cls(**{field.name: node[field.name] for field in dataclasses.fields(cls)})
 
 
-#: Config nodes that exist whichever trainers are registered, because third-party trainers read them. See
-#: `_add_original_nodes`.
-ORIGINAL_NODES: dict[str, dict[str, object]] = {
-    "COOP": {"N_CTX": 16, "CSC": False, "CTX_INIT": "", "PREC": "fp16", "CLASS_TOKEN_POSITION": "end"},
-    "COCOOP": {"N_CTX": 16, "CTX_INIT": "", "PREC": "fp16"},
-    "MAPLE": {"N_CTX": 2, "CTX_INIT": "a photo of a", "PREC": "fp16", "PROMPT_DEPTH": 9},
-    "IVLP": {
-        "N_CTX_VISION": 2,
-        "N_CTX_TEXT": 2,
-        "CTX_INIT": "a photo of a",
-        "PREC": "fp16",
-        "PROMPT_DEPTH_VISION": 9,
-        "PROMPT_DEPTH_TEXT": 9,
-    },
-    "VPT": {"N_CTX_VISION": 2, "CTX_INIT": "a photo of a", "PREC": "fp16", "PROMPT_DEPTH_VISION": 1},
-}
-
-
 def node_of(trainer: type) -> str:
     """Return the name of a trainer's config node below TRAINER.
 
@@ -74,7 +57,8 @@ def default_config() -> CfgNode:
     plugins = [*load_plugins("trainers"), *load_plugins("datasets")]
     cfg.TRAINER.TEXT_CHUNK = 0  # number of class tokens that the text tower encodes at once; 0: as many as fit
     cfg.TRAINER.COMPILE = False  # True: use torch.compile for parts of the towers' blocks; see docs/speed.md
-    _add_original_nodes(cfg)
+    for node, keys in ORIGINAL_NODES.items():
+        cfg.TRAINER[node] = CfgNode(keys | {"PREC": "fp16"})
     for name in TRAINER_REGISTRY.registered_names():
         trainer = TRAINER_REGISTRY.get(name)
         options = getattr(trainer, "options", None)  # a third-party trainer may have none, or of another type
@@ -82,16 +66,6 @@ def default_config() -> CfgNode:
             cfg.TRAINER[node_of(trainer)] = options.node()
     extend_config(cfg, plugins)
     return cfg
-
-
-def _add_original_nodes(cfg: CfgNode) -> None:
-    """Add the config nodes that CoOp's and MaPLe's original train.py declare for every trainer.
-
-    A user may replace our coop.py by another file, or add a trainer that reads TRAINER.COOP. So these nodes must exist
-    even if our file of the method doesn't.
-    """
-    for name, keys in ORIGINAL_NODES.items():
-        cfg.TRAINER[name] = CfgNode(dict(keys))
 
 
 def run_config(folder: str | Path) -> CfgNode:

@@ -7,8 +7,9 @@ import torch
 
 from dassl.engine.build import get_trainer
 from dassl.utils import InputError, load_checkpoint
+from dassl.utils.torchtools import BEST
 from trainers.common.backbone import cast_weights, load_backbone
-from trainers.common.checkpoint import learned_tensors, trained_classes
+from trainers.common.checkpoint import learned_tensors, note_trained_classes, trained_classes
 from trainers.common.method import Method
 from trainers.common.options import run_config
 from trainers.common.trainer import PromptTrainer
@@ -23,45 +24,50 @@ def load_method(
         classnames: names of the classes to distinguish, which may be new ones. None: the training classes.
 
     Raises:
-        InputError: the folder holds no trained prompt method; or its checkpoints store no class names, and `classnames`
-            isn't given.
+        InputError: the folder holds no trained prompt method; a part of the method has no checkpoint; the checkpoints
+            store no class names, and `classnames` isn't given; or the method can't classify new classes.
     """
     folder, device = Path(folder), torch.device(device)
     cfg = run_config(folder)
     trainer = get_trainer(cfg.TRAINER.NAME)
     if not issubclass(trainer, PromptTrainer):
         raise InputError(f"{folder} was trained by {cfg.TRAINER.NAME}, which isn't a subclass of PromptTrainer")
-    parts = {
-        part: _checkpoint(folder / name, cfg.TEST.FINAL_MODEL == "best_val")
-        for name, part in trainer.checkpoints.items()
-    }
-    found = {part: (path, load_checkpoint(path)) for part, path in parts.items() if path is not None}
-    if not found:
+    files = _newest_checkpoints([folder / name for name in trainer.checkpoints], cfg.TEST.FINAL_MODEL == "best_val")
+    if not files:
         raise InputError(f"{folder} has no checkpoint of {cfg.TRAINER.NAME}")
-    checkpoint = next(iter(found.values()))[1]
-    trained = trained_classes(checkpoint)
+    checkpoints = {file.parent.name: load_checkpoint(file) for file in files}
+    first = next(iter(checkpoints.values()))
+    trained = trained_classes(first)
     names = trained if classnames is None else trainer.from_names(classnames)
     if names is None:
         raise InputError(f"the checkpoints in {folder} don't store the class names. Pass them as `classnames`")
     clip = load_backbone(cfg).to(device)
     cast_weights(clip, trainer.read_options(cfg).PREC, device)
-    method = trainer.build_method(cfg, clip, names, checkpoint.get("template", "a photo of a {}."))
+    method = trainer.build_method(cfg, clip, names, first.get("template", "a photo of a {}."))
     modules = dict(method.named_modules())
-    for part, (path, content) in found.items():
+    for name, part in trainer.checkpoints.items():
         if part in modules:
-            modules[part].load_state_dict(learned_tensors(content, modules[part], method, path))
-    method.has_new_classes = trained is not None and list(names) != trained
+            if name not in checkpoints:
+                raise InputError(f"{folder / name} has no checkpoint, but other parts of the method have one")
+            tensors = learned_tensors(checkpoints[name], modules[part], method, folder / name)
+            modules[part].load_state_dict(tensors)
+    note_trained_classes(method, trained, default=True, source=folder)
     return method.to(device).eval()
 
 
-def _checkpoint(folder: Path, prefers_best: bool) -> Path | None:
-    """Return the path of the last epoch's checkpoint in a folder. None if the folder has no checkpoint.
+def _newest_checkpoints(folders: Sequence[Path], prefers_best: bool) -> list[Path]:
+    """Return one checkpoint for each folder that has any: those of the last epoch that all these folders have.
 
     Args:
-        prefers_best: return the checkpoint that is best on the validation images instead, if it exists.
+        prefers_best: return the checkpoints that are best on the validation images instead, if all folders have one.
     """
-    best = folder / "model-best.pth.tar"
-    if prefers_best and best.is_file():
+    folders = [folder for folder in folders if any(folder.glob("*.tar*"))]
+    best = [folder / BEST for folder in folders]
+    if prefers_best and all(file.is_file() for file in best):
         return best
-    epochs = [path for path in folder.glob("model.pth.tar-*") if path.name.rpartition("-")[2].isdigit()]
-    return max(epochs, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    epochs = [
+        {int(number) for file in folder.glob("model.pth.tar-*") if (number := file.name.rpartition("-")[2]).isdigit()}
+        for folder in folders
+    ]
+    common = set.intersection(*epochs) if epochs else set()
+    return [folder / f"model.pth.tar-{max(common)}" for folder in folders] if common else []

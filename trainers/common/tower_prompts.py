@@ -22,9 +22,9 @@ class TowerPrompts(nn.Module):
 
     def __init__(self, layers: Sequence[int], n: int, width: int):
         super().__init__()
-        self.layers = list(layers)
+        self.layers = sorted(layers)
         blocks = nn.ModuleDict()
-        for layer in layers:
+        for layer in self.layers:
             prompt = nn.Parameter(nn.init.normal_(torch.empty(n, width), std=0.02))
             if layer == 0:
                 self.VPT = prompt

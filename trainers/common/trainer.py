@@ -37,7 +37,7 @@ from dassl.utils import (
     unknown,
 )
 from trainers.common.backbone import cast_weights, load_backbone
-from trainers.common.checkpoint import learned_tensors, plain_names, trained_classes
+from trainers.common.checkpoint import learned_tensors, note_trained_classes, plain_names, trained_classes
 from trainers.common.features import TrainingFeatures, image_features, is_frozen_and_original
 from trainers.common.method import Batch, ClassNames, Method, total
 from trainers.common.options import PRECISIONS, Options, node_of
@@ -55,9 +55,18 @@ class PromptTrainer(TrainerX):
     node = ""  # config node below TRAINER; "": the class's name in capitals
     checkpoints: Mapping[str, str] = {}  # checkpoint folder -> submodule of the method; "": the whole method
     default_config = ""  # file below configs/trainers/<trainer>/; for another trainer's file: "CoOp/vit_b16_ep50"
+    infers_by_classify = (
+        True  # False: a subclass changes how test batches are read or classified, so no cached features
+    )
     cross_dataset_config = ""  # config for training on ImageNet and testing on other data; "": default_config
 
     model: Method
+
+    def __init_subclass__(cls) -> None:
+        """Don't evaluate with cached image features if the class changes how test batches are read or classified."""
+        super().__init_subclass__()
+        if {"model_inference", "parse_batch_test"} & set(vars(cls)) and "infers_by_classify" not in vars(cls):
+            cls.infers_by_classify = False
 
     # ---- functions that a subclass may override ----
 
@@ -124,6 +133,8 @@ class PromptTrainer(TrainerX):
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "amp")
         learnable = [name for name, _ in self.model.named_parameters()]
         print(f"Parameters to be updated: {count_num_param(self.model):,} in {', '.join(learnable) or 'nothing'}")
+        if self.model.sized_by_data and set(self.checkpoints.values()) != {""}:
+            raise TypeError(f'{type(self).__name__}: sized_by_data needs checkpoints of the whole method (part "")')
         if self.checkpoints:
             self._register_parts(has_parameters=bool(learnable))
 
@@ -168,15 +179,20 @@ class PromptTrainer(TrainerX):
     def end_epoch(self) -> None:
         is_last = self.epoch + 1 == self.max_epoch
         self.model.end_epoch(self.epoch, is_last)
-        if is_last:
-            self.model.search(self._training_features())
+        if is_last or self.cfg.TEST.FINAL_MODEL == "best_val":
+            self.model.eval()
+            with torch.no_grad(), self._autocast():
+                self.model.search(self._training_features())
 
     def extra_state(self) -> dict[str, object]:
         """Return what a checkpoint holds besides parameters.
 
         The dict holds the class names, the template, the method's state and, with amp, the state of the loss scaler.
         """
-        state: dict[str, object] = {"classnames": plain_names(self.model.classnames), "template": self.model.template}
+        state: dict[str, object] = {
+            "classnames": plain_names(self.model.classnames),
+            "template": str(self.model.template),
+        }
         if method_state := self.model.state():
             state["method"] = method_state
         if self.scaler.is_enabled():
@@ -211,10 +227,15 @@ class PromptTrainer(TrainerX):
         self.scaler.update()
 
     def read_batch(self, batch: dict) -> Batch:
-        """Convert a batch of a data loader, and move it to the device."""
-        views = batch["img"] if isinstance(batch["img"], list) else [batch["img"]]  # a list if K_TRANSFORMS > 1
-        on_device = tuple(view.to(self.device, non_blocking=True) for view in views)
-        return Batch(on_device[0], batch["label"].to(self.device, non_blocking=True), on_device)
+        """Convert a batch of a data loader to the form that methods take, on the device."""
+        images, labels = self.parse_batch_train(batch)
+        others = batch["img"][1:] if isinstance(batch["img"], list) else []  # a list if K_TRANSFORMS > 1
+        return Batch(images, labels, (images, *(view.to(self.device, non_blocking=True) for view in others)))
+
+    def parse_batch_train(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the images (the first augmentation of each) and the labels, on the device."""
+        images = batch["img"][0] if isinstance(batch["img"], list) else batch["img"]
+        return self.parse_batch_test(batch | {"img": images})
 
     def _autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device.type, enabled=self.precision == "amp")
@@ -228,12 +249,13 @@ class PromptTrainer(TrainerX):
     def predictions(self, loader: DataLoader, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[str]]]:
         """Yield the logits (batch, n_classes), the labels and the image paths of each batch.
 
-        If `image_tower_is_frozen` is True, cached image features are used, and `forward` and `encode_image` aren't
-        called. So a method that overrides one of these functions must leave `image_tower_is_frozen` False.
+        If the method doesn't change the image tower, cached image features are used. Then `model_inference` and the
+        method's `forward` and `encode_image` aren't called. See `image_tower_is_frozen` and `infers_by_classify`.
         """
         clip = self.model.clip
-        frozen = self.model.image_tower_is_frozen and is_frozen_and_original(clip.visual)
-        if not (self.cfg.TEST.CACHE_FEATURES and frozen and reads_in_order(loader)):
+        frozen = self.model.image_tower_is_frozen and self.model.image_inputs().is_empty
+        original = self.infers_by_classify and reads_in_order(loader) and is_frozen_and_original(clip.visual)
+        if not (self.cfg.TEST.CACHE_FEATURES and frozen and original):
             yield from super().predictions(loader, split)
             return
         features = image_features(clip, loader, self.device, self.precision, use_cache=True)
@@ -262,11 +284,8 @@ class PromptTrainer(TrainerX):
             part.load_state_dict(learned_tensors(checkpoint, part, self.model, path))
             self.loaded_epoch = checkpoint.get("epoch")
             print(f"Load {path} to {folder} (epoch={self.loaded_epoch})")
-            trained = trained_classes(checkpoint)
-            if trained is None:  # an official or older checkpoint
-                self.model.has_new_classes = self.cfg.DATASET.SUBSAMPLE_CLASSES == "new"
-            else:
-                self.model.has_new_classes = trained != list(self.model.classnames)
+            is_new = self.cfg.DATASET.SUBSAMPLE_CLASSES == "new"  # for official and older checkpoints
+            note_trained_classes(self.model, trained_classes(checkpoint), default=is_new, source=path)
 
     def result_fields(self) -> dict[str, object]:
         """Return the method's fields in `result.json`: its options and the chunk size of the text tower."""
