@@ -32,7 +32,7 @@ def test_a_test_run_is_repeated_from_its_folder(run, capsys, tmp_path):
 
 def test_runs_that_can_not_be_repeated_are_refused(run, tmp_path, capsys):
     assert repeat.main([str(tmp_path)]) == 2
-    assert "it has no config.yaml" in capsys.readouterr().err
+    assert "it holds no config.yaml" in capsys.readouterr().err
     assert run("SEED", "-1")[0] == 0
     assert repeat.main([str(tmp_path / "out")]) == 2
     assert "was not seeded" in capsys.readouterr().err
