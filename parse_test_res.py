@@ -23,7 +23,7 @@ def read_values(folder: Path, keyword: str) -> dict[Path, float]:
         result = json.loads(path.read_text())
         if not isinstance(result.get(keyword), (int, float)):
             numbers = [key for key, value in result.items() if isinstance(value, float)]
-            raise ValueError(f"{path} has no number named {keyword!r}. It has: {', '.join(numbers)}")
+            raise ValueError(f"{path} has no number named {keyword!r}. There is: {', '.join(numbers)}")
         found[path] = float(result[keyword])
     return found
 
