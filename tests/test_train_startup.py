@@ -48,7 +48,7 @@ EMOJI = ("--dataset-config-file", "configs/datasets/emoji_food.yaml")
         (["--trainer", "MaPLe", "--config-file", "x.yaml"], 2, "unknown config file 'x.yaml'"),
         (["--trainer", "MaPLe", *DTD, "DATASET.NAME", "EuroSat"], 2, "Did you mean EuroSAT"),
         (["--trainer", "MaPLe", *DTD, "DATASET.PATH", "/nowhere"], 2, "DATASET.PATH is /nowhere, which doesn't exist"),
-        (["--trainer", "MaPLe", *DTD, "--root", "/nowhere"], 2, "no /nowhere/dtd/images. DATASET.ROOT (--root, DATA)"),
+        (["--trainer", "MaPLe", *DTD, "--root", "/nowhere"], 2, "/nowhere/dtd/images doesn't exist"),
         (["--trainer", "MaPLe", *EMOJI, "MODEL.BACKBONE.PATH", "/nowhere/x.pt"], 2, "PATH is /nowhere/x.pt"),
         (["--trainer", "MaPLe", *EMOJI, "--eval-only", "--model-dir", "/nowhere"], 2, "/nowhere/MultiModal"),
     ],
