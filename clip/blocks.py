@@ -5,8 +5,9 @@ paths call `queries`, `keys_values` and `output` on packed rows. They use the su
 would ignore a replaced or hooked submodule. Therefore they are used only if `is_original` returns True.
 """
 
+import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -253,14 +254,42 @@ class Transformer(nn.Module):
         """
         if change_input is None and not adapters:
             return self.resblocks(x)
-        for layer, block in enumerate(self.resblocks):
-            x = x if change_input is None else change_input(x, layer)
-            x = block(x, adapters[layer]) if adapters and layer in adapters else block(x)
-        return x
+        return run_blocks(self.resblocks, x, change_input, adapters or {})
 
     def blocks(self) -> list[ResidualAttentionBlock]:
         """Return `resblocks` as a typed list."""
         return cast(list[ResidualAttentionBlock], list(self.resblocks))
+
+
+def run_blocks(
+    blocks: Iterable[nn.Module],
+    x: torch.Tensor,
+    change_input: Callable[[torch.Tensor, int], torch.Tensor] | None,
+    adapters: Mapping[int, BlockAdapter],
+) -> torch.Tensor:
+    """Call each block on x (length, batch, width). The other arguments are those of `Transformer.forward`.
+
+    Raises:
+        TypeError: a user replaced a block that has an adapter, and the new `forward` doesn't take `adapter`.
+    """
+    for layer, block in enumerate(blocks):
+        x = x if change_input is None else change_input(x, layer)
+        if layer not in adapters:
+            x = block(x)
+        elif _takes_adapter(block):
+            x = block(x, adapter=adapters[layer])
+        else:
+            raise TypeError(
+                f"an adapter can't change layer {layer}, because its block was replaced or hooked and the block's "
+                "`forward` doesn't take `adapter`"
+            )
+    return x
+
+
+def _takes_adapter(block: nn.Module) -> bool:
+    """Return whether the block's `forward` takes a keyword argument `adapter`."""
+    parameters = inspect.signature(block.forward).parameters
+    return "adapter" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def is_original(module: nn.Module) -> bool:

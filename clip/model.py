@@ -152,6 +152,7 @@ class CLIP(nn.Module):
         """Collect the parts of the text tower at each call, because users may have replaced some of them."""
         return text.TextTower(
             self.transformer,
+            self.sizes.transformer_layers,
             self.positional_embedding,
             self.ln_final,
             self.text_projection,

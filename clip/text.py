@@ -20,6 +20,7 @@ from clip.blocks import Transformer, is_original
 from clip.inputs import NO_INPUTS, Rows, TowerInputs, TowerOutput
 from clip.layout import Layout, Tokens
 from clip.memory import trim_heap
+from clip.reference import count_layers
 from clip.text_batch import DeepPrompts, TextBatch, replace_prompts
 from clip.text_layers import encode_packed, encode_reference
 
@@ -33,6 +34,7 @@ class TextTower:
     """The parts of a CLIP that are needed to compute text features.
 
     Args:
+        layers: number of blocks with which the transformer was built.
         positional_embedding: (context length, width).
         projection: (width, embed_dim).
         dtype: dtype in which the tower computes.
@@ -40,6 +42,7 @@ class TextTower:
     """
 
     transformer: Transformer
+    layers: int
     positional_embedding: torch.Tensor
     ln_final: nn.Module
     projection: torch.Tensor
@@ -69,7 +72,8 @@ def encode(
             too short for the prompts; or a layer's number of prompt groups is neither 1, nor the number of prefixes,
             nor the number of sequences.
     """
-    inputs.check(tower.transformer.layers, "text")
+    if not inputs.is_empty:
+        inputs.check(count_layers(tower.transformer, tower.layers), "text")
     if any(prompt.shape[-2] >= prefix.shape[1] for prompt in inputs.prompts.values()):
         raise ValueError("the prefix is too short: it needs SOS and one token for each text prompt to replace")
     if rows == "patches" or (rows == "inserted" and not inputs.inserted):

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from clip.blocks import ResidualAttentionBlock, Transformer, attend, join_heads, split_heads
 from clip.inputs import BlockAdapter, insert_tokens
 from clip.layout import Bucket, Layout
+from clip.reference import run_transformer
 from clip.text_batch import TextBatch, replace_prompts
 
 
@@ -146,7 +147,7 @@ def encode_reference(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Compute the same results as `encode_packed`, but call the modules' `forward` on whole sequences.
 
-    This function is used if a user replaced or hooked a submodule of the transformer.
+    This function is used if a user replaced or hooked the transformer or one of its submodules.
     """
     layout, inputs = batch.layout, batch.inputs
     padded = pad_sequence(class_tokens.split(layout.lengths.tolist()), batch_first=True)  # (N, longest, width)
@@ -162,8 +163,7 @@ def encode_reference(
         return insert_tokens(x, inputs, layer).transpose(0, 1)
 
     x = x.transpose(0, 1)  # (context length, N, width)
-    x = transformer(x) if inputs.is_empty else transformer(x, change_input, inputs.adapters)
-    x = x.transpose(0, 1)  # (N, context length + inserted, width)
+    x = run_transformer(transformer, x, change_input, inputs).transpose(0, 1)  # (N, context length + inserted, width)
     eot = prefix.shape[1] + inputs.n_inserted + layout.lengths - 1  # (N,) position of EOT
     inserted = x[:, 1 : 1 + inputs.n_inserted] if batch.rows else None
     return x[torch.arange(layout.count, device=x.device), eot], inserted

@@ -11,6 +11,7 @@ from torch import nn
 
 from clip.blocks import LayerNorm, Transformer, attend, is_original, join_heads, module_types, split_heads
 from clip.inputs import NO_INPUTS, Rows, TowerInputs, TowerOutput, insert_tokens
+from clip.reference import count_layers, run_transformer
 
 
 class VisionTransformer(nn.Module):
@@ -30,6 +31,7 @@ class VisionTransformer(nn.Module):
         super().__init__()
         self.input_resolution = input_resolution
         self.output_dim = output_dim
+        self.layers = layers
         self.conv1 = nn.Conv2d(3, width, patch_size, stride=patch_size, bias=False)
         positions = (input_resolution // patch_size) ** 2 + 1
         self.class_embedding = nn.Parameter(torch.randn(width) * width**-0.5)
@@ -54,7 +56,8 @@ class VisionTransformer(nn.Module):
             ValueError: `inputs` has a layer that the tower doesn't have; or `rows` is "inserted", but no tokens are
                 inserted.
         """
-        inputs.check(self.transformer.layers, "image")
+        if not inputs.is_empty:
+            inputs.check(count_layers(self.transformer, self.layers), "image")
         if rows == "inserted" and not inputs.inserted:
             raise ValueError("the image tower can't return inserted rows, because no tokens are inserted")
         x = self.conv1(x.type(self.conv1.weight.dtype)).flatten(2).transpose(1, 2)  # (batch, patches, width)
@@ -104,7 +107,7 @@ class VisionTransformer(nn.Module):
     def _encode_reference(self, parts: Sequence[torch.Tensor], inputs: TowerInputs, n_rows: int) -> torch.Tensor:
         """Compute the same result as `_encode_fast`, but call the modules' `forward`.
 
-        This method is used if a user replaced or hooked a submodule of the transformer.
+        This method is used if a user replaced or hooked the transformer or one of its submodules.
         """
 
         def change_input(x: torch.Tensor, layer: int) -> torch.Tensor:
@@ -112,8 +115,7 @@ class VisionTransformer(nn.Module):
             return _change_input(x.transpose(0, 1), inputs, layer).transpose(0, 1)
 
         x = torch.cat(list(parts), dim=1).transpose(0, 1)  # (length, batch, width)
-        x = self.transformer(x) if inputs.is_empty else self.transformer(x, change_input, inputs.adapters)
-        return x.transpose(0, 1)[:, :n_rows]
+        return run_transformer(self.transformer, x, change_input, inputs).transpose(0, 1)[:, :n_rows]
 
 
 def _over_batch(prompt: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
