@@ -94,6 +94,30 @@ def test_unreadable_classes_have_no_outline(source, read):
     assert read(source) is None
 
 
+def test_a_file_in_another_encoding_is_read(tmp_path):
+    source = f"# -*- coding: latin-1 -*-\n# Jos\xe9\n{REGISTER}class X: pass\n"
+    (tmp_path / "x.py").write_bytes(source.encode("latin-1"))
+    assert registered_names(tmp_path, "TRAINER_REGISTRY") == ["X"]
+
+
+@pytest.mark.parametrize("content", [b"# Jos\xe9\n", b"# -*- coding: no-such -*-\n", None])
+def test_a_file_that_cannot_be_read_leads_to_an_import(content, tmp_path):
+    """None: the file is a dangling link."""
+    path = tmp_path / "x.py"
+    if content is None:
+        path.symlink_to(tmp_path / "missing.py")
+    else:
+        path.write_bytes(content)
+    assert registered_names(tmp_path, "TRAINER_REGISTRY") is None
+    assert read_class(tmp_path, "TRAINER_REGISTRY", "X", ()) is None
+
+
+def test_lock_files_of_editors_are_skipped(tmp_path):
+    (tmp_path / "x.py").write_text(f"{REGISTER}class X: pass\n")
+    (tmp_path / ".#x.py").symlink_to("user@host.1234")
+    assert registered_names(tmp_path, "TRAINER_REGISTRY") == ["X"]
+
+
 @pytest.mark.parametrize(
     ("source", "names"),
     [

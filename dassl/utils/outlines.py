@@ -9,6 +9,7 @@ this way, the functions return None, and the caller imports the plugins.
 
 import ast
 import functools
+import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ class _Unreadable(Exception):
 def registered_names(folder: Path, registry: str) -> list[str] | None:
     """Return the names of the classes that the folder's files register with the decorator `@<registry>.register()`.
 
-    Returns None if a file can't be parsed, or if it registers classes in another way.
+    Returns None if a file can't be read or parsed, or if it registers classes in another way.
     """
     try:
         return [name for path in _plugin_files(folder) for name in _registered_in(path, registry)]
@@ -71,14 +72,28 @@ def read_class(folder: Path, registry: str, name: str, attributes: Sequence[str]
 
 
 def _plugin_files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")]
+    """Return the plugin files of a folder: the Python files whose names don't start with "_" or ".".
+
+    An editor's lock file starts with ".", for example `.#coop.py`.
+    """
+    return [path for path in sorted(folder.glob("*.py")) if not path.stem.startswith(("_", "."))]
+
+
+@functools.cache
+def _source(path: Path) -> str:
+    """Return the text of a Python file, decoded as its coding line says. Raises _Unreadable if that fails."""
+    try:
+        with tokenize.open(path) as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError, SyntaxError) as error:  # SyntaxError: the coding line is wrong
+        raise _Unreadable(path) from error
 
 
 @functools.cache
 def _parsed(path: Path) -> ast.Module:
     try:
-        return ast.parse(path.read_text())
-    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+        return ast.parse(_source(path))
+    except (SyntaxError, ValueError) as error:
         raise _Unreadable(path) from error
 
 
@@ -88,7 +103,7 @@ def _registered_in(path: Path, registry: str) -> tuple[str, ...]:
 
     Raises _Unreadable if the file also registers classes in another way.
     """
-    if registry not in path.read_text():
+    if registry not in _source(path):
         return ()
     tree, names, decorators = _parsed(path), [], set()
     for node in ast.walk(tree):
