@@ -208,12 +208,12 @@ def _literals(definition: ast.ClassDef, attributes: Sequence[str]) -> dict[str, 
     """
     values: dict[str, object] = {}
     for node in definition.body:
+        targets: list[ast.expr] = []
+        value: ast.AST = node
         if isinstance(node, ast.Assign):
             targets, value = node.targets, node.value
         elif isinstance(node, ast.AnnAssign) and node.value is not None:
             targets, value = [node.target], node.value
-        else:
-            targets, value = [], node
         names = [target.id for target in targets if isinstance(target, ast.Name) and target.id in attributes]
         others = [value, *(target for target in targets if not isinstance(target, ast.Name))]
         if any(_bound_names(other) & set(attributes) for other in others):
