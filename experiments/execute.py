@@ -3,6 +3,7 @@
 train.py and `run.py` call `execute`. If stored hashes show that the run has finished, torch isn't imported.
 """
 
+import contextlib
 from pathlib import Path
 
 from yacs.config import CfgNode
@@ -51,10 +52,12 @@ def run_config(cfg: CfgNode, no_train: bool = False, run: Run | None = None) -> 
                 train_and_test(cfg, no_train, run)
                 return
     _print_finished(cfg.OUTPUT_DIR)
-    if run and finished.has_hashes(run):
-        finished.refresh(run)
-    elif run:
-        _store_hashes_later(cfg, run)
+    if run:
+        with contextlib.suppress(OSError):  # if the folder is read-only, the next call makes the full check again
+            if finished.has_hashes(run):
+                finished.refresh(run)
+            else:
+                _store_hashes_later(cfg, run)
 
 
 def _print_finished(folder: str | Path) -> None:

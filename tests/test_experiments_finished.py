@@ -11,7 +11,7 @@ from conftest import ROOT, result_of
 import train
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import cache_folder
-from experiments import classes
+from experiments import classes, finished
 from experiments.arguments import parse_arguments, run_of
 from experiments.finished import FILE, is_unchanged
 
@@ -51,6 +51,18 @@ def test_the_full_check_decides_after_a_change(argv, capsys):
     assert "OPTIM.LR" in capsys.readouterr().err
     assert unchanged([*argv, "DATALOADER.NUM_WORKERS", "1"])
     assert times == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != FILE}
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_finished_run_may_be_in_a_read_only_folder(stored, argv, tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(finished, "write_json", refuse)
+    if not stored:
+        (tmp_path / "out" / FILE).unlink()
+    assert train.main([*argv, "DATALOADER.NUM_WORKERS", "1"]) == 0
+    assert "Finished already, nothing to do" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", ["OPTIM.LR", "OPTIM.LR wrong OPTIM.LR 0.0003"])
