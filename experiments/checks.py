@@ -62,7 +62,11 @@ def _check_data(run: Run, dataset: str) -> None:
 
 
 def _check_model_dir(run: Run) -> None:
-    """Raise InputError if the run tests prompts and their folder doesn't exist."""
+    """Raise InputError if the run tests prompts and their folder doesn't exist.
+
+    A trainer whose `checkpoints` are empty learns nothing and loads nothing, so it needs no folder. A third-party
+    trainer may lack this attribute. Then it needs the folder.
+    """
     folder = known_text(run, "TEST.MODEL_DIR")
     if not folder or known_value(run, "TEST.EVAL_ONLY") not in (True, "True") or Path(folder).is_dir():
         return
@@ -70,8 +74,9 @@ def _check_model_dir(run: Run) -> None:
         raise InputError(
             f"nothing to test: {folder} doesn't exist. Train with the same options, or correct --model-dir"
         )
-    names = list(getattr(TRAINERS.find(run.trainer), "checkpoints", None) or [""])
-    raise InputError(f"can't load prompts: {Path(folder) / names[0]} doesn't exist (--model-dir is {folder})")
+    names = list(getattr(TRAINERS.find(run.trainer), "checkpoints", [""]))
+    if names:
+        raise InputError(f"can't load prompts: {Path(folder) / names[0]} doesn't exist (--model-dir is {folder})")
 
 
 def check_trained(cfg: CfgNode) -> None:

@@ -3,6 +3,7 @@
 train.py and `run.py` call `execute`. If stored hashes show that the run has finished, torch isn't imported.
 """
 
+import contextlib
 from pathlib import Path
 
 from yacs.config import CfgNode
@@ -51,10 +52,12 @@ def run_config(cfg: CfgNode, no_train: bool = False, run: Run | None = None) -> 
                 train_and_test(cfg, no_train, run)
                 return
     _print_finished(cfg.OUTPUT_DIR)
-    if run and (Path(cfg.OUTPUT_DIR) / finished.FILE).exists():
-        finished.refresh(run)
-    elif run:
-        _store_hashes_later(cfg, run)
+    if run:
+        with contextlib.suppress(OSError):  # if the folder is read-only, the next call makes the full check again
+            if finished.has_hashes(run):
+                finished.refresh(run)
+            else:
+                _store_hashes_later(cfg, run)
 
 
 def _print_finished(folder: str | Path) -> None:
@@ -62,12 +65,18 @@ def _print_finished(folder: str | Path) -> None:
 
 
 def _store_hashes_later(cfg: CfgNode, run: Run) -> None:
-    """Store the hashes of a finished run that has none, because an older version of the project executed it."""
+    """Store the hashes of a finished run, and the list of its data files, because one of them is missing or damaged.
+
+    An older version of the project stored no hashes, and the list is lost if the user empties the cache folder. The
+    data set is built once, which is slow, so that the next call is quick.
+    """
     from dassl.data.datasets import build_dataset
 
+    if finished.hashes(run) is None:
+        return  # nothing would be stored, so don't build the data set
     try:
         dataset = build_dataset(cfg)
-    except (InputError, OSError) as error:
+    except Exception as error:  # a user's data set can raise anything, but the run has finished
         print(f"The next call makes the slow check of this run again, because its data can't be read: {error}")
     else:
         finished.store(run, cfg, dataset)

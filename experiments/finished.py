@@ -1,13 +1,14 @@
 """Quickly recognises a finished run, without importing torch.
 
 When a run starts, hashes are stored in its folder, in inputs.json. There are hashes of the arguments, of the config
-files, of the source files that influence the config, and of the data. The hash of the data covers the paths, sizes and
+files, of the source files that can change the config, and of the data. The hash of the data covers the paths, sizes and
 modification times of the data files. The list of these files is stored in the cache folder, and runs with the same
 files share it.
 
 `execute.py` calls `is_unchanged` first. If a hash differs or is missing, `execute.py` makes the full check
 (`dassl.engine.run_folder.is_finished`), which is slow because it needs torch. `execute.py` calls `store` when a run
-starts, and `refresh` if the full check finds that the run has finished.
+starts, and `refresh` if the full check finds that the run has finished. If the hashes or the list are missing then,
+`execute.py` builds the data set once and calls `store` instead.
 """
 
 import contextlib
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 
 #: Name of the file in a run's folder that stores the hashes, as {name: hash}.
 FILE = "inputs.json"
-#: Source files whose code turns a command line into a config. Their hash is stored, too.
-_CODE = ("dassl/config/*.py", "trainers/common/options.py", "experiments/*.py")
+#: Source files that turn a command line into a config. All plugins, and the files in their subfolders, count as well.
+_CODE = ("dassl/config/*.py", "experiments/*.py")
 #: Config keys of data folders. Relative paths are made absolute before they are hashed.
 _DATA_FOLDERS = ("DATASET.ROOT", "DATASET.PATH")
 
@@ -93,17 +94,23 @@ def store(run: Run, cfg: CfgNode, dataset: "DatasetBase") -> None:
 def refresh(run: Run) -> None:
     """Update the stored hashes after the full check found that the run has finished, so that the next call is quick.
 
-    The source code and config files may have changed since the run, so their hashes are updated. The hash of the data
-    isn't updated, because the full check doesn't compare the data. If the arguments differ from the stored arguments,
-    nothing is updated.
+    The full check has found that the arguments, the config files and the source code still lead to the run's config. So
+    the hashes of all these are updated. The hash of the data isn't updated, because the full check doesn't compare the
+    data.
     """
     file, now = output_folder(run) / FILE, hashes(run)
+    stored = read_json(file)
+    if now is not None and stored != stored | now:
+        write_json(stored | now, file)
+
+
+def has_hashes(run: Run) -> bool:
+    """Return whether the run's folder stores hashes, and the cache folder still holds the list of its data files."""
     try:
-        stored = read_json(file)
-        if now is not None and stored["arguments"] == now["arguments"] and stored != stored | now:
-            write_json(stored | now, file)
-    except (InputError, KeyError, TypeError):
-        file.unlink()  # the file is damaged; the next full check will store the hashes again
+        _read_list(read_json(output_folder(run) / FILE)["data_files"])
+    except (InputError, OSError, KeyError, TypeError):
+        return False
+    return True
 
 
 def hashes(run: Run) -> dict[str, str] | None:
@@ -116,7 +123,6 @@ def hashes(run: Run) -> dict[str, str] | None:
     if sources is None:
         return None
     arguments = dataclasses.asdict(run) | {
-        "overrides": run.options,
         "load_epoch": last_epoch(run.trained_in) if run.trained_in else None,
         "folders": [os.path.abspath(os.path.expanduser(known_text(run, key))) for key in _DATA_FOLDERS],
     }
@@ -132,23 +138,31 @@ def hashes(run: Run) -> dict[str, str] | None:
 
 
 def _sources(run: Run) -> list[Path] | None:
-    """Return the source files of the trainer, of the data sets and of the code that makes the config.
+    """Return the source files of all plugins, of modules in their subfolders, and of the code that makes the config.
 
-    None if the trainer's or a data set's class can't be read from its source.
+    The files of other trainers and data sets are included, because each plugin's `extend_cfg` and each imported module
+    can change the config. Returns None if the trainer's or a data set's class can't be read from its source.
     """
     names = [known_text(run, "DATASET.NAME")]
     tasks = known_value(run, "DATASET.TASKS")
     names += [task[0] for task in tasks] if isinstance(tasks, list) else []
-    outlines = [TRAINERS.outline(run.trainer), *(DATASETS.outline(name) for name in names)]
-    found = [path for outline in outlines if outline for path in outline.files]
-    if None in outlines:
+    if None in [TRAINERS.outline(run.trainer), *(DATASETS.outline(name) for name in names)]:
         return None
-    return [*found, *(path for pattern in _CODE for path in sorted(ROOT.glob(pattern)))]
+    plugins = [path for kind in (TRAINERS, DATASETS) for path in kind.folder.rglob("*.py")]
+    code = [path for pattern in _CODE for path in ROOT.glob(pattern)]
+    return sorted(path for path in [*plugins, *code] if not path.name.startswith("."))
 
 
 def _content_digest(paths: Iterable[Path]) -> str:
-    """Return a hash of the contents of files. A missing file is hashed as None."""
-    return _digest(repr([path.read_bytes() if path.is_file() else None for path in paths]))
+    """Return a hash of the contents of files. A file that is missing or can't be read is hashed as None."""
+    return _digest(repr([_content(path) for path in paths]))
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def _digest(text: str) -> str:

@@ -1,13 +1,15 @@
 """`result.json`, `predictions.npz`, `metrics.jsonl` and `fewshot.json`."""
 
 import json
+import sys
+from importlib.machinery import ModuleSpec
 
 import numpy as np
 import pytest
 from conftest import result_of
 from tiny_engine import LinearTrainer, register_two_classes
 
-from dassl.engine.results import MetricsLog, write_picks
+from dassl.engine.results import MetricsLog, command_line, write_picks
 
 
 @pytest.fixture
@@ -29,6 +31,21 @@ def test_fields_of_a_result(make_config, tmp_path):
     assert (result["options"], result["text_chunk"], result["colour"]) == ({"depth": 3}, 0, "red")
     assert (result["dataset"], result["trained_on"], result["test_only"]) == ("TwoClasses", "TwoClasses", False)
     assert 0 < result["seconds"] < 60
+
+
+@pytest.mark.parametrize(
+    ("module", "program", "command"),
+    [
+        (None, "train.py", "python train.py --seed 1 'a b'"),
+        ("experiments.run", "/project/experiments/run.py", "python -m experiments.run --seed 1 'a b'"),
+        ("package.__main__", "/project/package/__main__.py", "python -m package --seed 1 'a b'"),
+    ],
+)
+def test_the_recorded_command_can_be_run(module, program, command, monkeypatch):
+    spec = ModuleSpec(module, None) if module else None
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec, raising=False)
+    monkeypatch.setattr(sys, "argv", [program, "--seed", "1", "a b"])
+    assert command_line() == command
 
 
 def test_options_of_a_prompt_trainer_are_in_its_result(run, tmp_path):

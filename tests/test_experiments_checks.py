@@ -34,3 +34,11 @@ def test_prompts_of_other_data_are_not_tested_on_new_classes(run, tmp_path, own_
     cfg = train.build_config(train.parse_arguments(overrides.split()))
     with pytest.raises(ValueError, match=r"DATASET\.PATH"):
         check_trained(cfg)
+
+
+def test_only_a_trainer_that_loads_prompts_needs_their_folder(zero_shot_argv, tmp_path, capsys):
+    words = [*zero_shot_argv, "--eval-only", "--model-dir", str(tmp_path / "nowhere")]
+    assert train.main(words) == 0
+    maple = [*words, "--trainer", "MaPLe", "--config-file", "", "--output-dir", str(tmp_path / "maple")]
+    assert train.main(maple) == 2
+    assert "MultiModalPromptLearner doesn't exist (--model-dir is" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from conftest import ROOT, result_of
 import train
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import cache_folder
-from experiments import classes
+from experiments import classes, finished
 from experiments.arguments import parse_arguments, run_of
 from experiments.finished import FILE, is_unchanged
 
@@ -42,14 +42,39 @@ def test_another_argument_leads_to_the_full_check(override, argv):
 
 
 def test_the_full_check_decides_after_a_change(argv, capsys):
-    """A key that can't change the result: finished. Another key: refused. Nothing in the folder changes."""
+    """A key that can't change the result: finished. Another key: refused. Nothing but the hashes changes."""
     folder = Path(argv[argv.index("--output-dir") + 1])
-    times = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    times = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != FILE}
     assert train.main([*argv, "DATALOADER.NUM_WORKERS", "1"]) == 0
     assert "Finished already, nothing to do" in capsys.readouterr().out
     assert train.main([*argv, "OPTIM.LR", "0.5"]) == 2
     assert "OPTIM.LR" in capsys.readouterr().err
-    assert times == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert unchanged([*argv, "DATALOADER.NUM_WORKERS", "1"])
+    assert times == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != FILE}
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_finished_run_may_be_in_a_read_only_folder(stored, argv, tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(finished, "write_json", refuse)
+    if not stored:
+        (tmp_path / "out" / FILE).unlink()
+    assert train.main([*argv, "DATALOADER.NUM_WORKERS", "1"]) == 0
+    assert "Finished already, nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", ["OPTIM.LR", "OPTIM.LR wrong OPTIM.LR 0.0003"])
+def test_wrong_words_are_refused_although_the_run_has_finished(words, argv, capsys):
+    """A key without a value and an earlier value of a repeated key count, though they don't change the config."""
+    default = [*argv, "OPTIM.LR", "0.0003"]
+    assert train.main(default) == 0
+    assert unchanged(default)
+    for earlier in (argv, default):
+        assert not unchanged([*earlier, *words.split()])
+        assert train.main([*earlier, *words.split()]) == 2
+    assert "OPTIM.LR" in capsys.readouterr().err
 
 
 def test_a_changed_config_file_leads_to_the_full_check(argv, tmp_path):
@@ -58,12 +83,20 @@ def test_a_changed_config_file_leads_to_the_full_check(argv, tmp_path):
     assert not unchanged(argv)
 
 
-@pytest.mark.parametrize("name", ["trainers/zsclip.py", "datasets/folder.py", "datasets/base.py"])
-def test_a_changed_plugin_leads_to_the_full_check(name, argv, tmp_path):
-    """The files of the trainer, of the data set, and of their base classes count."""
+@pytest.mark.parametrize(
+    "name",
+    ["trainers/zsclip.py", "trainers/coop.py", "trainers/common/options.py", "datasets/folder.py", "datasets/x.py"],
+)
+def test_a_changed_or_new_plugin_leads_to_the_full_check(name, argv, tmp_path):
+    """Any plugin, and any module that it imports, can change the config."""
     with (tmp_path / "project" / name).open("a") as file:
         file.write("# another line\n")
     assert not unchanged(argv)
+
+
+def test_a_lock_file_of_an_editor_does_not_count(argv, tmp_path):
+    (tmp_path / "project/trainers/.#coop.py").symlink_to("user@host.1234")
+    assert unchanged(argv)
 
 
 def test_the_full_check_updates_the_hashes_of_sources(argv, tmp_path):
@@ -74,12 +107,6 @@ def test_the_full_check_updates_the_hashes_of_sources(argv, tmp_path):
     assert unchanged(argv)
     after = json.loads((tmp_path / "out" / FILE).read_text())
     assert [name for name in before if before[name] != after[name]] == ["sources"]
-
-
-def test_another_plugin_does_not_count(argv, tmp_path):
-    with (tmp_path / "project/trainers/coop.py").open("a") as file:
-        file.write("# another line\n")
-    assert unchanged(argv)
 
 
 @pytest.mark.parametrize("change", ["content", "new image", "new class", "removed image"])
@@ -128,6 +155,16 @@ def test_an_older_run_gets_its_hashes(argv, tmp_path):
 def test_a_lost_list_of_data_files_leads_to_the_full_check(argv, tmp_path):
     digest = json.loads((tmp_path / "out" / FILE).read_text())["data_files"]
     (cache_folder() / "data" / digest).unlink()
+    assert not unchanged(argv)
+    assert train.main(argv) == 0  # the data set is built once to store the list again
+    assert unchanged(argv)
+
+
+def test_a_lost_list_without_data_leaves_the_run_finished(argv, tmp_path, capsys):
+    shutil.rmtree(cache_folder() / "data")
+    shutil.rmtree(tmp_path / "data")
+    assert train.main(argv) == 0
+    assert "Finished already, nothing to do" in capsys.readouterr().out
     assert not unchanged(argv)
 
 

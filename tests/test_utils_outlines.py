@@ -87,11 +87,69 @@ def test_several_bases_are_in_pythons_order(read):
         "class X(Base): pass\nTRAINER_REGISTRY.register(X)\n",
         "R = TRAINER_REGISTRY\n@R.register()\nclass X(Base): pass\n",
         "class X(Base:\n",
+        f"{REGISTER}class X(Base):\n    default_config, node = 'b', 'X'\n",
+        f"{REGISTER}class X(Base):\n    if True:\n        node = 'X'\n",
+        f"{REGISTER}class X(Base):\n    node = 'X'\n    node += 'Y'\n",
+        f"{REGISTER}class X(Base):\n    other = (node := 'X')\n",
+        f"{REGISTER}class X(Base):\n    from os import name as node\n",
+        f"{REGISTER}class X(Base): pass\nX.node = 'X'\n",
+        f"{REGISTER}class X(Base): pass\nX.node: str = 'X'\n",
+        f"{REGISTER}class X(Base): pass\nsetattr(X, 'node', 'X')\n",
+        f"{REGISTER}class X(Base): pass\nfor name in ['node']:\n    setattr(X, name, 'X')\n",
+        f"{REGISTER}class X(Base): pass\ntype.__setattr__(X, 'node', 'X')\n",
+        f"{REGISTER}@decorated\nclass X(Base): pass\n",
+        f"@decorated('x')\n{REGISTER}class X(Base): pass\n",
+        f"{REGISTER}class X(Base, metaclass=Meta): pass\n",
+        f"class Y(Base):\n    def __init_subclass__(cls):\n        cls.node = 'Y'\n{REGISTER}class X(Y): pass\n",
+        f"class Y(Base): pass\nclass Y(Base):\n    node = 'Y'\n{REGISTER}class X(Y): pass\n",
+        f"class Y(Base): pass\nY = changed(Y)\n{REGISTER}class X(Y): pass\n",
         "class X(Base): pass\n",
     ],
 )
 def test_unreadable_classes_have_no_outline(source, read):
     assert read(source) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "node: str\n",
+        "def run(self):\n        node = 1\n        self.node = node\n",
+        "def __init_subclass__(cls):\n        cls.other = 1\n        setattr(cls, 'another', 1)\n",
+        "def run(self):\n        for name in ['node']: setattr(self, name, 1)\n",
+        "other = node_of = 'x'\n",
+    ],
+)
+def test_other_names_and_local_variables_do_not_count(body, read):
+    assert read(f"{REGISTER}class X(Base):\n    {body}").cls.node == "BASE"
+
+
+def test_a_chained_assignment_is_read(read):
+    assert read(f"{REGISTER}class X(Base):\n    node = other = 'X'\n").cls.node == "X"
+
+
+def test_a_file_in_another_encoding_is_read(tmp_path):
+    source = f"# -*- coding: latin-1 -*-\n# Jos\xe9\n{REGISTER}class X: pass\n"
+    (tmp_path / "x.py").write_bytes(source.encode("latin-1"))
+    assert registered_names(tmp_path, "TRAINER_REGISTRY") == ["X"]
+
+
+@pytest.mark.parametrize("content", [b"# Jos\xe9\n", b"# -*- coding: no-such -*-\n", None])
+def test_a_file_that_cannot_be_read_leads_to_an_import(content, tmp_path):
+    """None: the file is a dangling link."""
+    path = tmp_path / "x.py"
+    if content is None:
+        path.symlink_to(tmp_path / "missing.py")
+    else:
+        path.write_bytes(content)
+    assert registered_names(tmp_path, "TRAINER_REGISTRY") is None
+    assert read_class(tmp_path, "TRAINER_REGISTRY", "X", ()) is None
+
+
+def test_lock_files_of_editors_are_skipped(tmp_path):
+    (tmp_path / "x.py").write_text(f"{REGISTER}class X: pass\n")
+    (tmp_path / ".#x.py").symlink_to("user@host.1234")
+    assert registered_names(tmp_path, "TRAINER_REGISTRY") == ["X"]
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,8 @@ def more_trainers(tmp_path, monkeypatch):
     (package / "clash.py").write_text(
         "from dassl.engine import TRAINER_REGISTRY\n\n@TRAINER_REGISTRY.register()\nclass MaPLe:\n    pass\n"
     )
+    (package / "latin.py").write_bytes(b"name = 'Jos\xe9'\n")
+    (package / ".#broken.py").symlink_to("user@host.1234")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(plugins, "_failures", {})
     load_plugins("trainers")
@@ -46,9 +48,15 @@ def more_trainers(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("trainer", "message"), [("Broken", r"broken\.py.*no_such_package"), ("MaPLe", r"clash\.py.*registered")]
+    ("trainer", "message"),
+    [
+        ("Broken", r"broken\.py.*no_such_package"),
+        ("MaPLe", r"clash\.py.*registered"),
+        ("latin", r"latin\.py.*SyntaxError"),
+    ],
 )
 def test_a_broken_plugin_is_reported_when_it_is_used(more_trainers, trainer, message):
     with pytest.raises(InputError, match=message):
         build_trainer(config("TRAINER.NAME", trainer))
     assert "ZeroshotCLIP" in TRAINER_REGISTRY.registered_names()
+    assert sorted(path.name for path in plugins._failures) == ["broken.py", "clash.py", "latin.py"]

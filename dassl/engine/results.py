@@ -63,6 +63,17 @@ def trained_on(trainer: "SimpleTrainer") -> str | None:
     return dataset_label(CfgNode(yaml.safe_load(config.read_text()))) if config.is_file() else None
 
 
+def command_line() -> str:
+    """Return the command that started this process, for example "python -m experiments.run base2new_train dtd MaPLe".
+
+    If Python has started a module with -m, sys.argv[0] is the path of the module's file. That file can't be run as a
+    script, so the command names the module instead.
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    program = ["-m", spec.name.removesuffix(".__main__")] if spec else sys.argv[:1]
+    return shlex.join(["python", *program, *sys.argv[1:]])
+
+
 def write_result(trainer: "SimpleTrainer") -> None:
     """Write `result.json` for the last test of `trainer`, and `predictions.npz` if TEST.SAVE_PREDICTIONS is set."""
     cfg, dataset = trainer.cfg, trainer.dm.dataset
@@ -85,7 +96,7 @@ def write_result(trainer: "SimpleTrainer") -> None:
         "threads": torch.get_num_threads(),
         "text_chunk": 0,  # number of class tokens that the text tower encodes at once; prompt trainers set it, too
         "versions": versions(),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": command_line(),
         **trainer.result_fields(),
     }
     if cfg.TEST.SAVE_PREDICTIONS:

@@ -3,12 +3,13 @@
 `experiments/` uses this module to find a trainer or a data set before torch is imported. It gets an outline of the
 plugin class: a class that only has the same name and the same literal attributes. Plugins must therefore set some
 attributes as literals in the class body. These are the attributes that choose config files or folders:
-`default_config`, `cross_dataset_config`, `node`, `checkpoints`, `xd_source` and `test_only`. If a file can't be read in
-this way, the functions return None, and the caller imports the plugins.
+`default_config`, `cross_dataset_config`, `node`, `checkpoints`, `xd_source` and `test_only`. If a file can't be read,
+or if it sets such an attribute in another way, the functions return None, and the caller imports the plugins.
 """
 
 import ast
 import functools
+import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ class _Unreadable(Exception):
 def registered_names(folder: Path, registry: str) -> list[str] | None:
     """Return the names of the classes that the folder's files register with the decorator `@<registry>.register()`.
 
-    Returns None if a file can't be parsed, or if it registers classes in another way.
+    Returns None if a file can't be read or parsed, or if it registers classes in another way.
     """
     try:
         return [name for path in _plugin_files(folder) for name in _registered_in(path, registry)]
@@ -71,14 +72,28 @@ def read_class(folder: Path, registry: str, name: str, attributes: Sequence[str]
 
 
 def _plugin_files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")]
+    """Return the plugin files of a folder: the Python files whose names don't start with "_" or ".".
+
+    An editor's lock file starts with ".", for example `.#coop.py`.
+    """
+    return [path for path in sorted(folder.glob("*.py")) if not path.stem.startswith(("_", "."))]
+
+
+@functools.cache
+def _source(path: Path) -> str:
+    """Return the text of a Python file, decoded as its coding line says. Raises _Unreadable if that fails."""
+    try:
+        with tokenize.open(path) as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError, SyntaxError) as error:  # SyntaxError: the coding line is wrong
+        raise _Unreadable(path) from error
 
 
 @functools.cache
 def _parsed(path: Path) -> ast.Module:
     try:
-        return ast.parse(path.read_text())
-    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+        return ast.parse(_source(path))
+    except (SyntaxError, ValueError) as error:
         raise _Unreadable(path) from error
 
 
@@ -88,7 +103,7 @@ def _registered_in(path: Path, registry: str) -> tuple[str, ...]:
 
     Raises _Unreadable if the file also registers classes in another way.
     """
-    if registry not in path.read_text():
+    if registry not in _source(path):
         return ()
     tree, names, decorators = _parsed(path), [], set()
     for node in ast.walk(tree):
@@ -128,6 +143,8 @@ def _outline(
         return made[path, name]
     for node in _parsed(path).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
+            _check_definition(path, node)
+            _check_stores(path, attributes)
             found = [_outline(path, _dotted(base), root, attributes, made) for base in node.bases]
             bases = tuple(base for base in found if base)
             try:
@@ -185,21 +202,92 @@ def _module_file(root: Path, module: str) -> Path | None:
 
 
 def _literals(definition: ast.ClassDef, attributes: Sequence[str]) -> dict[str, object]:
-    """Return the values that a class body assigns to `attributes`. Raises _Unreadable if a value isn't a literal."""
-    values = {}
+    """Return the values that a class body assigns to `attributes`, each by a statement `attribute = literal`.
+
+    Raises _Unreadable if a value isn't a literal, or if the class body binds an attribute in another way.
+    """
+    values: dict[str, object] = {}
     for node in definition.body:
+        targets: list[ast.expr] = []
+        value: ast.AST = node
         if isinstance(node, ast.Assign):
             targets, value = node.targets, node.value
         elif isinstance(node, ast.AnnAssign) and node.value is not None:
             targets, value = [node.target], node.value
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in attributes:
-            raise _Unreadable(f"{definition.name}.{node.name}")
-        else:
-            continue
-        for target in targets:
-            if isinstance(target, ast.Name) and target.id in attributes:
-                try:
-                    values[target.id] = ast.literal_eval(value)
-                except ValueError as error:
-                    raise _Unreadable(f"{definition.name}.{target.id}") from error
+        names = [target.id for target in targets if isinstance(target, ast.Name) and target.id in attributes]
+        others = [value, *(target for target in targets if not isinstance(target, ast.Name))]
+        if any(_bound_names(other) & set(attributes) for other in others):
+            raise _Unreadable(definition.name)
+        if names:
+            try:
+                values |= dict.fromkeys(names, ast.literal_eval(value))
+            except ValueError as error:
+                raise _Unreadable(f"{definition.name}.{names[0]}") from error
     return values
+
+
+def _bound_names(node: ast.AST) -> set[str]:
+    """Return the names that a statement or expression binds or deletes in its own scope.
+
+    The bodies of functions and of nested classes have their own scopes, so they are skipped.
+    """
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return {node.name}
+    if isinstance(node, ast.AnnAssign) and node.value is None:  # `name: type` binds nothing
+        return set()
+    found = {name for child in ast.iter_child_nodes(node) for name in _bound_names(child)}
+    if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+        found.add(node.id)
+    elif isinstance(node, ast.alias):  # an import
+        found.add(node.asname or node.name)
+    elif isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
+        found.add(node.name)
+    return found
+
+
+def _check_definition(path: Path, definition: ast.ClassDef) -> None:
+    """Raise _Unreadable if a decorator, a keyword or a second definition may change the class's attributes."""
+    for decorator in definition.decorator_list:
+        call = decorator.func if isinstance(decorator, ast.Call) else decorator
+        if not (isinstance(call, ast.Attribute) and call.attr == "register" and _is_registry(call.value)):
+            raise _Unreadable(f"{definition.name} in {path} has another decorator than a registry's")
+    if definition.keywords:  # a metaclass, or arguments of __init_subclass__
+        raise _Unreadable(f"{definition.name} in {path} has keywords")
+    if sum(definition.name in _bound_names(node) for node in _parsed(path).body) > 1:
+        raise _Unreadable(f"{definition.name} in {path} is bound twice")
+
+
+def _is_registry(node: ast.AST) -> bool:
+    """Return whether a node of the syntax tree is a name such as `TRAINER_REGISTRY` or `build.TRAINER_REGISTRY`."""
+    name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    return name.endswith("REGISTRY")
+
+
+@functools.cache
+def _check_stores(path: Path, attributes: tuple[str, ...]) -> None:
+    """Raise _Unreadable if a file sets one of `attributes` on an object, for example by `X.node = "A"` or setattr.
+
+    The object may be a class. This finds the attributes that an `__init_subclass__` sets, too. `self.node = "A"` is
+    allowed, because it sets an instance's attribute.
+    """
+    for node in ast.walk(_parsed(path)):
+        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            is_instance = isinstance(node.value, ast.Name) and node.value.id == "self"
+            found = node.attr in attributes and not is_instance
+        else:
+            found = isinstance(node, ast.Call) and _sets_attribute(node, attributes)
+        if found:
+            raise _Unreadable(f"{path}, line {getattr(node, 'lineno', '?')}")
+
+
+def _sets_attribute(call: ast.Call, attributes: Sequence[str]) -> bool:
+    """Return whether a call is setattr, delattr or `__setattr__` with one of `attributes`, or with an unknown name."""
+    function = call.func
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    if name not in ("setattr", "delattr", "__setattr__", "__delattr__"):
+        return False
+    last = call.args[-2:] if "set" in name else call.args[-1:]  # [name, value] or [name]
+    first = call.args[0] if call.args else None
+    if isinstance(first, ast.Name) and first.id == "self":
+        return False  # it sets an instance's attribute
+    return not (last and isinstance(last[0], ast.Constant)) or last[0].value in attributes

@@ -6,6 +6,7 @@ class of that plugin is looked up. `outlines.py` reads the same files without im
 
 import ast
 import importlib
+import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -21,11 +22,11 @@ _failures: dict[Path, Exception] = {}
 
 
 def load_plugins(package: str) -> list[ModuleType]:
-    """Import all modules of `package` whose names don't start with "_". Return those that could be imported."""
+    """Import all modules of `package` whose names don't start with "_" or ".". Return those that could be imported."""
     folder = Path(importlib.import_module(package).__path__[0])
     modules = []
     for path in sorted(folder.glob("*.py")):
-        if path.stem.startswith("_"):
+        if path.stem.startswith(("_", ".")):
             continue
         try:
             modules.append(importlib.import_module(f"{package}.{path.stem}"))
@@ -64,10 +65,11 @@ def find(registry: Registry, what: str, name: str) -> Any:
 def _classes_of(path: Path) -> set[str]:
     """Return the names of the classes that a file defines.
 
-    If the file has a syntax error, return the name of the file, because its class probably has the same name.
+    If the file can't be read or parsed, return the name of the file, because its class probably has the same name.
     """
     try:
-        tree = ast.parse(path.read_text())
-    except SyntaxError:
+        with tokenize.open(path) as file:
+            tree = ast.parse(file.read())
+    except (OSError, SyntaxError, ValueError):  # ValueError: the file can't be decoded, or contains a null byte
         return {path.stem}
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
