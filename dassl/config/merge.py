@@ -86,7 +86,9 @@ def _set(cfg: CN, key: str, value: object, where: str) -> None:
         cfg.merge_from_list([key, new])
     except (ValueError, AssertionError) as error:
         expected = type(old).__name__
-        raise InputError(f"config key {key} needs a value of type {expected}, such as {old!r}, not {value!r}{where}") from error
+        raise InputError(
+            f"config key {key} needs a value of type {expected}, such as {old!r}, not {value!r}{where}"
+        ) from error
 
 
 def _decode(value: object) -> object:

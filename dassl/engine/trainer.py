@@ -43,7 +43,7 @@ def __getattr__(name: str) -> type:
 
 
 class SimpleTrainer(TrainerBase):
-    """A trainer that builds the data, the model and the evaluator from the config, and then trains or tests the model."""
+    """A trainer that builds the data, the model and the evaluator from the config, then trains or tests."""
 
     model: nn.Module
     optim: torch.optim.Optimizer
@@ -123,7 +123,7 @@ class SimpleTrainer(TrainerBase):
         self.time_start = time.time()
 
     def seed_epoch(self) -> None:
-        """Seed the random generators. Also pass the epoch to the data sets, because augmentation depends on the epoch."""
+        """Seed the random generators. Pass the epoch to the data sets, because augmentation depends on the epoch."""
         super().seed_epoch()
         for loader in (self.train_loader_x, self.train_loader_u):
             if loader is not None:

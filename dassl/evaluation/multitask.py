@@ -50,7 +50,9 @@ class MultiTaskRecord(TypedDict):
 class ClassificationMT(EvaluatorBase):
     """Computes the unweighted mean of the tasks' scores, in percent.
 
-    If TEST.PER_TASK_RESULT is set, the score of each task is printed, too. A label is a row with one entry for each class of each task. The entry is 1 for the image's class, 0 for the other
+    If TEST.PER_TASK_RESULT is set, the score of each task is printed, too.
+
+    A label is a row with one entry for each class of each task. The entry is 1 for the image's class, 0 for the other
     classes of the image's task, and -1 for the classes of other tasks.
 
     Args:

@@ -28,7 +28,7 @@ class RAdam(torch.optim.RAdam):
         degenerated_to_sgd: bool = True,
     ):
         if not degenerated_to_sgd:
-            raise ValueError("degenerated_to_sgd must be True, because torch.optim.RAdam always uses SGD in the first steps")
+            raise ValueError("degenerated_to_sgd must be True, because torch.optim.RAdam always starts with SGD")
         super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay=True)
 
 
