@@ -13,7 +13,7 @@ _C.OUTPUT_DIR = "./output"
 _C.RESUME = ""  # folder of the run to resume; "" means OUTPUT_DIR
 _C.SEED = -1  # seed of all random generators; if negative, the generators aren't seeded
 _C.USE_CUDA = True
-_C.DETERMINISTIC = False  # use deterministic (slower) algorithms on a GPU; on a CPU, all algorithms are deterministic
+_C.DETERMINISTIC = False  # use deterministic, slower algorithms on a GPU, too; on a CPU, they are always used
 _C.VERBOSE = True
 
 _C.INPUT = CN()
@@ -109,7 +109,7 @@ _C.OPTIM.WARMUP_RECOUNT = True  # True: after the warm-up, the schedule starts a
 _C.TRAIN = CN()
 _C.TRAIN.CHECKPOINT_FREQ = 0  # N > 0 also keeps the checkpoint of every N-th epoch; 0 keeps only the last checkpoint
 _C.TRAIN.PRINT_FREQ = 10  # number of batches between two log lines
-_C.TRAIN.COUNT_ITER = "train_x"  # TrainerXU: the loader whose length an epoch has (train_x, train_u or smaller_one)
+_C.TRAIN.COUNT_ITER = "train_x"  # TrainerXU: loader that sets an epoch's length: train_x, train_u or smaller_one
 
 _C.TEST = CN()
 _C.TEST.EVALUATOR = "Classification"  # name of the evaluator's class

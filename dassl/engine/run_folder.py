@@ -23,8 +23,8 @@ def is_finished(cfg: CfgNode) -> bool:
     """Return whether the output folder contains the result of a run with this config.
 
     Raises:
-        InputError: the folder contains the result or checkpoints of a run with another config, or it
-            contains no config.yaml. The message names the keys that differ.
+        InputError: the folder contains the result or checkpoints of a run, but no config.yaml; or its config.yaml
+            differs from `cfg`. The message names the keys that differ.
     """
     folder = Path(cfg.OUTPUT_DIR)
     finished, config = (folder / RESULT).is_file(), folder / CONFIG

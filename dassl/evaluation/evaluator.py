@@ -1,7 +1,7 @@
 """`Classification` computes accuracy and F1 from logits, and prints them in the lines that log parsers read.
 
 `SimpleTrainer.test` calls `reset`, then `process` for each batch, then `evaluate`. `write_result` calls `record` to get
-the scores for `result.json`. TEST.EVALUATOR names the evaluator. A third-party evaluator needs no `record` method.
+the scores for `result.json`. TEST.EVALUATOR names the evaluator. A third-party evaluator may omit `record`.
 """
 
 from collections import OrderedDict
@@ -84,7 +84,7 @@ class Classification(EvaluatorBase):
     Args:
         cfg: the config.
         lab2cname: mapping from label to class name.
-        kwargs: arguments for other evaluators, which are ignored.
+        kwargs: ignored, because only other evaluators use these arguments.
     """
 
     def __init__(self, cfg: CfgNode, lab2cname: Mapping[int, str] | None = None, **kwargs: object):

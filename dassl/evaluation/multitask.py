@@ -59,7 +59,7 @@ class ClassificationMT(EvaluatorBase):
         cfg: the config.
         dataset: a data set of several tasks.
         lab2cname: mapping from a column of the logits to the class name.
-        kwargs: arguments for other evaluators, which are ignored.
+        kwargs: ignored, because only other evaluators use these arguments.
 
     Raises:
         InputError: `dataset` isn't a data set of several tasks.
