@@ -15,9 +15,9 @@ class SimpleNet(nn.Module):
     """A backbone, an optional head, and a linear classifier.
 
     Args:
-        cfg: not used. It is here because Dassl's signature has it.
+        cfg: not used. Dassl's signature has this parameter.
         model_cfg: the MODEL node of the config.
-        num_classes: number of classes. If it is 0, the net has no classifier.
+        num_classes: number of classes; 0 means that the net has no classifier.
     """
 
     def __init__(self, cfg: CfgNode, model_cfg: CfgNode, num_classes: int):
@@ -49,7 +49,7 @@ class SimpleNet(nn.Module):
 
 
 def build_backbone(name: str, pretrained: bool = True) -> tuple[nn.Module, int]:
-    """Return a torchvision ResNet without its classifier, and its number of features.
+    """Return a torchvision ResNet without its classifier, and the number of features that the ResNet returns.
 
     Args:
         name: torchvision's name of the model.
@@ -70,7 +70,7 @@ def build_backbone(name: str, pretrained: bool = True) -> tuple[nn.Module, int]:
 
 
 def build_head(head_cfg: CfgNode, in_features: int) -> tuple[nn.Module, int]:
-    """Return a stack of linear layers and its number of output features.
+    """Return a stack of linear layers, and the number of features that the stack returns.
 
     Args:
         head_cfg: the MODEL.HEAD node of the config. HIDDEN_LAYERS lists the widths of the linear layers. Each of them

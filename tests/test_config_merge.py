@@ -17,7 +17,7 @@ def test_command_line_values_take_the_type_of_the_default():
     ("overrides", "message"),
     [
         (["OPTIM.LRX", "1"], r"OPTIM\.LRX.*Did you mean OPTIM\.LR"),
-        (["OPTIM.LR", "fast"], "takes a float"),
+        (["OPTIM.LR", "fast"], "a value of type float"),
         (["OPTIM.LR"], "has no value"),
     ],
 )

@@ -15,7 +15,7 @@ from conftest import make_image
         (["DATASET.NAME", "Foldr"], "Did you mean Folder"),
         (["OPTIM.LEARNING_RATE", "1"], "unknown config key 'OPTIM.LEARNING_RATE'"),
         (["OPTIM.LR"], "OPTIM.LR"),
-        (["OPTIM.MAX_EPOCH", "many"], "takes a int"),
+        (["OPTIM.MAX_EPOCH", "many"], "a value of type int"),
         (["INPUT.TRANSFORMS", "['random_flop']"], "Did you mean random_flip"),
         (["MODEL.BACKBONE.PATH", "", "MODEL.BACKBONE.NAME", "ViT-B/17"], "ViT-B/16"),
         (["MODEL.BACKBONE.PATH", "/nowhere/x.pt"], "/nowhere/x.pt"),

@@ -11,7 +11,7 @@ from dassl.config.merge import ConfigValue, check_values, differences, keys, mer
 
 
 def clean_cfg(cfg: CfgNode, trainer: str) -> None:
-    """Remove the config nodes of all trainers except `trainer` from `cfg.TRAINER`, in place."""
+    """Remove the nodes of all trainers except `trainer` from `cfg.TRAINER`. Changes `cfg` in place."""
     for key in list(cfg.TRAINER):
         if key not in ("NAME", "CONFIG", trainer.upper()):
             cfg.TRAINER.pop(key, None)

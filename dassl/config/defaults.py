@@ -1,7 +1,7 @@
-"""The default config, which contains every key and its default. `get_cfg_default` returns a copy of it.
+"""The default config: all config keys and their default values. `get_cfg_default` returns a copy of this config.
 
-Keys that also exist in Dassl.pytorch have the same names and defaults there, so published YAML files load unchanged.
-The keys of each trainer are in a node of TRAINER. They are declared in the trainer's module.
+If a key also exists in Dassl.pytorch, its name and its default are the same there, so published YAML files load
+unchanged. The keys of a trainer aren't in this file: the trainer's module declares them, in a node of TRAINER.
 """
 
 from yacs.config import CfgNode as CN
@@ -11,9 +11,9 @@ _C.VERSION = 1
 _C.PROTOCOL = ""  # protocol that the run belongs to: base2new, few_shot or cross_dataset; set by `experiments/`
 _C.OUTPUT_DIR = "./output"
 _C.RESUME = ""  # folder of the run to resume; "" means OUTPUT_DIR
-_C.SEED = -1  # seed of all random generators; if negative, they aren't seeded
+_C.SEED = -1  # seed of all random generators; if negative, the generators aren't seeded
 _C.USE_CUDA = True
-_C.DETERMINISTIC = False  # use deterministic algorithms on a GPU, which is slower; on a CPU, they are always used
+_C.DETERMINISTIC = False  # use deterministic, slower algorithms on a GPU, too; on a CPU, they are always used
 _C.VERBOSE = True
 
 _C.INPUT = CN()
@@ -32,25 +32,25 @@ _C.INPUT.GN_STD = 0.15  # gaussian_noise: standard deviation
 _C.INPUT.RANDAUGMENT_N = 2  # randaugment: number of operations per image
 _C.INPUT.RANDAUGMENT_M = 10  # randaugment: magnitude of the operations
 _C.INPUT.COLORJITTER_B = 0.4  # colorjitter: strength of the change in brightness
-_C.INPUT.COLORJITTER_C = 0.4  # colorjitter: contrast
-_C.INPUT.COLORJITTER_S = 0.4  # colorjitter: saturation
-_C.INPUT.COLORJITTER_H = 0.1  # colorjitter: hue
-_C.INPUT.RGS_P = 0.2  # randomgrayscale: probability
-_C.INPUT.GB_P = 0.5  # gaussian_blur: probability
+_C.INPUT.COLORJITTER_C = 0.4  # colorjitter: strength of the change in contrast
+_C.INPUT.COLORJITTER_S = 0.4  # colorjitter: strength of the change in saturation
+_C.INPUT.COLORJITTER_H = 0.1  # colorjitter: strength of the change in hue
+_C.INPUT.RGS_P = 0.2  # randomgrayscale: probability that an image becomes grey
+_C.INPUT.GB_P = 0.5  # gaussian_blur: probability that an image is blurred
 _C.INPUT.GB_K = 21  # gaussian_blur: kernel size in pixels
 
 _C.DATASET = CN()
 _C.DATASET.ROOT = ""  # folder that contains the folders of all data sets
 _C.DATASET.NAME = ""  # name of the data set's class
-_C.DATASET.CONFIG = ""  # name of the data set's config file; train.py writes it here
-_C.DATASET.PATH = ""  # a user's own data: a folder of class folders, or a CSV or JSON list
+_C.DATASET.CONFIG = ""  # name of the data set's config file; train.py sets this key
+_C.DATASET.PATH = ""  # a user's own data: a folder with a folder for each class, or a CSV or JSON list of images
 _C.DATASET.TASKS = []  # MultiTask: a list of [data set, task name] or [data set, task name, DATASET.PATH]
-_C.DATASET.SUBSAMPLE_TASKS = "all"  # MultiTask: all, base (first half of the tasks), new (second half) or a number
+_C.DATASET.SUBSAMPLE_TASKS = "all"  # MultiTask: all, base (first half of tasks), new (second half) or a task's number
 _C.DATASET.TEMPLATE = ""  # zero-shot prompt with {} for the class name; "" means the data set's default
 _C.DATASET.SOURCE_DOMAINS = ()  # names of the training domains, for domain adaptation and generalisation
 _C.DATASET.TARGET_DOMAINS = ()  # names of the test domains
 _C.DATASET.NUM_SHOTS = -1  # number of training images per class; less than 1 means all images
-_C.DATASET.FEWSHOT_FILE = ""  # file with the few-shot images: a run's fewshot.json, or the original code's cache (.pkl)
+_C.DATASET.FEWSHOT_FILE = ""  # list of the few-shot images: a run's fewshot.json, or the original code's cache (.pkl)
 _C.DATASET.SUBSAMPLE_CLASSES = "all"  # classes to use: all, base (first half, rounded up) or new (second half)
 
 _C.DATALOADER = CN()
@@ -73,7 +73,7 @@ _C.MODEL = CN()
 _C.MODEL.INIT_WEIGHTS = ""  # checkpoint file with the initial weights; "" if there is none
 _C.MODEL.BACKBONE = CN()
 _C.MODEL.BACKBONE.NAME = ""  # name of the CLIP model, such as ViT-B/16
-_C.MODEL.BACKBONE.PATH = ""  # weights: a file, or the folder of a Hugging Face model; "" means to download NAME
+_C.MODEL.BACKBONE.PATH = ""  # weight file or folder of a Hugging Face model; "" means that NAME is downloaded
 _C.MODEL.BACKBONE.PRETRAINED = True
 _C.MODEL.HEAD = CN()
 _C.MODEL.HEAD.NAME = ""
@@ -107,9 +107,9 @@ _C.OPTIM.WARMUP_MIN_LR = 1e-5  # linear warm-up: learning rate of the first epoc
 _C.OPTIM.WARMUP_RECOUNT = True  # True: after the warm-up, the schedule starts at epoch 0; False: at epoch WARMUP_EPOCH
 
 _C.TRAIN = CN()
-_C.TRAIN.CHECKPOINT_FREQ = 0  # number of epochs between checkpoints to keep; 0 keeps only the last checkpoint
+_C.TRAIN.CHECKPOINT_FREQ = 0  # N > 0 also keeps the checkpoint of every N-th epoch; 0 keeps only the last checkpoint
 _C.TRAIN.PRINT_FREQ = 10  # number of batches between two log lines
-_C.TRAIN.COUNT_ITER = "train_x"  # TrainerXU: loader that sets an epoch's length (train_x, train_u or smaller_one)
+_C.TRAIN.COUNT_ITER = "train_x"  # TrainerXU: loader that sets an epoch's length: train_x, train_u or smaller_one
 
 _C.TEST = CN()
 _C.TEST.EVALUATOR = "Classification"  # name of the evaluator's class
@@ -118,17 +118,17 @@ _C.TEST.PER_TASK_RESULT = False  # ClassificationMT: also print the score of eac
 _C.TEST.COMPUTE_CMAT = False  # save the confusion matrix as cmat.pt
 _C.TEST.SAVE_PREDICTIONS = False  # write image paths, labels and logits to predictions.npz
 _C.TEST.CACHE_FEATURES = True  # cache image features on disk if the image tower has no prompts
-_C.TEST.CACHE_IMAGES = False  # cache resized test images on disk, which takes 150 kB per image of 224 x 224 pixels
+_C.TEST.CACHE_IMAGES = False  # cache resized test images on disk (150 kB for an image of 224 x 224 pixels)
 _C.TEST.NO_TEST = False  # skip the test after training
 _C.TEST.SPLIT = "test"  # split to evaluate: test or val
 _C.TEST.FINAL_MODEL = "last_step"  # model to test: last_step or best_val
 _C.TEST.MODEL_DIR = ""  # folder of the run that trained the prompts to test (--model-dir)
-_C.TEST.LOAD_EPOCH = -1  # epoch of the prompts to test (--load-epoch); if negative, FINAL_MODEL decides
+_C.TEST.LOAD_EPOCH = -1  # epoch of the prompts to test (--load-epoch); if negative, FINAL_MODEL selects the epoch
 _C.TEST.EVAL_ONLY = False  # test without training (--eval-only)
 
 _C.TRAINER = CN()
 _C.TRAINER.NAME = ""  # name of the trainer's class
-_C.TRAINER.CONFIG = ""  # name of the trainer's config file; train.py writes it here
+_C.TRAINER.CONFIG = ""  # name of the trainer's config file; train.py sets this key
 
 
 def get_cfg_default() -> CN:

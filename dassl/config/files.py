@@ -1,7 +1,8 @@
-"""Reads config files. They are YAML files, whose `_BASE_` key may name other config files, called bases.
+"""Reads config files, which are YAML files. The `_BASE_` key of a file may name other config files, called its bases.
 
-A file starts from the settings of its bases, and contains only the settings that differ from them. `merge_file` calls
-`read_config_file` to get all settings. `experiments/` calls `config_files` to detect that a file of a run has changed.
+A file inherits the settings of its bases, and contains only the settings that differ. `merge_file` calls
+`read_config_file` to get all settings. `experiments/` calls `config_files` to detect that a config file has changed
+since a run.
 """
 
 from collections.abc import Iterator
@@ -14,9 +15,9 @@ from dassl.utils.errors import InputError, unknown
 
 #: Key whose value is the path of another config file, or a list of paths.
 BASE_KEY = "_BASE_"
-#: The largest allowed number of files in a chain, in which each file names the next file as its base.
+#: Maximum number of files in a chain of bases. In a chain, each file names the next file as its base.
 MAX_CHAIN = 8
-#: The project's folder. If a base isn't found relative to the file that names it, it is looked up here.
+#: The project's folder. A base that isn't found relative to the file that names it is looked up in this folder.
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -44,7 +45,7 @@ def read_config_file(path: str | Path) -> dict[str, Setting]:
 def config_files(path: str | Path) -> list[Path]:
     """Return the paths of a config file and all its bases, without duplicates.
 
-    The file comes first, then its bases in reverse order of merging. Hash the contents of these files to detect that a
+    The file comes first, then its bases in reverse order of merging. A caller can hash these files to detect that a
     config may have changed.
 
     Raises:
@@ -55,7 +56,7 @@ def config_files(path: str | Path) -> list[Path]:
 
 
 def _read_chain(path: Path, named_by: tuple[Path, ...]) -> Iterator[tuple[Path, dict[str, object]]]:
-    """Yield (file, content without `_BASE_`) of each file in the order of merging: bases first, `path` last."""
+    """Yield each file with its content (without `_BASE_`) in the order of merging: bases first, `path` last."""
     content = _read_yaml(path, named_by)
     chain = (*named_by, path)
     for base in _base_paths(content.pop(BASE_KEY, None), path):
@@ -83,8 +84,8 @@ def _read_yaml(path: Path, named_by: tuple[Path, ...]) -> dict[str, object]:
 def _base_paths(names: object, path: Path) -> list[Path]:
     """Return the paths of the bases that the file `path` names.
 
-    A name is relative to the folder of `path`. If no file is found there, it is relative to the project's folder. A
-    copy of one of the project's config files therefore works in any folder.
+    A name is relative to the folder of `path`. If this folder has no such file, the name is relative to the project's
+    folder. Therefore, a copy of one of the project's config files works in any folder.
     """
     paths = []
     for name in [] if names is None else names if isinstance(names, list) else [names]:

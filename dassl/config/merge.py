@@ -1,4 +1,4 @@
-"""Merges files and KEY VALUE pairs into a config, checks it, and compares it with the config of an earlier run.
+"""Functions that merge files and KEY VALUE pairs into a config, check the config, or compare it with an earlier run's.
 
 `train.py` and `experiments/` call these functions. Every error message names the config key. If the value comes from a
 file, the message also names the file.
@@ -35,7 +35,7 @@ def merge_file(cfg: CN, path: str | Path, only: Sequence[str] = ()) -> None:
         only: merge only these top-level nodes of the file (all if empty).
 
     Raises:
-        InputError: if a file is missing or isn't valid YAML, if a key is unknown, or if a value has a wrong type.
+        InputError: if a file is missing or isn't valid YAML, if a key is unknown, or if a value has the wrong type.
     """
     merge_settings(cfg, read_config_file(path), only)
 
@@ -44,7 +44,7 @@ def merge_settings(cfg: CN, settings: Mapping[str, Setting], only: Sequence[str]
     """Merge settings that `read_config_file` returned into `cfg`. `only` has the same meaning as in `merge_file`.
 
     Raises:
-        InputError: if a key is unknown or if a value has a wrong type.
+        InputError: if a key is unknown or if a value has the wrong type.
     """
     for key, (value, file) in settings.items():
         if not only or key.split(".")[0] in only:
@@ -57,7 +57,7 @@ def merge_words(cfg: CN, words: Sequence[object]) -> None:
     A value may be a string, as on the command line, or a Python value of the key's type.
 
     Raises:
-        InputError: if a key has no value or is unknown, or if a value has a wrong type.
+        InputError: if a key has no value or is unknown, or if a value has the wrong type.
     """
     if len(words) % 2:
         raise InputError(f"config options come in pairs KEY VALUE, but {words[-1]!r} has no value")
@@ -66,7 +66,10 @@ def merge_words(cfg: CN, words: Sequence[object]) -> None:
 
 
 def _set(cfg: CN, key: str, value: object, where: str) -> None:
-    """Set one key of `cfg`. Convert `value` to the type of the key's present value. `where` is added to errors."""
+    """Set a key of `cfg` to `value`, converted to the type of the key's current value.
+
+    `where` is added to error messages. It is " in <file>", or "" if the value doesn't come from a file.
+    """
     known = dict(keys(cfg))
     if key not in known:
         node = key.rpartition(".")[0]
@@ -83,11 +86,13 @@ def _set(cfg: CN, key: str, value: object, where: str) -> None:
         cfg.merge_from_list([key, new])
     except (ValueError, AssertionError) as error:
         expected = type(old).__name__
-        raise InputError(f"config key {key} takes a {expected} like {old!r}, not {value!r}{where}") from error
+        raise InputError(
+            f"config key {key} needs a value of type {expected}, such as {old!r}, not {value!r}{where}"
+        ) from error
 
 
 def _decode(value: object) -> object:
-    """Return the value of a string that is a Python literal, such as "(2, 3)". Return other values unchanged."""
+    """Parse a string that contains a Python literal, such as "(2, 3)". Return any other value unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -96,7 +101,8 @@ def _decode(value: object) -> object:
         return value
 
 
-#: The smallest allowed value of each key. A smaller value would fail much later, and the error wouldn't name the key.
+#: The smallest allowed value of each key. Without this check, the run would fail much later, and the error wouldn't
+#: name the key.
 _LEAST = {
     "OPTIM.LR": 0,
     "OPTIM.MAX_EPOCH": 0,
@@ -110,7 +116,7 @@ _LEAST = {
 
 
 def check_values(cfg: CN) -> None:
-    """Check that numbers are in range. Call this function after the last merge.
+    """Check that the config's numbers aren't too small. Call this function after the last merge.
 
     Raises:
         InputError: if a number is too small, or if INPUT.SIZE isn't a pair.
@@ -143,14 +149,14 @@ NEUTRAL = (
 
 
 def differences(cfg: CN, path: str | Path, nodes: Sequence[str] = ()) -> list[str]:
-    """Return the keys in which `cfg` differs from the config.yaml of an earlier run, each with both values.
+    """Compare `cfg` with the config.yaml of an earlier run. Return the keys that differ, each with both values.
 
-    NEUTRAL keys are ignored. A key that the file doesn't contain may have been added to the code after the run, so
-    `cfg` is compared with the key's default. Keys of plugins have no default here. They are ignored if the file doesn't
-    contain them, so a new plugin doesn't make old runs different.
+    NEUTRAL keys are ignored. If the file lacks a key, the key may have been added to the code after the run, so its
+    value in `cfg` is compared with its default. A plugin's key has no default here. If the file lacks a plugin's key,
+    the key is ignored, so that a new plugin doesn't make old runs different.
 
     Args:
-        path: the config.yaml that the earlier run has written.
+        path: the config.yaml of the earlier run.
         nodes: compare only these top-level nodes (all if empty).
 
     Raises:
@@ -173,5 +179,5 @@ def differences(cfg: CN, path: str | Path, nodes: Sequence[str] = ()) -> list[st
 
 
 def _tuples_as_lists(value: object) -> object:
-    """Return `value` with lists instead of tuples, also inside of lists. YAML has no tuples."""
+    """Return `value` with all tuples, also nested ones, replaced by lists. YAML has no tuples."""
     return [_tuples_as_lists(item) for item in value] if isinstance(value, list | tuple) else value

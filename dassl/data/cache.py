@@ -1,8 +1,8 @@
-"""Image caches: decoded training images in memory, resized test images on disk.
+"""Two image caches: one keeps decoded training images in memory, the other keeps resized test images on disk.
 
-`DatasetWrapper` uses both caches. `trainers/common/features.py` uses the helpers to cache image features on disk.
-A cache never changes a result, because the name of a cache file is a hash of everything that its content depends on. If
-a cache file can't be read or written, a warning is logged and the content is computed.
+`DatasetWrapper` uses both caches. `trainers/common/features.py` calls `cached` to keep image features on disk, too.
+A cache never changes a result, because the name of a cache file is a hash of everything on which the file's content
+depends. If a cache file can't be read or written, a warning is logged and the content is computed.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ _READER = sys.modules[read_image.__module__]  # the module whose code decodes im
 class DecodedImageCache:
     """A cache of decoded images in memory that all loader workers share.
 
-    Workers fill the cache during the first epoch. Images that don't fit into it are decoded in every epoch. Workers
+    Workers fill the cache during the first epoch. Images that don't fit are decoded in every epoch. Workers
     share the memory only if they are forks of this process. A pickled or deep-copied cache is empty and stays empty.
 
     Args:
@@ -46,9 +46,9 @@ class DecodedImageCache:
 
     def __init__(self, paths: Sequence[str], budget: int):
         self._paths = list(paths)
-        # Anonymous memory maps: the operating system allocates a page when it is first written.
+        # Anonymous memory maps: the operating system allocates each page at the first write to the page.
         self._pixels = mmap.mmap(-1, max(budget, 1))
-        # (n_images, 3): each row is an image's (offset of the pixels, height, width). Width 0: the image isn't cached.
+        # (n_images, 3): each row is an image's (offset of the pixels, height, width). Width 0 means not cached.
         self._places = np.frombuffer(mmap.mmap(-1, 24 * max(len(paths), 1)), np.int64).reshape(-1, 3)
         self._used = multiprocessing.Value("q", 0)
 
@@ -56,7 +56,7 @@ class DecodedImageCache:
         return DecodedImageCache, (self._paths, 0)
 
     def read(self, index: int, path: str) -> Image.Image:
-        """Return the decoded image of the file `path`, which is `paths[index]`. Decode it if it isn't cached.
+        """Return the image in the file `path`, which is `paths[index]`. If the image isn't cached, decode the file.
 
         Raises:
             InputError: the file is missing or isn't a readable image.
@@ -81,10 +81,10 @@ class DecodedImageCache:
 
 
 def is_cacheable(transform: object) -> TypeGuard[T.Compose]:
-    """Return whether the output of `transform` may be cached under the hash of its `repr`.
+    """Return whether the output of `transform` may be cached under the hash of the transform's `repr`.
 
-    This holds for the test transforms that `build_transform` makes. They are deterministic, and their `repr` contains
-    all their parameters. Other transforms may be random or have a `repr` without all parameters, so return False.
+    Return True only for the test transforms that `build_transform` makes. These transforms are deterministic, and
+    their `repr` contains all their parameters. Other transforms may be random, or their `repr` may lack parameters.
     """
     if not isinstance(transform, T.Compose) or type(transform) is not T.Compose:  # a subclass may be random
         return False
@@ -93,7 +93,7 @@ def is_cacheable(transform: object) -> TypeGuard[T.Compose]:
 
 
 def file_identity(path: str) -> tuple[str, int, int]:
-    """Return (absolute path, size in bytes, modification time in ns) of a file. It differs if the file has changed.
+    """Return (absolute path, size in bytes, modification time in ns) of a file. This tuple changes if the file changes.
 
     Raises:
         InputError: the file doesn't exist or can't be accessed.
@@ -107,7 +107,10 @@ def file_identity(path: str) -> tuple[str, int, int]:
 
 @functools.cache
 def source_hash(*modules: ModuleType) -> str:
-    """Return a hash of the modules' source code. With it in their names, caches of other code versions aren't used."""
+    """Return a hash of the modules' source code.
+
+    The names of cache files depend on this hash, so cache files that another version of the code wrote aren't used.
+    """
     return hashlib.blake2b(b"".join(Path(str(module.__file__)).read_bytes() for module in modules)).hexdigest()
 
 
@@ -118,16 +121,16 @@ def cached(
     load: Callable[[Path], Content],
     save: Callable[[Content, Path], None],
 ) -> Content:
-    """Return the content of a cache file. If the file doesn't exist, call `make`, then save and return its result.
+    """Return the content of a cache file. If the file doesn't exist, compute the content with `make` and save it.
 
     If the file can't be read or written, log a warning and continue without the file.
 
     Args:
         what: name of the content in warnings, such as "image features".
         name: path of the file below `cache_folder()`.
-        make: computes the content.
-        load: reads the content from a file.
-        save: writes the content to a file.
+        make: function that computes the content.
+        load: function that reads the content from a file.
+        save: function that writes the content to a file.
     """
     file = None
     with _warn_and_continue(f"read {what} from"):
@@ -148,7 +151,7 @@ def _warn_and_continue(action: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        # The text doesn't contain the file's path, so Python shows the warning once, and not once for each image.
+        # Python shows equal warnings only once. The path would make a different warning of each image, so omit it.
         reason = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
         warnings.warn(f"can't {action} the cache: {reason}. Set XDG_CACHE_HOME to use another folder", stacklevel=4)
 
@@ -183,5 +186,5 @@ def transform_with_cache(path: str, transform: T.Compose) -> torch.Tensor:
 
 
 def _save_array(pixels: np.ndarray, file: Path) -> None:
-    with file.open("wb") as output:  # np.save would append .npy to the name if it got the path
+    with file.open("wb") as output:  # if np.save got the path, it would append .npy to the name
         np.save(output, pixels)

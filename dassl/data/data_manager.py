@@ -1,6 +1,6 @@
-"""Makes batches from a data set. `DatasetWrapper` reads items, `build_data_loader` returns a loader of batches.
+"""Makes batches from a data set. `DatasetWrapper` reads items, and `build_data_loader` returns a loader of batches.
 
-`DataManager` builds the data set and all its loaders; `SimpleTrainer.build_data_loader` makes a `DataManager`. Trainers
+`DataManager` builds the data set and all its loaders. `SimpleTrainer.build_data_loader` makes a `DataManager`. Trainers
 that need another loader call `build_data_loader`. The augmentation of a training image depends only on the seed, the
 epoch and the item. Therefore neither the number of workers nor a resume changes a result.
 """
@@ -32,8 +32,8 @@ Transform = Callable[[Image.Image], object]
 class DatasetWrapper(Dataset):
     """Reads and transforms the images of a list of `Datum`. An item is a dict with these keys:
 
-    * `img`: the transformed image. If there is no transform, it is the PIL image. In training, if k =
-      DATALOADER.K_TRANSFORMS is greater than 1, it is a list of k augmented versions of the image.
+    * `img`: the transformed image, or the PIL image if there is no transform. In training, if k =
+      DATALOADER.K_TRANSFORMS is greater than 1, `img` is a list of k augmented versions of the image.
     * `img2`, `img3` ...: the results of the second, third ... transform, if `transform` is a list.
     * `img0`: the resized image without augmentation, if DATALOADER.RETURN_IMG0 is set.
     * `label`, `domain`, `impath`, `index`.
@@ -45,12 +45,12 @@ class DatasetWrapper(Dataset):
         is_train: whether the items are used for training, and therefore augmented.
 
     Raises:
-        ValueError: K_TRANSFORMS > 1 without a transform.
+        ValueError: K_TRANSFORMS is greater than 1, but there is no transform.
     """
 
-    #: True if item `i` contains the image, label and path of `data_source[i]`, so that callers may use `data_source`
-    #: instead of the items. In a subclass that overrides `__getitem__` or `__len__`, the value is False unless the
-    #: subclass sets it.
+    #: True if item `i` contains the image, label and path of `data_source[i]`. Callers may then use `data_source`
+    #: instead of the items. If a subclass overrides `__getitem__` or `__len__`, `__init_subclass__` sets this attribute
+    #: to False, unless the subclass sets the attribute itself.
     follows_data_source = True
 
     def __init_subclass__(cls, **kwargs: object) -> None:
@@ -74,7 +74,7 @@ class DatasetWrapper(Dataset):
         self.epoch = 0  # set by the training loop; the augmentation depends on it
         self.decoded = _decoded_images(cfg, data_source) if is_train else None
         if self.k_tfm > 1 and transform is None:
-            raise ValueError(f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, which needs a transform, but there is none")
+            raise ValueError(f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, but there is no transform to apply")
         plain: list = [T.Resize(tuple(cfg.INPUT.SIZE), INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]), T.ToTensor()]
         if "normalize" in cfg.INPUT.TRANSFORMS:
             plain.append(T.Normalize(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD))
@@ -113,10 +113,10 @@ class DatasetWrapper(Dataset):
 
 
 def _decoded_images(cfg: CfgNode, items: Sequence[Datum]) -> DecodedImageCache | None:
-    """Return a cache for the decoded training images, or None if it wouldn't help.
+    """Return a cache for the decoded training images, or None if a cache can't be used or saves no time.
 
-    It doesn't help if there is only one epoch, if DATALOADER.DECODED_GB is 0, or if the workers aren't forks of this
-    process and therefore don't share its memory.
+    A cache saves no time if there is only one epoch. A cache can't be used if DATALOADER.DECODED_GB is 0; or if the
+    workers aren't forks of this process, because they then don't share the memory of this process.
     """
     separate_memory = cfg.DATALOADER.NUM_WORKERS > 0 and multiprocessing.get_start_method() != "fork"
     budget = int(min(cfg.DATALOADER.DECODED_GB * 2**30, free_memory() / 4))
@@ -162,7 +162,8 @@ def build_data_loader(
         data_source: the items.
         batch_size: items per batch.
         tfm: one transform or a list of transforms.
-        is_train: whether to augment the images, and to drop an incomplete last batch unless it is the only batch.
+        is_train: if True, augment the images, and drop the last batch if it is incomplete. The only batch of a small
+            data set isn't dropped.
         dataset_wrapper: a class to use instead of `DatasetWrapper`. It is called with (cfg, data_source,
             transform=..., is_train=...).
 
@@ -176,16 +177,16 @@ def build_data_loader(
         (dataset_wrapper or DatasetWrapper)(cfg, source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
         sampler=build_sampler(sampler_type, cfg, source, batch_size, n_domain, n_ins),
-        num_workers=min(cfg.DATALOADER.NUM_WORKERS, cpu_cores()),  # results don't depend on it, see `_seeded`
+        num_workers=min(cfg.DATALOADER.NUM_WORKERS, cpu_cores()),  # doesn't change results: see `_seeded`
         drop_last=is_train and len(source) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
     )
 
 
 def reads_in_order(loader: DataLoader) -> bool:
-    """Return whether `loader` reads the items of `loader.dataset.data_source` in order, and one image for each item.
+    """Return whether `loader` reads every item of `loader.dataset.data_source` in order, with one image per item.
 
-    If so, a trainer may compute or cache the features of `data_source` instead of iterating over the loader.
+    If this is True, a trainer may compute or cache the features of `data_source` instead of iterating over the loader.
     """
     dataset = loader.dataset
     return (
@@ -207,7 +208,7 @@ class DataManager:
 
     Args:
         cfg: the config.
-        custom_tfm_train, custom_tfm_test: transforms to use instead of those that INPUT.TRANSFORMS names.
+        custom_tfm_train, custom_tfm_test: transforms that replace the transforms in INPUT.TRANSFORMS.
         dataset_wrapper: a class to use instead of `DatasetWrapper`; see `build_data_loader`.
     """
 

@@ -1,8 +1,8 @@
 """Samplers, which set the order in which a loader reads its items.
 
 `build_data_loader` calls `build_sampler` with the name from the config. The group samplers fill each batch from several
-domains or classes, and draw from Python's `random` module. To learn its length, a group sampler makes one full pass
-when it is built. This pass also consumes random numbers.
+domains or classes, and draw from Python's `random` module. When a group sampler is built, it makes one full pass to
+count its items. This pass also consumes random numbers.
 """
 
 import random
@@ -17,7 +17,9 @@ from dassl.utils.errors import InputError, unknown
 
 
 class _GroupSampler(Sampler[int]):
-    """Draws batches with items of `n_group` groups: batch_size // n_group of each group. No item is drawn twice.
+    """Fills each batch with items from `n_group` groups: batch_size // n_group items from each group.
+
+    An item is drawn at most once in an epoch.
 
     Args:
         data_source: the items.
@@ -46,7 +48,8 @@ class _GroupSampler(Sampler[int]):
         self.n_group = n_group if n_group > 0 else len(self.groups)
         if batch_size % self.n_group or self.n_group > len(self.groups):
             raise InputError(
-                f"can't fill a batch of {batch_size} items with equally many items of {self.n_group} {group_name}s. "
+                f"can't fill a batch of {batch_size} items with the same number of items from each "
+                f"of {self.n_group} {group_name}s. "
                 f"{self.n_group} must divide {batch_size}, and must not exceed the data's number of {group_name}s "
                 f"({len(self.groups)})"
             )
@@ -70,21 +73,21 @@ class _GroupSampler(Sampler[int]):
 
 
 class RandomDomainSampler(_GroupSampler):
-    """Draws `n_domain` domains at random for each batch, and equally many items of each domain."""
+    """Draws `n_domain` random domains for each batch, and the same number of items from each of these domains."""
 
     def __init__(self, data_source: Sequence[Datum], batch_size: int, n_domain: int):
         super().__init__(data_source, batch_size, n_domain, lambda item: item.domain, "domain", shuffle_groups=True)
 
 
 class SeqDomainSampler(_GroupSampler):
-    """Draws equally many items of every domain for each batch. A batch is in the order of the domains."""
+    """Draws the same number of items from every domain for each batch. Each batch is sorted by domain."""
 
     def __init__(self, data_source: Sequence[Datum], batch_size: int):
         super().__init__(data_source, batch_size, 0, lambda item: item.domain, "domain", shuffle_groups=False)
 
 
 class RandomClassSampler(_GroupSampler):
-    """Draws batch_size // n_ins classes at random for each batch, and `n_ins` items of each class."""
+    """Draws batch_size // n_ins random classes for each batch, and `n_ins` items from each of these classes."""
 
     def __init__(self, data_source: Sequence[Datum], batch_size: int, n_ins: int):
         n_classes = max(1, batch_size // n_ins)
@@ -103,9 +106,9 @@ def build_sampler(
 
     Args:
         sampler_type: name of a sampler. DATALOADER.*.SAMPLER sets it.
-        cfg: not used. It is here because Dassl's signature has it.
+        cfg: not used. Dassl's signature has this parameter.
         data_source: the items.
-        batch_size: items per batch, for the group samplers.
+        batch_size: items per batch. Only the group samplers use it.
         n_domain: domains per batch, for RandomDomainSampler.
         n_ins: items per class and batch, for RandomClassSampler.
 

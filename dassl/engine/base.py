@@ -1,8 +1,8 @@
 """`TrainerBase`: the loop over epochs, the registered models, and their checkpoints.
 
 `SimpleTrainer` and its subclasses derive from `TrainerBase`. A trainer registers each model under a name, together with
-the model's optimiser and schedule. The trainer then sets the mode of all registered models, steps their optimisers and
-saves their checkpoints.
+the model's optimiser and schedule. `TrainerBase` then sets the mode of all registered models, steps their optimisers
+and saves their checkpoints.
 """
 
 import os
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
-ParsedBatch = Any  # type that parse_batch_train returns; each trainer chooses one that its forward_backward can use
+ParsedBatch = Any  # result of parse_batch_train, as forward_backward needs it; its type depends on the trainer
 
 
 class TrainerBase:
@@ -54,7 +54,7 @@ class TrainerBase:
         """Train from epoch `start_epoch` to epoch `max_epoch` - 1. Both are indices from 0."""
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
-        self.before_train()  # a resume changes start_epoch
+        self.before_train()  # sets start_epoch if the run is resumed
         for epoch in range(self.start_epoch, self.max_epoch):
             self.epoch = epoch
             self.seed_epoch()
@@ -69,7 +69,7 @@ class TrainerBase:
         if self.cfg.SEED >= 0:
             set_random_seed(mix_seed(self.cfg.SEED, self.epoch))
 
-    # ---- hooks: a subclass overrides them ----
+    # ---- hooks, which a subclass can override ----
 
     def before_train(self) -> None:
         """Called before the first epoch."""
@@ -91,9 +91,9 @@ class TrainerBase:
         """Called after the last epoch."""
 
     def extra_state(self) -> dict[str, object]:
-        """Return a dict of further values to save in checkpoints. By default, it is empty.
+        """Return additional values to save in checkpoints, by name. By default, the dict is empty.
 
-        Models, optimisers and schedules are always saved.
+        Models, optimisers and schedules are always saved, so the dict doesn't contain them.
         """
         return {}
 
@@ -104,11 +104,11 @@ class TrainerBase:
         """
 
     def result_fields(self) -> Mapping[str, object]:
-        """Return fields to add to `result.json`, where they replace fields of the same name. By default, {}."""
+        """Return fields to add to `result.json` ({} by default). They replace existing fields of the same name."""
         return {}
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
-        """Train on a batch. Return the losses and other values by name; each of them is logged."""
+        """Train on a batch. Return the values to log, such as losses, by name."""
         raise TypeError(f"{type(self).__name__} must define forward_backward")
 
     def model_inference(self, input: torch.Tensor) -> torch.Tensor:
@@ -139,14 +139,14 @@ class TrainerBase:
         """Register a model, so that the loop sets its mode, steps its optimiser and saves it in the folder `name`.
 
         Raises:
-            RuntimeError: `TrainerBase.__init__` wasn't called before.
+            RuntimeError: `TrainerBase.__init__` hasn't been called.
             KeyError: another model is registered under this name.
         """
         if self.__dict__.get("_models") is None:
             raise RuntimeError("call super().__init__() before registering a model")
         if name in self._models:
             raise KeyError(f"another model is already registered as {name!r}")
-        self._models[name] = model  # type: ignore[assignment]  # Dassl allows None
+        self._models[name] = model  # type: ignore[assignment]  # Dassl allows a model that is None
         self._optims[name] = optim
         self._scheds[name] = sched
 
@@ -175,7 +175,7 @@ class TrainerBase:
             self._models[name].train(mode == "train")
 
     def model_backward_and_update(self, loss: torch.Tensor, names: str | Sequence[str] | None = None) -> None:
-        """Zero the gradients, compute them from `loss`, and step the optimisers."""
+        """Zero the gradients, compute the gradients of `loss`, and step the optimisers."""
         self.model_zero_grad(names)
         self.model_backward(loss)
         self.model_update(names)
@@ -245,7 +245,8 @@ class TrainerBase:
             return 0
         print(f"Found checkpoint at {directory} (will resume training)")
         last = {folder: (folder / POINTER).read_text().strip() for folder in folders}
-        if len(set(last.values())) > 1:  # killed between saving two models: use the last epoch that all models have
+        if len(set(last.values())) > 1:
+            # The run was killed after it had saved only some models. Resume from the last epoch that all models have.
             common = min(last.values(), key=lambda name: int(name.rpartition("-")[2]))
             for folder in folders:
                 write_text(common + "\n", folder / POINTER)
@@ -258,11 +259,12 @@ class TrainerBase:
     def find_checkpoint(self, directory: str, name: str, epoch: int | None = None) -> Path:
         """Return the path of a checkpoint of the model `name`.
 
-        If `epoch` (counted from 1) is given, the path is that of this epoch's checkpoint. Otherwise, it is the path of
-        the last checkpoint; or of the best checkpoint, if TEST.FINAL_MODEL is best_val or no other checkpoint exists.
+        If `epoch` (counted from 1) is given, this is the checkpoint of that epoch. Otherwise, this is the last
+        checkpoint. The best checkpoint (if it exists) is used instead of the last checkpoint in two cases:
+        TEST.FINAL_MODEL is best_val, or there is no other checkpoint.
 
         Raises:
-            FileNotFoundError: there is no such checkpoint. The message lists the checkpoints in the folder.
+            FileNotFoundError: the checkpoint doesn't exist. The message lists the checkpoints in the folder.
         """
         folder = Path(directory) / name
         found = {int(p.name.rpartition("-")[2]): p for p in folder.glob("model.pth.tar-*") if p.name[-1].isdigit()}
@@ -296,7 +298,7 @@ class TrainerBase:
     # ---- TensorBoard ----
 
     def init_writer(self, log_dir: str) -> None:
-        """Open the TensorBoard writer unless it is already open."""
+        """Open the TensorBoard writer if it isn't open yet."""
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
 

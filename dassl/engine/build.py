@@ -1,4 +1,7 @@
-"""The registry of trainers, and functions that find or build a trainer by its name. Doesn't import torch."""
+"""The registry of trainers, and functions that find or build a trainer by its name.
+
+This module doesn't import torch.
+"""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""File names in a run's output folder, and functions that lock the folder and check which run it belongs to.
+"""File names in a run's output folder, and functions that lock the folder or check which run the folder belongs to.
 
 The engine and `experiments/` call these functions. This module doesn't import torch, so that a finished run is detected
 quickly.
@@ -23,8 +23,8 @@ def is_finished(cfg: CfgNode) -> bool:
     """Return whether the output folder contains the result of a run with this config.
 
     Raises:
-        InputError: the folder contains the result or checkpoints of a run with another config, or its config is
-            missing. The message names the keys that differ.
+        InputError: the folder contains the result or checkpoints of a run, but no config.yaml; or its config.yaml
+            differs from `cfg`. The message names the keys that differ.
     """
     folder = Path(cfg.OUTPUT_DIR)
     finished, config = (folder / RESULT).is_file(), folder / CONFIG
@@ -47,7 +47,7 @@ def exclusive_lock(folder: str | Path) -> Iterator[None]:
     """A context manager that locks a run's folder, so that no other process works in it.
 
     If another process has locked the folder, wait until that process ends. A run that is started twice is therefore
-    executed only once: the second process finds it finished.
+    executed only once, because the second process finds the run finished.
     """
     path = Path(folder) / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,19 +74,20 @@ def check_resume(cfg: CfgNode) -> None:
 
 
 def own_data_name(path: str) -> str:
-    """Return the name of a user's own data set in results.
+    """Return the name that results use for a user's own data set.
 
-    It is the folder's name, or the name of the list file (.csv or .json) without its suffix.
+    If `path` is a folder, this is the folder's name. If `path` is a list file (.csv or .json), this is the file's name
+    without its suffix.
     """
     resolved = Path(path).expanduser().resolve()
     return resolved.stem if resolved.suffix in (".csv", ".json") else resolved.name
 
 
 def dataset_label(cfg: CfgNode) -> str:
-    """Return the name of the data set in results.
+    """Return the name that results use for the data set.
 
-    If DATASET.PATH is set, it is the name of the user's own data. Otherwise, it is the name of the data set's class; or
-    the name of its config file, if the data set has several tasks.
+    If DATASET.PATH is set, this is the name of the user's own data set (`own_data_name`). If the data set has several
+    tasks, this is the name of its config file. Otherwise, this is the name of the data set's class.
     """
     if cfg.DATASET.PATH:
         return own_data_name(cfg.DATASET.PATH)

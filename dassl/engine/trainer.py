@@ -43,7 +43,7 @@ def __getattr__(name: str) -> type:
 
 
 class SimpleTrainer(TrainerBase):
-    """Builds the data, the model and the evaluator from the config; trains, tests and resumes."""
+    """A trainer that builds the data, the model and the evaluator from the config, then trains or tests."""
 
     model: nn.Module
     optim: torch.optim.Optimizer
@@ -77,7 +77,7 @@ class SimpleTrainer(TrainerBase):
     def check_cfg(self, cfg: CfgNode) -> None:
         """Raise InputError for a config that the trainer can't use. Subclasses override this hook.
 
-        It is called before anything is built.
+        The constructor calls this hook before it builds anything.
         """
 
     def build_data_loader(self) -> None:
@@ -93,7 +93,7 @@ class SimpleTrainer(TrainerBase):
         self.dm = dm
 
     def build_model(self) -> None:
-        """Build the model, its optimiser and its schedule, and register them. Most subclasses override it."""
+        """Build the model, its optimiser and its schedule, and register them. Most subclasses override this method."""
         cfg = self.cfg
         self.model = SimpleNet(cfg, cfg.MODEL, self.num_classes)
         if cfg.MODEL.INIT_WEIGHTS:
@@ -123,7 +123,7 @@ class SimpleTrainer(TrainerBase):
         self.time_start = time.time()
 
     def seed_epoch(self) -> None:
-        """Seed the random generators. Also pass the epoch to the data sets, because the augmentation depends on it."""
+        """Seed the random generators. Pass the epoch to the data sets, because augmentation depends on the epoch."""
         super().seed_epoch()
         for loader in (self.train_loader_x, self.train_loader_u):
             if loader is not None:
@@ -132,7 +132,7 @@ class SimpleTrainer(TrainerBase):
     def after_epoch(self) -> None:
         """Save a checkpoint. If FINAL_MODEL is best_val, first evaluate on the validation split.
 
-        In that case, also save the model as the best model if its result is better than all earlier ones.
+        If this evaluation gives the best result so far, save the model as the best model, too.
         """
         cfg = self.cfg
         if cfg.TEST.FINAL_MODEL == "best_val" and not cfg.TEST.NO_TEST:
@@ -144,7 +144,10 @@ class SimpleTrainer(TrainerBase):
         self._drop_previous_checkpoint()
 
     def _drop_previous_checkpoint(self) -> None:
-        """Delete the previous epoch's checkpoint, unless its number is a multiple of TRAIN.CHECKPOINT_FREQ."""
+        """Delete the checkpoint of the previous epoch.
+
+        If that epoch's number (counted from 1) is a multiple of TRAIN.CHECKPOINT_FREQ, keep the checkpoint.
+        """
         freq = self.cfg.TRAIN.CHECKPOINT_FREQ
         if self.epoch == 0 or (freq > 0 and self.epoch % freq == 0):
             return
@@ -160,7 +163,7 @@ class SimpleTrainer(TrainerBase):
                 print("Deploy the model with the best val performance")
                 self.load_model(self.output_dir)
                 best = self.find_checkpoint(self.output_dir, self.get_model_names()[0])
-                self.loaded_epoch = load_checkpoint(best)["epoch"]  # third-party load_model may not set it
+                self.loaded_epoch = load_checkpoint(best)["epoch"]  # a third-party load_model may not set loaded_epoch
             else:
                 print("Deploy the last-epoch model")
             self.test()
@@ -181,7 +184,7 @@ class SimpleTrainer(TrainerBase):
             The evaluator's first result, which is used to compare models.
 
         Raises:
-            InputError: there is no split of that name, or it has no images.
+            InputError: `split` isn't the name of a split, or the split has no images.
         """
         self.set_model_mode("eval")
         self.evaluator.reset()
@@ -211,7 +214,7 @@ class SimpleTrainer(TrainerBase):
 
     @property
     def tested_epoch(self) -> int:
-        """Number of epochs for which the tested model was trained. It is stored in `result.json`."""
+        """Number of epochs for which the tested model was trained, for `result.json`."""
         if self.loaded_epoch is not None:
             return self.loaded_epoch
         return max(self.cfg.TEST.LOAD_EPOCH, 0) if self.cfg.TEST.EVAL_ONLY else self.max_epoch
@@ -223,7 +226,7 @@ class SimpleTrainer(TrainerBase):
         return batch["img"].to(self.device, non_blocking=True), batch["label"].to(self.device, non_blocking=True)
 
     def _present(self, loader: DataLoader | None, split: str) -> DataLoader:
-        """Return `loader`. Raises InputError if it is None, because the data set then has no images of this split."""
+        """Return `loader`. If `loader` is None, the data set has no images of this split, so raise InputError."""
         if loader is None:
             raise InputError(f"{self.cfg.DATASET.NAME} has no {split} images")
         return loader
@@ -247,7 +250,7 @@ class SimpleTrainer(TrainerBase):
             end = time.time()
 
     def _report(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> None:
-        """Write the batch's values to metrics.jsonl and TensorBoard. Every PRINT_FREQ batches, print them, too."""
+        """Write a batch's values to metrics.jsonl and TensorBoard. Also print the values every PRINT_FREQ batches."""
         step, freq, lr = self.batch_idx + 1, self.cfg.TRAIN.PRINT_FREQ, self.get_current_lr()
         if step % freq == 0 or self.num_batches < freq:
             left = self.num_batches - step + (self.max_epoch - self.epoch - 1) * self.num_batches
@@ -266,7 +269,7 @@ class SimpleTrainer(TrainerBase):
 
 
 class TrainerX(SimpleTrainer):
-    """Trains on labelled batches only. A subclass defines `forward_backward(batch)`."""
+    """A trainer that uses only labelled batches. A subclass defines `forward_backward(batch)`."""
 
     def run_epoch(self) -> None:
         loader = self._present(self.train_loader_x, "training")
@@ -278,9 +281,10 @@ class TrainerX(SimpleTrainer):
 
 
 class TrainerXU(SimpleTrainer):
-    """Trains on pairs of a labelled and an unlabelled batch. A subclass defines `forward_backward(batch_x, batch_u)`.
+    """A trainer that uses pairs of a labelled and an unlabelled batch.
 
-    TRAIN.COUNT_ITER selects the loader that sets the length of an epoch. The other loader restarts as often as needed.
+    A subclass defines `forward_backward(batch_x, batch_u)`. TRAIN.COUNT_ITER selects the loader that sets the length of
+    an epoch. The other loader restarts as often as needed.
     """
 
     def run_epoch(self) -> None:

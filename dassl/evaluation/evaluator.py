@@ -1,7 +1,7 @@
 """`Classification` computes accuracy and F1 from logits, and prints them in the lines that log parsers read.
 
-`SimpleTrainer.test` calls `reset`, `process` for each batch, and `evaluate`. `write_result` calls `record` for the
-fields of `result.json`. TEST.EVALUATOR names the evaluator. A third-party evaluator doesn't have to override `record`.
+`SimpleTrainer.test` calls `reset`, then `process` for each batch, then `evaluate`. `write_result` calls `record` to get
+the scores for `result.json`. TEST.EVALUATOR names the evaluator. A third-party evaluator may omit `record`.
 """
 
 from collections import OrderedDict
@@ -39,7 +39,7 @@ def macro_f1(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 class EvaluatorBase:
     """The base class of evaluators. Call `reset`, then `process` for each batch, then `evaluate`."""
 
-    #: Logits (batch, classes) and labels of each batch. Filled if TEST.SAVE_PREDICTIONS is set; otherwise empty.
+    #: Logits (batch, classes) and labels of each batch. Both are empty unless TEST.SAVE_PREDICTIONS is set.
     logits: Sequence[torch.Tensor] = ()
     labels: Sequence[torch.Tensor] = ()
 
@@ -47,7 +47,7 @@ class EvaluatorBase:
         self.cfg = cfg
 
     def reset(self) -> None:
-        """Forget all batches that were added."""
+        """Discard all batches that `process` has added."""
         raise TypeError(f"{type(self).__name__} must define reset")
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
@@ -78,13 +78,13 @@ class Classification(EvaluatorBase):
     """Computes accuracy, error rate and macro F1, in percent.
 
     Macro F1 is the mean of the F1 scores of all classes that occur in the labels. If TEST.PER_CLASS_RESULT is set, the
-    accuracy of each class is printed, too. If TEST.COMPUTE_CMAT is set, the confusion matrix is saved as `cmat.pt`;
-    each of its rows is normalised to a sum of 1.
+    accuracy of each class is printed, too. If TEST.COMPUTE_CMAT is set, the confusion matrix is saved as `cmat.pt`.
+    Each row of the confusion matrix is normalised to a sum of 1.
 
     Args:
         cfg: the config.
         lab2cname: mapping from label to class name.
-        kwargs: ignored. These are arguments for other evaluators.
+        kwargs: ignored, because only other evaluators use these arguments.
     """
 
     def __init__(self, cfg: CfgNode, lab2cname: Mapping[int, str] | None = None, **kwargs: object):

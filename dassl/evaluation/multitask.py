@@ -1,7 +1,8 @@
-"""`ClassificationMT` evaluates one model on several tasks. A row of logits has a column for each class of each task.
+"""`ClassificationMT` evaluates one model on several tasks.
 
-SoftCPT and its baselines use it (they set TEST.EVALUATOR to ClassificationMT). An image's predicted class is the one
-with the highest logit among the classes of the image's task. The logits of other tasks are ignored.
+The model returns a row of logits for each image, with a column for each class of each task. An image's predicted class
+is the class with the highest logit among the classes of the image's task. The logits of other tasks are ignored.
+SoftCPT and its baselines use this evaluator: they set TEST.EVALUATOR to ClassificationMT.
 """
 
 from collections import OrderedDict
@@ -18,7 +19,7 @@ from dassl.utils.errors import InputError
 
 @runtime_checkable
 class TaskTable(Protocol):
-    """The attributes that a data set of several tasks must have, such as `datasets.multitask.MultiTask`."""
+    """The attributes that a data set of several tasks must have. `datasets.multitask.MultiTask` has them."""
 
     @property
     def tasknames(self) -> Sequence[str]:
@@ -26,11 +27,12 @@ class TaskTable(Protocol):
 
     @property
     def metrics(self) -> Sequence[str]:
-        """Kind of score of each task: "overall_acc", or "mean_acc" for the mean of the class accuracies."""
+        """Score to compute for each task: "overall_acc" is the accuracy over all images of the task, and "mean_acc" is
+        the mean of the accuracies of the task's classes."""
 
     @property
     def columns(self) -> Sequence[tuple[int, int]]:
-        """Range (start, end) of each task's columns in a row of logits. Column `end` belongs to the next task."""
+        """Columns of each task in a row of logits, as (start, end). Column `end` is excluded."""
 
 
 class MultiTaskRecord(TypedDict):
@@ -46,7 +48,9 @@ class MultiTaskRecord(TypedDict):
 
 @EVALUATOR_REGISTRY.register()
 class ClassificationMT(EvaluatorBase):
-    """Computes the unweighted mean of the tasks' scores, in percent. TEST.PER_TASK_RESULT also prints each score.
+    """Computes the unweighted mean of the tasks' scores, in percent.
+
+    If TEST.PER_TASK_RESULT is set, the score of each task is printed, too.
 
     A label is a row with one entry for each class of each task. The entry is 1 for the image's class, 0 for the other
     classes of the image's task, and -1 for the classes of other tasks.
@@ -55,7 +59,7 @@ class ClassificationMT(EvaluatorBase):
         cfg: the config.
         dataset: a data set of several tasks.
         lab2cname: mapping from a column of the logits to the class name.
-        kwargs: ignored. These are arguments for other evaluators.
+        kwargs: ignored, because only other evaluators use these arguments.
 
     Raises:
         InputError: `dataset` isn't a data set of several tasks.
@@ -75,8 +79,8 @@ class ClassificationMT(EvaluatorBase):
         self.reset()
 
     def reset(self) -> None:
-        self._y_true: list[int] = []  # column of each image's class
-        self._y_pred: list[int] = []  # column of each image's predicted class
+        self._y_true: list[int] = []  # column of the logits for each image's class
+        self._y_pred: list[int] = []  # column of the logits for each image's predicted class
         self._tasks: list[int] = []  # index of each image's task
         self.logits: list[torch.Tensor] = []
         self.labels: list[torch.Tensor] = []

@@ -13,7 +13,7 @@ def compute_accuracy(
     Args:
         output: logits (batch, classes); or a tuple or list whose first element is the logits.
         target: labels (batch,).
-        topk: for each k, a prediction is correct if the label is among the k highest logits.
+        topk: values of k. A prediction is correct if the label has one of the k highest logits.
     """
     logits = output if isinstance(output, torch.Tensor) else output[0]
     ranked = logits.topk(min(max(topk), logits.shape[1])).indices  # (batch, max k)

@@ -1,8 +1,8 @@
-"""Learning rate schedules that step once per epoch, with Dassl's warm-up. Trainers call `build_lr_scheduler`.
+"""Learning rate schedules that step once per epoch, and a warm-up as in Dassl. Trainers call `build_lr_scheduler`.
 
-A warm-up scheduler wraps the schedule that follows the warm-up, called its successor. Unlike torch's `SequentialLR`, it
-doesn't step the successor when the warm-up ends. The published numbers were obtained with these learning rates, so this
-behaviour must not change.
+A warm-up scheduler wraps another schedule, called its successor, which sets the learning rates after the warm-up.
+Unlike torch's `SequentialLR`, a warm-up scheduler doesn't step the successor when the warm-up ends. The published
+results were obtained with these learning rates, so this behaviour must not change.
 """
 
 from torch import Tensor
@@ -14,11 +14,11 @@ from dassl.utils.errors import unknown
 
 
 class _WarmupScheduler(LRScheduler):
-    """A schedule that has the warm-up's learning rates for `warmup_epoch` epochs, then the successor's.
+    """A schedule that starts with `warmup_epoch` warm-up epochs. After them, the successor sets the learning rates.
 
-    After the warm-up, the successor starts at its epoch 0. For example, take one epoch of constant warm-up, the cosine
-    schedule lr(e), and T = MAX_EPOCH epochs. The rates are then cons_lr, lr(0), lr(1), ..., lr(T - 2). The rate
-    lr(T) = 0 is never reached.
+    The successor then starts at its epoch 0. For example, let the warm-up be constant and last one epoch, and let the
+    successor be a cosine schedule lr(e). The learning rates of T = MAX_EPOCH epochs are then cons_lr, lr(0), lr(1),
+    ..., lr(T - 2). The final learning rate of the cosine schedule, lr(T) = 0, is never reached.
     """
 
     def __init__(self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int):
@@ -55,7 +55,7 @@ class _WarmupScheduler(LRScheduler):
 
 
 class ConstantWarmupScheduler(_WarmupScheduler):
-    """The learning rate of all parameter groups is `cons_lr` during the warm-up."""
+    """A warm-up in which all parameter groups have the constant learning rate `cons_lr`."""
 
     def __init__(self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, cons_lr: float):
         self.cons_lr = cons_lr
@@ -66,7 +66,10 @@ class ConstantWarmupScheduler(_WarmupScheduler):
 
 
 class LinearWarmupScheduler(_WarmupScheduler):
-    """The learning rate is `min_lr` in epoch 0, and base rate * e / `warmup_epoch` in each later warm-up epoch e."""
+    """A warm-up whose learning rate rises linearly.
+
+    The learning rate is `min_lr` in epoch 0, and base rate * e / `warmup_epoch` in each later warm-up epoch e.
+    """
 
     def __init__(self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, min_lr: float):
         self.min_lr = min_lr

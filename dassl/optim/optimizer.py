@@ -1,6 +1,7 @@
 """`build_optimizer` returns the optimiser that OPTIM.NAME names. Trainers call it in `build_model`.
 
-A trainer may pass a module that has frozen parameters. They get no gradient, so the optimiser skips them.
+A trainer may pass a module that has frozen parameters. The optimiser skips frozen parameters, because they have no
+gradient.
 """
 
 from collections.abc import Iterable
@@ -51,10 +52,10 @@ def build_optimizer(
 
 
 def _parameters(model: nn.Module | Iterable, optim_cfg: CfgNode) -> Iterable:
-    """Return the model's parameters.
+    """Return the model's parameters, in two groups if STAGED_LR is set.
 
-    If STAGED_LR is set, return two parameter groups. The top-level children that NEW_LAYERS names have the learning
-    rate LR; all other children have the learning rate LR * BASE_LR_MULT.
+    One group contains the parameters of the top-level children that NEW_LAYERS names. Its learning rate is LR. The
+    other group contains all other parameters. Its learning rate is LR * BASE_LR_MULT.
     """
     if not optim_cfg.STAGED_LR:
         return model.parameters() if isinstance(model, nn.Module) else model

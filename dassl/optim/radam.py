@@ -11,8 +11,8 @@ class RAdam(torch.optim.RAdam):
     Args:
         params: parameters or parameter groups.
         lr, betas, eps, weight_decay: as in `torch.optim.RAdam`.
-        degenerated_to_sgd: whether to use SGD in the first steps, in which the variance can't be rectified. Must be
-            True (Dassl's default), because torch's optimiser always does so.
+        degenerated_to_sgd: whether to use SGD in the first steps, in which the variance can't be rectified. It must be
+            True (Dassl's default), because torch's optimiser always uses SGD in these steps.
 
     Raises:
         ValueError: `degenerated_to_sgd` is False.
@@ -28,7 +28,7 @@ class RAdam(torch.optim.RAdam):
         degenerated_to_sgd: bool = True,
     ):
         if not degenerated_to_sgd:
-            raise ValueError("degenerated_to_sgd must be True, because torch.optim.RAdam always behaves so")
+            raise ValueError("degenerated_to_sgd must be True, because torch.optim.RAdam always starts with SGD")
         super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay=True)
 
 

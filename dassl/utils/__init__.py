@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from dassl.utils.torchtools import save_checkpoint as save_checkpoint
     from dassl.utils.unpickle import read_pickle as read_pickle
 
-#: {module: names that it defines}
+#: Modules of this package, each with the names that the module defines.
 _MODULES = {
     "command_line": ("report_errors",),
     "errors": ("InputError", "unknown"),
@@ -87,7 +87,7 @@ __all__ = list(_MODULE_OF)  # generated, so that `import *` offers every name
 
 
 def __getattr__(name: str) -> object:
-    """Import `name` from the module that defines it, and store it in this package for the next use."""
+    """Import `name` from the module that defines it, and keep it as an attribute of this package for the next use."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

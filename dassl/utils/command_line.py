@@ -1,7 +1,7 @@
-"""`report_errors` executes a command's work and reports its errors in one line.
+"""`report_errors` runs the main function of a command, and prints an error as one line without a traceback.
 
-train.py, `experiments/`, `tools/` and all other commands of the project call it. This module must not import torch,
-because errors in flags and names are reported before torch is imported.
+train.py, `experiments/`, `tools/` and all other commands of the project call `report_errors`. This module must
+not import torch, because errors in flags and names are reported before torch is imported.
 """
 
 import sys
@@ -14,9 +14,12 @@ from dassl.utils.logger import Logger
 def report_errors(job: Callable[[], None], debug: bool) -> int:
     """Run `job` and return the command's exit code.
 
-    The code is 0 for success, and 2 for a wrong input or a missing package. It is 1 if a file or weights can't be read
-    or written, or if a number (such as the loss) isn't finite. These errors are printed as one line. If `debug` is
-    True, they are raised instead, so the traceback is shown.
+    The exit codes are:
+    * 0: success.
+    * 1: a file or weights can't be read or written, or a number (such as the loss) isn't finite.
+    * 2: an input is wrong, or a package is missing.
+
+    The error is printed as one line. If `debug` is True, the error is raised instead, so that its traceback is shown.
     """
     try:
         job()

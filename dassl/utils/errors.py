@@ -1,6 +1,6 @@
 """`InputError`: the exception for everything that a user can correct, such as a wrong name, key, file or value.
 
-All parts of the project raise it. `report_errors` prints it as one line, without a traceback.
+All parts of the project raise `InputError`. `report_errors` prints the error as one line, without a traceback.
 """
 
 import difflib
@@ -11,13 +11,13 @@ class InputError(ValueError):
     """Raised for a wrong input. The message says in one line what is wrong, where, and what to do."""
 
     def __init__(self, message: str):
-        # If a DataLoader worker raises the error, the loader raises it again, and its message is the worker's whole
-        # traceback. Keep only the original message, which is at the traceback's end.
+        # If a DataLoader worker raises an InputError, the loader makes another InputError from the worker's whole
+        # traceback. Keep only the original message, which is at the end of the traceback.
         super().__init__(str(message).rsplit("InputError: ", maxsplit=1)[-1].strip())
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
-    """Return the error for an unknown `name`. Its message suggests the closest known name and lists all known names.
+    """Return an error for an unknown `name`. The message suggests the closest known name and lists all known names.
 
     Args:
         what: the kind of thing that was looked up, for example "trainer".

@@ -22,7 +22,10 @@ def mkdir_if_missing(dirname: str | Path) -> None:
 
 
 def cache_folder() -> Path:
-    """Return the folder for cached files: `prompt-learning` in XDG_CACHE_HOME, or in ~/.cache if that isn't set."""
+    """Return the folder for cached files.
+
+    This is the folder `prompt-learning` in the folder XDG_CACHE_HOME, or in ~/.cache if XDG_CACHE_HOME isn't set.
+    """
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "prompt-learning"
 
 
@@ -61,7 +64,7 @@ def write_text(text: str, fpath: str | Path) -> None:
 
 @contextlib.contextmanager
 def write_atomically(fpath: str | Path) -> Iterator[Path]:
-    """A context manager that gives a temporary path, to which the caller writes the new content of `fpath`.
+    """A context manager that returns a temporary path. The caller writes the new content of `fpath` to this path.
 
     When the context ends without an error, the temporary file replaces `fpath`. Other processes therefore see the
     complete old file or the complete new file. The file's folder is made if it is missing.

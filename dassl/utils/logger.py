@@ -1,4 +1,4 @@
-"""`setup_logger` makes everything that is printed also go to a log file. Every run calls it at its start."""
+"""`setup_logger` copies everything that is printed to a log file. Every run calls `setup_logger` at its start."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ class Logger:
         if fpath is not None:
             Path(fpath).parent.mkdir(parents=True, exist_ok=True)
             # Append: after a resume, log parsers must find the whole run in one file.
-            self.file = open(fpath, "a", buffering=1)  # line-buffered: a killed process loses no line
+            self.file = open(fpath, "a", buffering=1)  # line-buffered, so a killed process loses no line
 
     def write(self, text: str) -> int:
         """Write to the console and to the file. Returns the number of characters."""

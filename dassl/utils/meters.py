@@ -48,11 +48,11 @@ class MetricMeter:
         self.delimiter = delimiter
 
     def update(self, input_dict: "Mapping[str, float | torch.Tensor] | None") -> None:
-        """Add one value for each name. If `input_dict` is None, add nothing. Raises TypeError if it isn't a mapping."""
+        """Add one value for each name. If `input_dict` is None, add nothing. Raises TypeError for other types."""
         if input_dict is None:
             return
         if not isinstance(input_dict, Mapping):
-            raise TypeError(f"MetricMeter takes a mapping from names to values, not {type(input_dict).__name__}")
+            raise TypeError(f"MetricMeter needs a mapping from names to values, not {type(input_dict).__name__}")
         for name, value in input_dict.items():
             self.meters[name].update(value)
 

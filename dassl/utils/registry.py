@@ -1,4 +1,4 @@
-"""`Registry`, a table from names to classes. A decorator registers each trainer, data set and evaluator."""
+"""`Registry`, a table that maps names to classes. A decorator registers each trainer, data set and evaluator."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ __all__ = ["Registry"]
 
 
 class Registry:
-    """A table from the names of classes to the classes.
+    """A table that maps the name of a class to the class.
 
     >>> TRAINERS = Registry("TRAINER")
     >>> @TRAINERS.register()

@@ -1,6 +1,7 @@
-"""Helpers for seeds, images, memory and versions. Only the functions that need torch import it.
+"""Helpers for seeds, images, memory and versions. Functions that need torch import it when they are called.
 
-The file helpers are defined in `files.py`. Dassl defines them in this module, so they can be imported from here, too.
+The file helpers are defined in `files.py`. Because Dassl defines the file helpers in this module, callers can import
+them from here, too.
 """
 
 import functools
@@ -42,7 +43,7 @@ def free_memory() -> int:
 def _left_by_control_groups() -> Iterator[int]:
     """Yield the number of bytes that each control group of this process may still allocate.
 
-    This works only on Linux, with versions 1 and 2 of control groups. Elsewhere, nothing is yielded.
+    Control groups exist only on Linux. Versions 1 and 2 are supported. On other systems, yield nothing.
     """
     for line in _lines(Path("/proc/self/cgroup")):
         _, controllers, group = line.split(":", 2)
@@ -83,8 +84,8 @@ def set_deterministic(on: bool) -> None:
     if on:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this setting
     torch.use_deterministic_algorithms(on)
-    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # fills new memory, which costs time
-    torch.backends.cudnn.benchmark = not on  # picks the fastest algorithm, so runs may differ
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # filling new memory costs time
+    torch.backends.cudnn.benchmark = not on  # True: cuDNN times algorithms and picks the fastest, so runs may differ
 
 
 def check_availability(requested: str, available: list[str]) -> None:
@@ -105,7 +106,7 @@ def read_image(path: str | Path) -> Image.Image:
             if image.mode.startswith("I;16"):  # without the division below, PIL would clip 16-bit values at 255
                 return image.point(lambda value: value / 256).convert("L").convert("RGB")
             if image.mode in ("I", "F"):
-                raise ValueError(f"the range of pixels in mode {image.mode} is unknown; save it with 8-bit pixels")
+                raise ValueError(f"its pixel mode {image.mode} has no known range; save it with 8-bit pixels")
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"can't read the image {path}: {error}") from error

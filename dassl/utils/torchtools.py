@@ -1,7 +1,7 @@
 """Functions for checkpoints and parameters, with the same names as in Dassl. Trainers call them.
 
-Each checkpoint folder contains a pointer file, which names the checkpoint from which a run resumes. It names the newest
-checkpoint, but never the best one, so that a run always resumes from its last epoch.
+Each checkpoint folder contains a pointer file. It contains the name of the newest checkpoint, from which a run resumes.
+The checkpoint of the best model (`BEST`) doesn't count, so that a run always resumes from its last epoch.
 """
 
 import os
@@ -32,7 +32,7 @@ __all__ = [
 #: Content of a checkpoint file: state_dict, epoch, optimizer, scheduler and val_result.
 Checkpoint = dict[str, Any]
 POINTER = "checkpoint"  # file in each checkpoint folder; it contains the name of the newest checkpoint
-BEST = "model-best.pth.tar"
+BEST = "model-best.pth.tar"  # name of the checkpoint of the best model
 
 
 def save_checkpoint(
@@ -42,10 +42,10 @@ def save_checkpoint(
     remove_module_from_keys: bool = True,
     model_name: str = "",
 ) -> Path:
-    """Save `state` as `model.pth.tar-<epoch>`, or as `model_name`, and return the path.
+    """Save `state` in the folder `save_dir`, and return the path of the checkpoint.
 
-    The pointer file is then changed to name this checkpoint. If `is_best` is True, the file is called
-    `model-best.pth.tar` by default, and the pointer file isn't changed, so that a run resumes from its last epoch.
+    The file is called `model_name`. If `model_name` is "", the file is called `model-best.pth.tar` if `is_best` is
+    True, or else `model.pth.tar-<epoch>`. The pointer file is then updated, unless the file is `model-best.pth.tar`.
     """
     folder = Path(save_dir)
     if remove_module_from_keys:
@@ -92,10 +92,10 @@ def resume_from_checkpoint(
 ) -> int:
     """Load the checkpoint that the pointer file in `fdir` names. Return the index of the next epoch.
 
-    The states of `model`, `optimizer` and `scheduler` are replaced by those in the checkpoint.
+    The states of `model`, `optimizer` and `scheduler` are replaced by the states in the checkpoint.
 
     Raises:
-        InputError: names or shapes of the checkpoint's tensors differ from those of the model's tensors.
+        InputError: the tensors of the checkpoint and of the model differ in their names or shapes.
     """
     path = Path(fdir) / (Path(fdir) / POINTER).read_text().strip()
     print(f'Loading checkpoint from "{path}"')
@@ -108,7 +108,7 @@ def resume_from_checkpoint(
         optimizer.load_state_dict(checkpoint["optimizer"])
     if scheduler is not None and checkpoint.get("scheduler"):
         if isinstance(checkpoint["scheduler"].get("successor"), unpickle.Inert):
-            for _ in range(checkpoint["epoch"]):  # the original code's schedule can't be loaded, so repeat its steps
+            for _ in range(checkpoint["epoch"]):  # the original code's schedule can't be loaded: repeat its steps
                 scheduler.step()
         else:
             scheduler.load_state_dict(checkpoint["scheduler"])
@@ -119,7 +119,7 @@ def resume_from_checkpoint(
 def load_pretrained_weights(model: nn.Module, weight_path: str | Path) -> None:
     """Copy each weight of a checkpoint to the model, if the model has a weight with the same name and shape.
 
-    Print the names of the weights that are skipped. Warn if all of them are skipped.
+    Print the names of the weights that are skipped. Warn if all weights are skipped.
     """
     checkpoint = load_checkpoint(weight_path)
     state = _without_module_prefix(checkpoint.get("state_dict", checkpoint))
@@ -127,7 +127,7 @@ def load_pretrained_weights(model: nn.Module, weight_path: str | Path) -> None:
     matching = {name: w for name, w in state.items() if name in current and current[name].shape == w.shape}
     model.load_state_dict(current | matching)
     if not matching:
-        warnings.warn(f"no weight in {weight_path} has the name and shape of a weight of the model", stacklevel=2)
+        warnings.warn(f"no weight in {weight_path} has the same name and shape as a weight of the model", stacklevel=2)
         return
     print(f"Successfully loaded pretrained weights from {weight_path}")
     discarded = [name for name in state if name not in matching]
@@ -150,7 +150,7 @@ def open_specified_layers(model: nn.Module, open_layers: str | list[str]) -> Non
     """Train only the named top-level children. All other children are frozen and set to evaluation mode.
 
     Raises:
-        ValueError: the model has no child of one of these names.
+        ValueError: one of the names isn't the name of a child of the model.
     """
     names = [open_layers] if isinstance(open_layers, str) else open_layers
     children = dict(model.named_children())
@@ -163,5 +163,5 @@ def open_specified_layers(model: nn.Module, open_layers: str | list[str]) -> Non
 
 
 def _without_module_prefix(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the state dict without the prefix "module." in its names, which DataParallel adds."""
+    """Return the state dict after removing the prefix "module.", which DataParallel adds, from its names."""
     return OrderedDict((name.removeprefix("module."), value) for name, value in state_dict.items())

@@ -27,7 +27,7 @@ _DATUM = ("dassl.data.datasets.base_dataset", "Datum")
 
 
 class Inert:
-    """Replaces each class or function that a pickle must not call. Accepts and ignores all arguments and states."""
+    """A class that replaces all classes and functions that a pickle must not call. Arguments and states are ignored."""
 
     def __init__(self, *args: object, **kwargs: object):
         pass
@@ -46,10 +46,10 @@ class Inert:
 
 
 class Unpickler(pickle.Unpickler):
-    """A `pickle.Unpickler` that builds tensors, containers and `Datum`. Everything else becomes `Inert`."""
+    """A `pickle.Unpickler` that builds tensors, containers and `Datum`. All other classes are replaced by `Inert`."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return the class or function that a pickle names if it is allowed, or else `Inert`."""
+        """Return the class or function `name` of `module` if a pickle may call it, or else `Inert`."""
         if (module, name) in _ALLOWED | {_DATUM} or (module == "torch" and name.endswith("Storage")):
             return super().find_class(module, name)
         return Inert
@@ -64,6 +64,6 @@ def load(file: IO[bytes], **kwargs: Any) -> Any:
 
 
 def read_pickle(path: str | Path) -> Any:
-    """Return the content of a pickle file. It is read with the restricted `Unpickler`."""
+    """Read a pickle file with the restricted `Unpickler`, and return its content."""
     with open(path, "rb") as file:
         return load(file)

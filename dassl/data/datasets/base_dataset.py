@@ -1,7 +1,8 @@
 """`Datum` (one labelled image file) and `DatasetBase` (lists of `Datum` for training, validation and test).
 
-Every data set class derives from `DatasetBase`. Published few-shot caches are pickled lists of `Datum`. They contain
-the name of this module and the names of the attributes with a leading underscore, so these names must not change.
+Every data set class derives from `DatasetBase`. Published few-shot caches are pickled lists of `Datum`. Each pickle
+contains the name of this module and the names of the attributes of `Datum`, such as `_impath`. Therefore, these names
+must not change.
 """
 
 import random
@@ -74,7 +75,7 @@ class DatasetBase:
     dataset_dir = ""  # the data set's folder in DATASET.ROOT
     root = ""  # result files store image paths relative to this folder; "" means DATASET.ROOT
     domains: list[str] = []  # names of the domains, for domain adaptation and generalisation
-    test_only = False  # True if `train_x` contains the test images, so that training on it is an error
+    test_only = False  # True if `train_x` contains the test images, so training raises an error
     template = "a photo of a {}."  # zero-shot prompt with {} for the class name
 
     def __init__(
@@ -125,8 +126,8 @@ class DatasetBase:
     def task_name(self, default: str = "") -> str:
         """Return the name of this data set's task.
 
-        It is the first line of `task_name.txt` in the data set's folder. If there is no such file, it is `default`. If
-        `default` is "", the name is made from the name of the class.
+        The name is the first line of `task_name.txt` in the data set's folder. If this file doesn't exist, the name is
+        `default`. If `default` is "", too, the name is made from the name of the data set's class.
         """
         file = Path(self.dataset_dir) / "task_name.txt"
         if file.is_file():
@@ -154,16 +155,16 @@ class DatasetBase:
         """Check that the data set has all these domains.
 
         Raises:
-            InputError: the data set has no domain of one of these names.
+            InputError: one of the names isn't the name of a domain of the data set.
         """
         for domain in [*source_domains, *target_domains]:
             if domain not in self.domains:
                 raise unknown("domain", domain, self.domains)
 
     def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
-        """Download an archive to `dst` and extract it into the folder of `dst`. Resume a partial download.
+        """Download an archive to the file `dst` and extract it into the same folder. Resume a partial download.
 
-        `from_gdrive` isn't used, because gdown can download from Google Drive and from other servers.
+        `from_gdrive` isn't used, because gdown can download from any server, including Google Drive.
         """
         import gdown  # slow to import, and only this method needs it
 
@@ -201,10 +202,10 @@ class DatasetBase:
             num_shots: items per class. If it is less than 1, the sources are returned unchanged.
             repeat: if a class has fewer than `num_shots` items, draw with replacement (True), or take each of its items
                 once (False, the default).
-            rng: the random generator. By default, this is Python's global generator, as in the original code.
+            rng: the random generator. The default is Python's global generator, as in the original code.
 
         Returns:
-            The drawn items: a list if there is one source, or a sequence with a list for each of several sources.
+            The drawn items: one list if there is one source, or else a sequence that contains one list per source.
         """
         if num_shots < 1:
             return data_sources[0] if len(data_sources) == 1 else data_sources

@@ -1,7 +1,8 @@
 """Builds the image transforms that INPUT.TRANSFORMS names. Most of them are torchvision's.
 
-`DataManager` calls `build_transform` once for training and once for testing. The steps have the same order as in Dassl,
-whatever the order of the names. The steps before ToTensor take PIL images, and the steps after it take tensors.
+`DataManager` calls `build_transform` once for training and once for testing. The order of the steps is fixed, as in
+Dassl: it doesn't depend on the order of the names. The steps before ToTensor take PIL images, and the steps after
+ToTensor take tensors.
 """
 
 import random
@@ -59,7 +60,7 @@ class RandomTranslation(nn.Module):
 
 
 class Cutout(nn.Module):
-    """Set `n` squares of side `length` at random positions of a tensor (channels, height, width) to 0."""
+    """Set `n` random squares of an image tensor (channels, height, width) to 0. Each side of a square is `length`."""
 
     def __init__(self, n: int, length: int):
         super().__init__()
@@ -98,7 +99,8 @@ def build_transform(cfg: CfgNode, is_train: bool = True, choices: list[str] | No
 
     Args:
         cfg: the config.
-        is_train: True for training, which augments images. Testing only resizes, crops and normalises them.
+        is_train: True for the training transform, which augments images. False for the test transform, which only
+            resizes, crops and normalises images.
         choices: names of steps; INPUT.TRANSFORMS by default.
 
     Raises:
@@ -121,10 +123,10 @@ def build_transform(cfg: CfgNode, is_train: bool = True, choices: list[str] | No
 
 
 def _test_stages(cfg: CfgNode) -> list[tuple[str | None, nn.Module]]:
-    """Return the test steps in their order, as pairs (name in INPUT.TRANSFORMS, step).
+    """Return the steps of the test transform in order, as pairs (name in INPUT.TRANSFORMS, step).
 
-    A step whose name is None is always used. The steps resize the short side and crop the centre. With INTERPOLATION
-    bicubic, they are the preprocessing of CLIP.
+    A step whose name is None is always used. The steps resize the short side and crop the centre. If INTERPOLATION is
+    bicubic, these steps are the same as the preprocessing of CLIP.
     """
     opts = cfg.INPUT
     return [
@@ -137,7 +139,10 @@ def _test_stages(cfg: CfgNode) -> list[tuple[str | None, nn.Module]]:
 
 
 def _train_stages(cfg: CfgNode) -> list[tuple[str | None, nn.Module]]:
-    """Return the training steps in their order, as pairs (name in INPUT.TRANSFORMS, step). ToTensor is always used."""
+    """Return the steps of the training transform in order, as pairs (name in INPUT.TRANSFORMS, step).
+
+    The step ToTensor has no name and is always used.
+    """
     opts = cfg.INPUT
     size, mode = tuple(opts.SIZE), INTERPOLATION_MODES[opts.INTERPOLATION]
     policy = T.AutoAugmentPolicy
