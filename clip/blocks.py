@@ -96,7 +96,8 @@ def attend(
     learns = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
     if not (learns and q.dtype == torch.bfloat16 and q.device.type == "cpu"):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-    # To train in bfloat16 on a CPU, use matrix products. The backward pass of torch's kernel is 2 to 5 times slower.
+    # When training in bfloat16 on a CPU, use matrix products, because the backward pass of torch's kernel is 2 to 5
+    # times slower.
     scores = (q * q.shape[-1] ** -0.5) @ k.mT  # (..., length, keys)
     if causal:
         mask = torch.full_like(scores[0, 0], -torch.inf).triu_(1)

@@ -11,8 +11,7 @@ from clip.blocks import ResidualAttentionBlock
 
 
 def compile_blocks(model: nn.Module) -> None:
-    """Compile the output projection and the MLP of every block. The compilation itself happens when a block
-    first runs.
+    """Compile the output projection and the MLP of every block. A block is compiled when it first runs.
 
     Compilation needs a C++ compiler on a CPU, and Triton on a GPU.
     """

@@ -96,7 +96,9 @@ def huggingface_sizes(config: Config, preprocess: Config) -> Sizes:
     vision, text = config["vision_config"], config["text_config"]
     activations = {tower.get("hidden_act", "quick_gelu") for tower in (vision, text)}
     if len(activations) > 1 or not activations <= {"quick_gelu", "gelu"}:
-        raise ValueError(f"activations {sorted(activations)}: both towers need the same activation, quick_gelu or gelu")
+        raise ValueError(
+            f"its towers have the activations {sorted(activations)}, but both need the same: quick_gelu or gelu"
+        )
     if text.get("vocab_size", 49408) != 49408:
         raise ValueError(
             f"its vocabulary has {text['vocab_size']} tokens: only CLIP's vocabulary (49408 tokens) is supported"

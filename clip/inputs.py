@@ -66,7 +66,8 @@ class TowerInputs:
             and without positional embeddings. At a later layer they replace the prompts of an earlier layer. If no
             earlier layer has prompts, they are appended.
         inserted: layer -> tokens (n, width) (MMRL, arXiv 2503.08497). At the lowest layer of the mapping, the tokens
-            are inserted after CLS or SOS, without positional embeddings. At its other layers they replace these n rows.
+            are inserted after CLS or SOS, without positional embeddings. At the other layers, the tokens
+            replace these n rows.
         blend: weight of the new tokens where `inserted` replaces rows: blend * new + (1 - blend) * old (MMRL++).
         adapters: layer -> adapter of this layer's block.
     """

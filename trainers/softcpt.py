@@ -28,21 +28,17 @@ class SoftCPTOptions(Options):
     CSC: bool = False  # True: generate one context for each class (C variants); False: one for each task
     CLASS_N_CTX: int = 4  # C variants: number of learned tokens added to a class name before encoding it; 0: none
     CLASS_CTX_INIT: str = ""  # initial words of the tokens added to class names; their number overrides CLASS_N_CTX
-    CLASS_CSC: bool = (
-        False  # True: each class name has separate added tokens (CS variants); False: all names share them
-    )
+    CLASS_CSC: bool = False  # True: learn separate added tokens for each class name (CS variants); False: shared
     CLASS_TOKEN_POSITION: str = "end"  # position of the class name among the added tokens: end, middle or front
     TASK_N_CTX: int = 4  # number of learned tokens added to a task name before encoding it; 0: none
     TASK_CTX_INIT: str = ""  # initial words of the tokens added to task names; their number overrides TASK_N_CTX
-    TASK_CSC: bool = False  # True: each task name has separate added tokens (TS variants); False: all names share them
+    TASK_CSC: bool = False  # True: learn separate added tokens for each task name (TS variants); False: shared
     TASK_TOKEN_POSITION: str = "end"  # position of the task name among the added tokens: end, middle or front
     PG_TYPE: str = "lin"  # input of the meta network in the C variants: lin, linmean or lincls; see `PromptGenerator`
     PG_RATIO: int = 1  # not used; it exists because the published configs set it
     CLS_SAMPLE_RATE: float = 0.0  # C variants: share of the classes outside the batch that a step uses; 0: all
     FREEZE_CLS_PROMPT: bool = False  # True: don't learn the tokens added to the class names
-    LEGACY_STEPS: bool = (
-        False  # True: one optimiser step per registered module for each batch, as in the published code
-    )
+    LEGACY_STEPS: bool = False  # True: each batch takes one optimiser step per module, as in the published code
 
 
 class NameEncoder(nn.Module):

@@ -43,7 +43,7 @@ class ZeroshotMethod(Method):
 
 
 class ZeroshotEnsemble(ZeroshotMethod):
-    """CLIP with an ensemble of templates: seven selected templates, and the data set's template unless it is empty."""
+    """CLIP with an ensemble of templates: seven selected templates, and the data set's template if it isn't empty."""
 
     def templates(self) -> list[str]:
         return [*SELECTED_TEMPLATES, *([self.template] if self.template else [])]

@@ -55,9 +55,7 @@ def learned_tensors(checkpoint: Mapping, part: nn.Module, method: Method, path: 
             )
     for name, ours in wanted.items():
         if name not in found:
-            raise InputError(
-                f"{path} has no tensor {name}. The learned tensors in the file are: {', '.join(found) or 'none'}"
-            )
+            raise InputError(f"{path} has no {name}. The learned tensors in the file are: {', '.join(found) or 'none'}")
         if found[name].shape != ours.shape and name not in method.sized_by_data:
             raise InputError(
                 f"{path}: the shape of {name} is {tuple(found[name].shape)}, but this model needs {tuple(ours.shape)}"
@@ -85,7 +83,7 @@ def note_trained_classes(method: Method, trained: ClassNames | None, default: bo
         source: the checkpoint or its folder, for the error message.
 
     Raises:
-        InputError: the method was trained on other classes, and it can't classify new ones.
+        InputError: the method was trained on other classes, and the method can't classify new classes.
     """
     if trained is None:
         method.has_new_classes = default
@@ -93,7 +91,9 @@ def note_trained_classes(method: Method, trained: ClassNames | None, default: bo
     classes, known = _flat(method.classnames), _flat(trained)
     method.has_new_classes = not set(classes) <= set(known)
     if method.only_trained_classes and classes != known:
-        raise InputError(f"{source} was trained on other classes, and {type(method).__name__} can't classify new ones")
+        raise InputError(
+            f"{source} was trained on other classes, and {type(method).__name__} can't classify new classes"
+        )
 
 
 def _flat(classes: ClassNames) -> list[str]:

@@ -36,7 +36,7 @@ class LabelledFeatures(NamedTuple):
 
 
 class TrainingFeatures:
-    """Provides features of a run's training and validation images. `train` and `val` compute them when called.
+    """Provides features of a run's training and validation images. `train` and `val` compute the features.
 
     Args:
         precision: precision of the towers: fp32, fp16, amp or bf16.
@@ -57,9 +57,8 @@ class TrainingFeatures:
             return labelled_features(self.clip, items, self.cfg, self.device, self.precision)
         wrapper = DatasetWrapper(self.cfg, items, build_transform(self.cfg, is_train=True), is_train=True)
         wrapper.k_tfm = 1  # one augmentation of each image in a pass, whatever K_TRANSFORMS is
-        loader = DataLoader(
-            wrapper, batch_size=self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
-        )  # not shuffled, no image dropped
+        # The loader must not shuffle the images or drop any, because the features of all passes are averaged.
+        loader = DataLoader(wrapper, batch_size=self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
         mean = torch.zeros(())
         for number in range(passes):
             wrapper.epoch = number  # the augmentation depends on the epoch

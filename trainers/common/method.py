@@ -81,7 +81,7 @@ class Method(nn.Module):
     sized_by_data: tuple[str, ...] = ()  # parameters or buffers whose shape is set by `fit` or by a checkpoint
 
     def __init_subclass__(cls) -> None:
-        """Don't inherit `image_tower_is_frozen` if the class changes how images are encoded."""
+        """By default, set `image_tower_is_frozen` to False if the class changes how images are encoded."""
         super().__init_subclass__()
         changes_images = {"forward", "encode_image", "image_inputs"} & set(vars(cls))
         if changes_images and "image_tower_is_frozen" not in vars(cls):
@@ -193,8 +193,8 @@ class Method(nn.Module):
     def search(self, data: TrainingFeatures) -> None:
         """Choose scalars on the validation images. Runs in evaluation mode, without gradients.
 
-        Called after the last epoch, before its checkpoint is saved. With TEST.FINAL_MODEL best_val it is called after
-        each epoch, so that the best checkpoint holds the chosen scalars.
+        Called after the last epoch, before its checkpoint is saved. If TEST.FINAL_MODEL is best_val, `search` is also
+        called after each earlier epoch, so that the best checkpoint holds the chosen scalars.
         """
 
     def end_epoch(self, epoch: int, is_last: bool) -> None:

@@ -28,9 +28,9 @@ class PromptLearner(nn.Module):
 
 
 def start_context(clip: CLIP, n_ctx: int, words: str = "", copies: int = 0) -> tuple[torch.Tensor, str]:
-    """Return the initial value of a learned context, and the template that it is inserted into.
+    """Return the initial value of a learned context, and the template into which it is inserted.
 
-    If `words` is given, the context is the embeddings of the first `n_ctx` tokens, and the template has all the words.
+    If `words` isn't "", the context is the embeddings of their first `n_ctx` tokens, and the template has all words.
     If `words` is "", the context is drawn from N(0, 0.02**2), and the template has `n_ctx` placeholder words.
 
     Args:

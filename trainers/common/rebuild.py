@@ -56,12 +56,13 @@ def load_method(
 
 
 def _newest_checkpoints(folders: Sequence[Path], prefers_best: bool) -> list[Path]:
-    """Return the last checkpoint in each folder. Folders without checkpoints are skipped.
+    """Skip folders without checkpoints, and return one checkpoint from each of the other folders.
 
-    All returned checkpoints are from the same epoch: the last one that all remaining folders have.
+    The returned checkpoints are from the same epoch: the last epoch that all of these folders have.
 
     Args:
-        prefers_best: if True, return the best checkpoints on the validation images instead, unless a folder lacks one.
+        prefers_best: if True, and each of these folders has a checkpoint that is best on the validation images, return
+            the best checkpoints instead.
     """
     folders = [folder for folder in folders if any(folder.glob("*.tar*"))]
     best = [folder / BEST for folder in folders]

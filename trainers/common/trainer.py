@@ -54,16 +54,16 @@ class PromptTrainer(TrainerX):
     options: type[Options] = Options
     node = ""  # config node below TRAINER; "": the class's name in capitals
     checkpoints: Mapping[str, str] = {}  # checkpoint folder -> submodule of the method; "": the whole method
-    default_config = ""  # file below configs/trainers/<trainer>/; for another trainer's file: "CoOp/vit_b16_ep50"
+    default_config = ""  # file in configs/trainers/<trainer>/, or another trainer's file, as in "CoOp/vit_b16_ep50"
     infers_by_classify = (
-        True  # False: a subclass changes how test batches are read or classified, so don't use cached features
+        True  # False: no cached features, because the subclass changes how test batches are read or classified
     )
     cross_dataset_config = ""  # config for training on ImageNet and testing on other data; "": same as default_config
 
     model: Method
 
     def __init_subclass__(cls) -> None:
-        """Don't evaluate with cached image features if the class changes how test batches are read or classified."""
+        """Default `infers_by_classify` to False if the class changes how test batches are read or classified."""
         super().__init_subclass__()
         if {"model_inference", "parse_batch_test"} & set(vars(cls)) and "infers_by_classify" not in vars(cls):
             cls.infers_by_classify = False
