@@ -1,8 +1,8 @@
 """The residual attention block and the transformer. The text tower and the Vision Transformer are built from them.
 
 The towers call a block in one of two ways. The reference path calls `forward`, which runs every submodule. The fast
-paths call `queries`, `keys_values` and `output` on packed rows. They use the submodules' weights directly, so they
-would ignore a replaced or hooked submodule. Therefore they are used only if `is_original` returns True.
+paths call `queries`, `keys_values` and `output` on packed rows. The fast paths use the submodules' weights directly,
+so they would ignore a replaced or hooked submodule. Therefore a tower takes a fast path only if `is_original` is True.
 """
 
 import inspect
@@ -40,8 +40,8 @@ ACTIVATIONS = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
 class FrozenMLP(torch.autograd.Function):
     """The MLP of a block with frozen weights. For the backward pass it saves only the input of the activation.
 
-    QuickGELU(h) equals silu(1.702 h) / 1.702. Both factors are merged into the matrix products. In the backward pass
-    they cancel.
+    QuickGELU(h) equals silu(1.702 h) / 1.702. In the forward pass, the factors 1.702 and 1 / 1.702 are merged into the
+    matrix products. In the backward pass the two factors cancel.
     """
 
     @staticmethod
@@ -97,7 +97,8 @@ def attend(
     learns = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
     if not (learns and q.dtype == torch.bfloat16 and q.device.type == "cpu"):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-    # Use matrix products here, because in this case the backward pass of torch's kernel is 2 to 5 times slower.
+    # When training in bfloat16 on a CPU, use matrix products, because the backward pass of torch's kernel is 2 to 5
+    # times slower.
     scores = (q * q.shape[-1] ** -0.5) @ k.mT  # (..., length, keys)
     if causal:
         mask = torch.full_like(scores[0, 0], -torch.inf).triu_(1)
@@ -153,7 +154,7 @@ class ResidualAttentionBlock(nn.Module):
     def _project(
         self, h: torch.Tensor, rows: slice, names: Sequence[Projection], adapter: BlockAdapter | None
     ) -> torch.Tensor:
-        """Return the projections `names` of `h` side by side, with the adapter's deltas added.
+        """Compute the projections `names` of `h`, add the adapter's deltas, and return the results side by side.
 
         Args:
             rows: rows of the joint weight (3 * width, width) that belong to these projections.
@@ -178,7 +179,7 @@ class ResidualAttentionBlock(nn.Module):
             x: input rows of the block.
             attended: result of the attention for these rows, before `out_proj`.
             adapter: the block's adapter, if it has one.
-            h: output of `ln_1` for these rows. Only the adapter needs it; if it is None, it is computed here.
+            h: output of `ln_1` for these rows. Only the adapter needs `h`. None: this function computes `h`.
         """
         if adapter is None:
             return self.output_and_mlp(x, attended)
@@ -187,7 +188,7 @@ class ResidualAttentionBlock(nn.Module):
         return _add(x, adapter.beside(h))
 
     def output_and_mlp(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-        """Return `output` for a block without an adapter. All arguments are tensors, so that it can be compiled."""
+        """Compute `output` for a block without an adapter. All arguments are tensors, so this can be compiled."""
         x = x + self.attn.out_proj(attended)
         return x + self._mlp(self.ln_2(x))
 
@@ -202,7 +203,7 @@ class ResidualAttentionBlock(nn.Module):
         return FrozenMLP.apply(h, *weights, quick)
 
     def _attention_is_original(self, adapter: BlockAdapter, h: torch.Tensor) -> bool:
-        """Return whether `attn` is unchanged. Only then can it be computed with the deltas of an adapter.
+        """Return whether `attn` is unchanged. An adapter's deltas can be added only to an unchanged attention.
 
         Raises:
             TypeError: `attn` was replaced or hooked, but the adapter changes q, k, v or out.
@@ -215,7 +216,7 @@ class ResidualAttentionBlock(nn.Module):
         return False
 
     def _adapted_attention(self, h: torch.Tensor, adapter: BlockAdapter) -> torch.Tensor:
-        """Compute `attn` with the adapter's deltas: (length, batch, width) -> (length, batch, width)"""
+        """Compute the attention with the adapter's deltas added: (length, batch, width) -> (length, batch, width)"""
         projected = self.queries_keys_values(h, adapter).transpose(0, 1)  # (batch, length, 3 * width)
         q, k, v = (split_heads(part, self.attn.num_heads) for part in projected.chunk(3, dim=-1))
         attended = join_heads(attend(q, k, v, causal=self.causal)).transpose(0, 1)  # (length, batch, width)
@@ -248,8 +249,8 @@ class Transformer(nn.Module):
         """Run all blocks: (length, batch, width) -> (length, batch, width)
 
         Args:
-            change_input: function called before each layer, with the layer's input and the layer's number. It returns
-                the changed input, which may have another length.
+            change_input: function called before each layer, with the layer's input and the layer's number. The
+                function returns the changed input, which may have another length.
             adapters: layer -> adapter of that layer's block.
         """
         if change_input is None and not adapters:
@@ -296,7 +297,7 @@ def is_original(module: nn.Module) -> bool:
     """Return whether `module` and all its submodules are the original ones: none is replaced, wrapped or hooked.
 
     The fast paths use the weights of a block's submodules directly. If a user has replaced a submodule by an adapter,
-    they would bypass the adapter. So they are used only on an original tower.
+    the fast paths would bypass the adapter. So a tower uses them only if this function returns True.
 
     Args:
         module: a `Transformer` or an image tower.
@@ -316,6 +317,7 @@ def has_hooks(module: nn.Module) -> bool:
 def module_types(module: nn.Module) -> list[type]:
     """Return the types of a module and its submodules.
 
-    A tower stores this list as `original_types` when it is built. `is_original` compares the current types with it.
+    A tower stores this list as `original_types` when it is built. `is_original` compares the current types
+    with the stored list.
     """
     return [type(part) for part in module.modules()]

@@ -1,6 +1,7 @@
 """The public functions of OpenAI's package: load a model by name, preprocess images, tokenize texts.
 
-Third-party trainers import them from here, under OpenAI's names. Our own trainers use `clip.loading` and `tokenize`.
+Third-party trainers import these functions from this module, under OpenAI's names. Our own trainers use `clip.loading`
+and `tokenize`.
 """
 
 from collections.abc import Sequence
@@ -42,10 +43,10 @@ def load(
 
     Args:
         name: one of `available_models()`, or the path of a file or folder with weights.
-        device: device of the model; None: a GPU if there is one, otherwise the CPU. The weights are float32 on a CPU
-            and in half precision on a GPU.
+        device: device of the model; None: a GPU if one is available, otherwise the CPU. The weights are float32 on a
+            CPU and in half precision on a GPU.
         jit: must be False. The argument exists only because OpenAI's function has it.
-        download_root: folder of downloads; None: ~/.cache/clip.
+        download_root: folder for downloaded weights; None: ~/.cache/clip.
 
     Raises:
         RuntimeError: no model, file or folder has this name; or `jit` is True.
@@ -66,7 +67,7 @@ def tokenize(texts: str | Sequence[str], context_length: int = 77, truncate: boo
     """Return token ids (n_texts, context_length), int64. A row has the start token, the text, the end token and zeros.
 
     Args:
-        truncate: whether a text that is too long is cut. The end token is kept.
+        truncate: True: cut a text that is too long, but keep its end token. False: raise RuntimeError.
 
     Raises:
         RuntimeError: a text is too long and `truncate` is False. The message contains the text.

@@ -1,7 +1,7 @@
-"""Applies `torch.compile` to the towers: to the steps of every block that follow the attention.
+"""Applies `torch.compile` to the towers. In each block, only the steps after the attention are compiled.
 
 `PromptTrainer` calls `compile_blocks` if TRAINER.COMPILE is set. Compiled code rounds differently, so the feature cache
-stores features of compiled towers separately. It calls `is_compiled`.
+stores the features of compiled towers separately. The feature cache calls `is_compiled` to recognise such towers.
 """
 
 import torch
@@ -11,7 +11,7 @@ from clip.blocks import ResidualAttentionBlock
 
 
 def compile_blocks(model: nn.Module) -> None:
-    """Compile the output projection and the MLP of every block. The compilation itself happens at their first use.
+    """Compile the output projection and the MLP of every block. A block is compiled when it first runs.
 
     Compilation needs a C++ compiler on a CPU, and Triton on a GPU.
     """

@@ -1,6 +1,7 @@
 """Converts OpenCLIP and Hugging Face models. Configs become `Sizes`, and weights are renamed to OpenAI's names.
 
-`clip.loading` calls these functions. They raise ValueError with the reason if our towers can't compute a model.
+`clip.loading` calls these functions. If our towers can't compute a model, the functions raise ValueError
+with the reason.
 """
 
 import dataclasses
@@ -79,7 +80,7 @@ def _check_fields(key: str, config: Config, cls: type[CLIPVisionCfg] | type[CLIP
 def openclip_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename OpenCLIP's weights to OpenAI's names.
 
-    In OpenCLIP's "custom text" models, the names in the text tower start with `text.`.
+    In OpenCLIP's "custom text" models, the names in the text tower start with `text.`, which is removed.
     """
     return {name.removeprefix("module.").removeprefix("text."): weight for name, weight in state.items()}
 
@@ -95,9 +96,13 @@ def huggingface_sizes(config: Config, preprocess: Config) -> Sizes:
     vision, text = config["vision_config"], config["text_config"]
     activations = {tower.get("hidden_act", "quick_gelu") for tower in (vision, text)}
     if len(activations) > 1 or not activations <= {"quick_gelu", "gelu"}:
-        raise ValueError(f"activations {sorted(activations)}: both towers need the same activation, quick_gelu or gelu")
+        raise ValueError(
+            f"its towers have the activations {sorted(activations)}, but both need the same: quick_gelu or gelu"
+        )
     if text.get("vocab_size", 49408) != 49408:
-        raise ValueError(f"its vocabulary has {text['vocab_size']} tokens: only CLIP's 49408 are supported")
+        raise ValueError(
+            f"its vocabulary has {text['vocab_size']} tokens: only CLIP's vocabulary (49408 tokens) is supported"
+        )
     width, text_width = vision.get("hidden_size", 768), text.get("hidden_size", 512)
     return Sizes(
         embed_dim=config.get("projection_dim", 512),
@@ -119,7 +124,7 @@ def huggingface_sizes(config: Config, preprocess: Config) -> Sizes:
     )
 
 
-#: Pairs of a regular expression for Hugging Face's name and its replacement in OpenAI's name. All pairs are applied to
+#: Pairs (regular expression, replacement) that turn Hugging Face's names into OpenAI's names. All pairs are applied to
 #: each name, in this order.
 _HUGGINGFACE_NAMES = (
     (r"text_model\.embeddings\.token_embedding\.weight", "token_embedding.weight"),
@@ -128,7 +133,7 @@ _HUGGINGFACE_NAMES = (
     (r"vision_model\.embeddings\.class_embedding", "visual.class_embedding"),
     (r"vision_model\.embeddings\.patch_embedding\.", "visual.conv1."),
     (r"vision_model\.embeddings\.position_embedding\.weight", "visual.positional_embedding"),
-    (r"vision_model\.pre_layrnorm\.", "visual.ln_pre."),  # "layrnorm" is spelled so in Hugging Face's weights
+    (r"vision_model\.pre_layrnorm\.", "visual.ln_pre."),  # Hugging Face's weights do spell it "layrnorm"
     (r"vision_model\.post_layernorm\.", "visual.ln_post."),
     (r"text_model\.encoder\.layers\.", "transformer.resblocks."),
     (r"vision_model\.encoder\.layers\.", "visual.transformer.resblocks."),
@@ -150,7 +155,7 @@ def huggingface_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Te
     weights: dict[str, torch.Tensor] = {}
     for name, weight in state.items():
         if name.endswith("position_ids") or re.search(r"\.self_attn\.[kv]_proj\.", name):
-            # Skip position_ids, which our towers don't have. Skip k and v too: they are merged when q is handled.
+            # Skip position_ids, which our towers don't have. Skip k and v too: they are merged with q, below.
             continue
         new = name
         if ".self_attn.q_proj." in name:

@@ -1,7 +1,7 @@
 """Prompts, inserted tokens and adapters: the inputs that a method passes to a tower in addition to images or texts.
 
 Methods build a `TowerInputs` and pass it to `CLIP.encode_image`, `encode_text` or `encode_prompts`. Only the towers
-read it. All inputs are given by layer. Layers count from 0.
+read it. Prompts, inserted tokens and adapters are given for each layer. Layers are numbered from 0.
 """
 
 from collections.abc import Mapping
@@ -30,8 +30,8 @@ class TowerOutput(NamedTuple):
 class BlockAdapter:
     """Base class for the adapter of one block. By default both methods return None; a subclass overrides one or both.
 
-    An adapter must be row-wise: each row of the result may depend only on the same row of `h`. The towers rely on this:
-    they pack the rows of many sequences in one matrix, and at the last layer they compute only the rows they return.
+    An adapter must be row-wise: each row of the result may depend only on the same row of `h`. The towers rely on this,
+    because they pack the rows of many sequences in one matrix. At the last layer, they compute only some of the rows.
 
     `h` has the shape (..., width) with any leading dimensions. The tower casts the result to the tower's dtype.
     An adapter with parameters also derives from nn.Module: `class Adapter(BlockAdapter, nn.Module)`.
@@ -66,7 +66,8 @@ class TowerInputs:
             and without positional embeddings. At a later layer they replace the prompts of an earlier layer. If no
             earlier layer has prompts, they are appended.
         inserted: layer -> tokens (n, width) (MMRL, arXiv 2503.08497). At the lowest layer of the mapping, the tokens
-            are inserted after CLS or SOS, without positional embeddings. At its other layers they replace these n rows.
+            are inserted after CLS or SOS, without positional embeddings. At the other layers, the tokens
+            replace these n rows.
         blend: weight of the new tokens where `inserted` replaces rows: blend * new + (1 - blend) * old (MMRL++).
         adapters: layer -> adapter of this layer's block.
     """
@@ -87,11 +88,11 @@ class TowerInputs:
         return next((len(tokens) for tokens in self.inserted.values()), 0)
 
     def n_inserted_before(self, layer: int) -> int:
-        """Return the number of inserted rows in the input of `layer` before `layer` inserts or replaces any."""
+        """Return how many rows earlier layers have inserted into the input of `layer`."""
         return self.n_inserted if self.inserted and min(self.inserted) < layer else 0
 
     def n_prompts_before(self, layer: int) -> int:
-        """Return how many prompts from earlier layers the input of `layer` contains. Only for the image tower."""
+        """Return how many prompts of earlier layers are in the input of `layer`. Used only for the image tower."""
         earlier = [number for number in self.prompts if number < layer]
         return self.prompts[max(earlier)].shape[-2] if earlier else 0
 
@@ -112,16 +113,20 @@ class TowerInputs:
         ):
             for layer in by_layer:
                 if not 0 <= layer < layers:
-                    raise ValueError(f"{tower} {name} at layer {layer}, but the tower has layers 0 to {layers - 1}")
+                    raise ValueError(
+                        f"there are {tower} {name} at layer {layer}, but the tower has layers 0 to {layers - 1}"
+                    )
         if len({len(tokens) for tokens in self.inserted.values()}) > 1:
-            raise ValueError(f"{tower} inserted tokens: all layers must have the same number of tokens")
+            raise ValueError(f"{tower} tower: all layers must insert the same number of tokens")
 
 
 NO_INPUTS = TowerInputs()
 
 
 def insert_tokens(x: torch.Tensor, inputs: TowerInputs, layer: int) -> torch.Tensor:
-    """Insert the tokens of `layer` after the first row of each sequence. If earlier layers did, replace their tokens.
+    """Insert the tokens of `layer` after the first row of each sequence.
+
+    If an earlier layer has already inserted tokens there, the tokens of `layer` replace them.
 
     Args:
         x: (sequences, length, width), the input of `layer`.

@@ -1,6 +1,7 @@
-"""Describes how many texts are packed without padding: shared prefixes, and one matrix with the class tokens of all.
+"""Describes how texts are packed without padding. A shared prefix is stored once, and one matrix has all class tokens.
 
-A prompt class builds a `Layout` once, or `Tokens` if it has token ids. The text tower reads it in every forward pass.
+A class that holds prompts builds a `Layout` once, or a `Tokens` object if it starts from token ids. The text tower
+reads the layout in every forward pass.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import torch
 
 
 def _select(prefix: torch.Tensor, group: torch.Tensor | None, count: int) -> torch.Tensor:
-    """Give each of `count` sequences the entry of its prefix: (G, ...) -> (count, ...). `group` is as in `Bucket`."""
+    """Look up the prefix entry of each of `count` sequences: (G, ...) -> (count, ...). `group` is as in `Bucket`."""
     return prefix.expand(count, *prefix.shape[1:]) if group is None else prefix[group]
 
 
@@ -29,15 +30,15 @@ class Bucket:
     group: torch.Tensor | None  # (count,) index of the prefix that each sequence follows; None if all follow the same
 
     def per_sequence(self, prefix: torch.Tensor) -> torch.Tensor:
-        """Give each sequence the entry of its prefix: (G, ...) -> (count, ...)."""
+        """Look up the entry of each sequence's prefix: (G, ...) -> (count, ...)."""
         return _select(prefix, self.group, self.count)
 
 
 class Layout:
     """Positions of N sequences in a packed batch. Each sequence starts with one of G shared prefixes.
 
-    The class tokens of a sequence are all its tokens after the prefix, up to EOT. Only they are packed, one sequence
-    after another. A packed row is the row of such a token in the packed matrix.
+    The class tokens of a sequence are all its tokens after the prefix, up to EOT. Only class tokens are packed, one
+    sequence after another. The packed row of a class token is the index of its row in the packed matrix.
 
     Args:
         lengths: number of class tokens of each sequence, (N,), at least 1.
@@ -46,11 +47,11 @@ class Layout:
 
     def __init__(self, lengths: torch.Tensor, group: torch.Tensor | None = None):
         self.count = len(lengths)
-        self.offset = _offsets(lengths)  # (total,) index of each class token among those of its sequence
+        self.offset = _offsets(lengths)  # (total,) position of each class token within its sequence, without the prefix
         self.eot = lengths.cumsum(0) - 1  # (N,) packed row of EOT
         self.lengths, self.group = lengths, group
         self.order = lengths.argsort(stable=True)  # (N,) indices of the sequences, sorted by length as in `buckets`
-        self.back = self.order.argsort()  # (N,) index of each sequence in `order`
+        self.back = self.order.argsort()  # (N,) position of each sequence in `order`
         self.rows_by_length = self.rows(self.order)  # (total,) packed rows, with the sequences in `order`
         self.eot_by_length = lengths[self.order].cumsum(0) - 1  # (N,) index of EOT in `rows_by_length`
         sizes = zip(*(t.tolist() for t in lengths[self.order].unique_consecutive(return_counts=True)), strict=True)
@@ -61,18 +62,18 @@ class Layout:
             first += count
 
     def per_sequence(self, prefix: torch.Tensor) -> torch.Tensor:
-        """Give each sequence the entry of its prefix: (G, ...) -> (N, ...)."""
+        """Look up the entry of each sequence's prefix: (G, ...) -> (N, ...)."""
         return _select(prefix, self.group, self.count)
 
     @cached_property
     def one_prefix_each(self) -> "Layout":
-        """The layout of the same sequences if each has a separate prefix: sequence i follows prefix i."""
+        """The layout of the same sequences, but with a separate prefix for each: sequence i follows prefix i."""
         return Layout(self.lengths, torch.arange(self.count, device=self.lengths.device))
 
     def chunks(self, tokens: int) -> Iterator["Chunk"]:
         """Split the layout into chunks of consecutive sequences.
 
-        A chunk has at most `tokens` class tokens, unless its only sequence is longer.
+        A chunk has at most `tokens` class tokens. A sequence with more class tokens becomes a separate chunk.
         """
         ends, first = self.eot + 1, 0
         while first < self.count:
@@ -104,12 +105,12 @@ class Chunk:
 
     sequences: slice  # indices of the sequences in the whole layout
     rows: slice  # packed rows of their class tokens in the whole layout
-    prefixes: slice  # the smallest range of prefixes that contains all their prefixes
+    prefixes: slice  # the smallest range that contains the prefixes of all these sequences
     layout: Layout  # layout of only these sequences and prefixes
 
 
 def _offsets(lengths: torch.Tensor) -> torch.Tensor:
-    """Return 0, 1 ... length - 1 for the first sequence, then the same for the next, and so on; shape (total,)."""
+    """Return the position of each class token within its sequence, (total,). Each sequence counts from 0."""
     starts = lengths.cumsum(0) - lengths
     return torch.arange(int(lengths.sum()), device=lengths.device) - torch.repeat_interleave(starts, lengths)
 

@@ -39,7 +39,7 @@ Weights = Mapping[str, torch.Tensor]
 
 
 class WeightsError(RuntimeError):
-    """Error: weights can't be downloaded or read. The message has one line."""
+    """Raised if weights can't be downloaded or read. The message is a single line."""
 
 
 def download(url: str, root: str | Path | None = None) -> str:
@@ -80,11 +80,11 @@ def load_clip(name: str = "", path: str | Path = "", root: str | Path | None = N
         name: an OpenAI model ("ViT-B/16"), this project's small CLIP "ViT-Mini/8", an OpenCLIP model as
             ARCHITECTURE:TAG ("ViT-B-16:laion2b_s34b_b88k"), or a model on the Hugging Face hub
             ("hf-hub:openai/clip-vit-base-patch16").
-        path: local weights, which are used instead of the weights of `name`; "" if `name` says which to load.
+        path: local weights, which are used instead of the weights of `name`; "": load the weights of `name`.
             Either a folder with a Hugging Face or OpenCLIP model; or a file with weights under OpenAI's names
             (TorchScript archive, state dict or safetensors); or a file of an OpenCLIP model. In the last case, `name`
             must be the architecture ("ViT-B-16"), because heads and activation can't be inferred from weights.
-        root: folder of downloads. None: the library's default folder, ~/.cache/clip for OpenAI's models.
+        root: folder for downloads. None: ~/.cache/clip for OpenAI's models, the library's default folder for others.
 
     Raises:
         ValueError: the name is unknown, or our towers don't support the model.
@@ -108,7 +108,7 @@ def load_clip(name: str = "", path: str | Path = "", root: str | Path | None = N
 
 
 def _weights_and_sizes(name: str, path: str | Path, root: str | Path | None) -> tuple[Weights, Sizes | None]:
-    """Return weights under OpenAI's names, and the model's sizes. Sizes are None if no config file states them."""
+    """Return weights under OpenAI's names, and the model's sizes. The sizes are None if no config states them."""
     if path:
         local = Path(path).expanduser()
         if not local.exists():
@@ -136,7 +136,7 @@ def _openclip(name: str, path: Path | None, root: str | Path | None = None) -> t
     Args:
         name: "architecture:tag". If `path` is given, the tag may be left out.
         path: local file with the weights; None: download them.
-        root: folder of downloads.
+        root: folder for downloads.
     """
     import open_clip
     from open_clip.pretrained import download_pretrained, get_pretrained_cfg
@@ -149,16 +149,18 @@ def _openclip(name: str, path: Path | None, root: str | Path | None = None) -> t
     if model_cfg is None or (path is None and not pretrained):
         tags = open_clip.list_pretrained_tags_by_model(architecture)
         choices = f"tags of {architecture}: {', '.join(tags)}" if tags else f"names: {', '.join((*MODELS, mini.NAME))}"
-        raise ValueError(f"unknown backbone (MODEL.BACKBONE.NAME); {choices}; or an OpenCLIP model as ARCHITECTURE:TAG")
+        raise ValueError(
+            f"unknown backbone (MODEL.BACKBONE.NAME). Known {choices}. Or give an OpenCLIP model as ARCHITECTURE:TAG"
+        )
     quick_gelu = (pretrained or model_cfg).get("quick_gelu", False)
-    # This call comes before the download, because it raises if the model isn't supported.
+    # Called before the download, so that nothing is downloaded if the model isn't supported (ValueError).
     sizes = convert.openclip_sizes(model_cfg, pretrained, quick_gelu)
     file = path or Path(_checked_hub_file(download_pretrained(pretrained, cache_dir=root and str(root))))
     return convert.openclip_weights(read_weights(file)), sizes
 
 
 def _from_folder(folder: Path) -> tuple[Weights, Sizes]:
-    """Return weights and sizes of a Hugging Face or OpenCLIP model. The folder has its config and safetensors files."""
+    """Return weights and sizes of a Hugging Face or OpenCLIP model, read from its config and safetensors files."""
     from clip import convert
 
     openclip_config = folder / "open_clip_config.json"
@@ -177,7 +179,7 @@ def _from_folder(folder: Path) -> tuple[Weights, Sizes]:
 
 def _safetensors(folder: Path, name: str) -> Weights:
     if not (folder / name).is_file():
-        raise ValueError(f"{folder} has no {name}")
+        raise ValueError(f"{folder} has no file {name}")
     return read_weights(_checked_hub_file(folder / name))
 
 

@@ -11,7 +11,7 @@ from clip.sizes import Sizes
 
 
 def fitting_chunk(sizes: Sizes, free: int) -> int:
-    """Return the number of class tokens whose training step fits in half of `free` bytes.
+    """Return the number of class tokens that can be trained at once in half of `free` bytes of memory.
 
     The result is rounded down to a power of two, at least 256, so that it seldom changes on the same machine. This
     matters because a different chunk size changes training results slightly, by rounding.
@@ -21,11 +21,11 @@ def fitting_chunk(sizes: Sizes, free: int) -> int:
 
 
 def trim_heap() -> None:
-    """Return freed memory to the system, on Linux with glibc. Elsewhere nothing is done.
+    """On Linux with glibc, return freed memory to the system. On other systems, do nothing.
 
     glibc keeps freed memory in pieces that are too small for the next chunk. Without this call, the memory of the
     process would grow with every chunk.
     """
     if sys.platform == "linux":
-        # C libraries other than glibc have no malloc_trim. Then `int` is called, which does nothing.
+        # C libraries other than glibc have no malloc_trim. In that case `int` is called instead, which does nothing.
         getattr(ctypes.CDLL(None), "malloc_trim", int)(0)

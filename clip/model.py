@@ -105,12 +105,12 @@ class CLIP(nn.Module):
     def _check_image_inputs(self, inputs: TowerInputs, needs_vit: bool = False) -> None:
         """Raise TypeError if the image tower is a ResNet, but `inputs` aren't empty or `needs_vit` is True."""
         if isinstance(self.visual, ModifiedResNet) and (needs_vit or not inputs.is_empty):
-            raise TypeError("the image tower is a ResNet: only a ViT takes TowerInputs or returns rows")
+            raise TypeError("the image tower is a ResNet, but only a ViT takes TowerInputs or returns rows")
 
     def encode_text(self, ids: torch.Tensor, inputs: TowerInputs = NO_INPUTS) -> torch.Tensor:
         """Encode token ids (N, context length) from `tokenize` as features (N, embed_dim), not normalised.
 
-        The prompts in `inputs` replace positions 1 to n of each text. At layer 0 they replace token embeddings.
+        The prompts in `inputs` replace positions 1 to n of each text. Prompts of layer 0 replace token embeddings.
 
         Raises:
             ValueError: a text has fewer than n tokens between SOS and EOT.
@@ -121,7 +121,9 @@ class CLIP(nn.Module):
             prefix, layout = self.token_embedding(tokens.prefix)[None], tokens.layout  # (1, P, width)
         else:  # the texts differ within positions 1 to n, so each text has a separate prefix
             if int(ids.argmax(dim=-1).min()) <= n_prompts:
-                raise ValueError(f"a text has fewer than {n_prompts} tokens for the prompts to replace")
+                raise ValueError(
+                    f"the prompts replace {n_prompts} tokens of each text, but a text has fewer than {n_prompts} tokens"
+                )
             tokens = text.Tokens.cut(ids, start=1 + n_prompts)
             prefix = self.token_embedding(ids[:, : 1 + n_prompts])  # (N, 1 + n, width)
             layout = tokens.layout.one_prefix_each
@@ -134,7 +136,10 @@ class CLIP(nn.Module):
         layout: text.Layout,
         inputs: TowerInputs = NO_INPUTS,
     ) -> torch.Tensor:
-        """Encode texts given as embeddings. Returns features (N, embed_dim), not normalised. See `clip.text.encode`."""
+        """Encode token embeddings as features (N, embed_dim), not normalised.
+
+        The arguments are explained in `clip.text.encode`.
+        """
         return text.encode(self._text_tower(), prefix, class_tokens, layout, inputs).features
 
     def encode_prompts_rows(
@@ -203,7 +208,7 @@ def convert_weights(model: nn.Module, dtype: torch.dtype = torch.float16) -> Non
 
 
 def from_state_dict(state: Mapping[str, torch.Tensor], sizes: Sizes | None = None) -> CLIP:
-    """Build a frozen float32 CLIP in eval mode. Float32 tensors in `state` aren't copied but shared.
+    """Build a frozen float32 CLIP in eval mode. The model shares the float32 tensors of `state`.
 
     Args:
         state: weights under OpenAI's names. Entries that only TorchScript archives have are ignored.
@@ -225,10 +230,10 @@ def from_state_dict(state: Mapping[str, torch.Tensor], sizes: Sizes | None = Non
 
 
 def build_model(state_dict: Mapping[str, torch.Tensor], design_details: Mapping[str, str | int] | None = None) -> CLIP:
-    """Build a CLIP in half precision and eval mode, like OpenAI's `build_model`. Third-party trainers call it.
+    """Build a CLIP in half precision and eval mode, like OpenAI's `build_model`, for third-party trainers.
 
     Args:
-        state_dict: weights under OpenAI's names. They are copied.
+        state_dict: weights under OpenAI's names. The model gets a copy of them.
         design_details: must be None. In MaPLe's code, this argument describes prompts inside the towers.
 
     Raises:

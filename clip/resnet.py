@@ -67,7 +67,8 @@ class AttentionPool2d(nn.Module):
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)  # (batch, 1 + side * side, channels)
         x = x + self.positional_embedding.to(x.dtype)
         q, k, v = self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x)
-        q, k, v = (split_heads(t, self.num_heads) for t in (q, k, v))  # (batch, heads, 1 or all, head width)
+        # q: (batch, heads, 1, head width); k and v: (batch, heads, 1 + side * side, head width)
+        q, k, v = (split_heads(t, self.num_heads) for t in (q, k, v))
         pooled = F.scaled_dot_product_attention(q, k, v)  # (batch, heads, 1, head width)
         return self.c_proj(join_heads(pooled)[:, 0])
 

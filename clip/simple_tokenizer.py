@@ -1,6 +1,6 @@
-"""CLIP's byte pair encoding, with the names of OpenAI's module. It wraps open_clip's tokenizer.
+"""CLIP's tokenizer (byte pair encoding), under the names of OpenAI's module. It wraps open_clip's tokenizer.
 
-`tokenize` and third-party trainers use it.
+`clip.tokenize` and third-party trainers use this tokenizer.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """Defines `Sizes`, a record of all sizes of a CLIP.
 
 `CLIP` is built from a `Sizes` object. `Sizes.from_state_dict` infers the sizes from weights under OpenAI's names.
-`clip.convert` reads them from a config of OpenCLIP or Hugging Face.
+`clip.convert` reads the sizes from a config of OpenCLIP or Hugging Face.
 """
 
 import re
@@ -49,7 +49,7 @@ class Sizes:
         heads with a width of 64, and QuickGELU.
 
         Raises:
-            KeyError: a weight is missing. The message is its name.
+            KeyError: a weight is missing. The message is the name of this weight.
         """
         vision = _vit(state) if "visual.proj" in state else _resnet(state)
         text_width = state["ln_final.weight"].shape[0]
@@ -108,5 +108,5 @@ def _resnet(state: Mapping[str, torch.Tensor]) -> _VisionSizes:
 
 
 def _count(state: Mapping[str, torch.Tensor], pattern: str) -> int:
-    """Match `pattern` with the names of the weights, and return how many distinct values its group has."""
+    """Match the names of the weights with `pattern`, and return how many different values its group (...) has."""
     return len({match[1] for match in (re.match(pattern, name) for name in state) if match})

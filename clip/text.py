@@ -26,7 +26,7 @@ from clip.text_layers import encode_packed, encode_reference
 
 __all__ = ["Layout", "TextTower", "Tokens", "encode"]
 
-_LARGE_CHUNK = 200  # class tokens; before smaller chunks `trim_heap` isn't called, because it would take too long
+_LARGE_CHUNK = 200  # `trim_heap` is called only before chunks with more class tokens than this, because it takes time
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def encode(
     if not inputs.is_empty:
         inputs.check(count_layers(tower.transformer, tower.layers), "text")
     if any(prompt.shape[-2] >= prefix.shape[1] for prompt in inputs.prompts.values()):
-        raise ValueError("the prefix is too short: it needs SOS and one token for each text prompt to replace")
+        raise ValueError("the prefix is too short, because the text prompts replace more tokens than it has after SOS")
     if rows == "patches" or (rows == "inserted" and not inputs.inserted):
         raise ValueError(f"the text tower can't return {rows} rows, because it has no such rows")
     prompts = DeepPrompts.of(inputs.prompts, len(prefix), layout)
@@ -121,7 +121,7 @@ def _encode_chunked(
 ) -> TowerOutput:
     """Encode chunks of at most `tokens` class tokens, so that memory doesn't grow with the number of classes.
 
-    Only the output of each chunk is kept. Its activations are recomputed in the backward pass.
+    Only the output of each chunk is kept. The activations are recomputed in the backward pass.
     """
     outputs = []
     for chunk in batch.layout.chunks(tokens):

@@ -1,8 +1,8 @@
-"""Defines `TextBatch`: the layout, the prompts by layer, and all other inputs of the text tower except embeddings.
+"""Defines `TextBatch`: the layout, the prompts by layer, and the text tower's other inputs, but no token embeddings.
 
 `clip.text.encode` builds a `TextBatch` from its arguments, and `clip.text_layers` runs the layers with it. Some methods
-(TCP) have separate prompts for each sequence. From the layer of these prompts on, sequences can't share a prefix, so
-each gets a separate copy of its prefix.
+(TCP) have separate prompts for each sequence. From the first layer with such prompts on, sequences can't share a
+prefix, so each sequence gets a copy of its prefix.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from clip.layout import Chunk, Layout
 
 @dataclass(frozen=True)
 class DeepPrompts:
-    """Prompts by layer.
+    """Holds the prompts of each layer of the text tower.
 
     Args:
         by_layer: layer -> prompts. The shape is (n, width) if all sequences have the same prompts. Otherwise it is
-            (G, n, width) before `split_layer`, with one entry per prefix. From `split_layer` on it is (N, n, width),
-            with one entry per sequence.
+            (G, n, width) before `split_layer`, with one entry per prefix. From `split_layer` on the shape is
+            (N, n, width), with one entry per sequence.
         split_layer: the first layer at which each sequence has a separate prefix. None if there are G prefixes at all
             layers.
     """
@@ -64,7 +64,7 @@ class DeepPrompts:
         return DeepPrompts(by_layer, self.split_layer)
 
     def per_sequence(self, layout: Layout) -> Mapping[int, torch.Tensor]:
-        """Return the same prompts with a copy for each sequence: layer -> (n, width) or (N, n, width)."""
+        """Return layer -> prompts (N, n, width), with one entry per sequence. Prompts (n, width) aren't changed."""
         return {
             layer: layout.per_sequence(prompt) if prompt.ndim == 3 and self._by_prefix(layer) else prompt
             for layer, prompt in self.by_layer.items()
@@ -95,7 +95,8 @@ def replace_prompts(x: torch.Tensor, prompts: Mapping[int, torch.Tensor], layer:
 
     Args:
         x: (sequences or prefixes, length, width).
-        skip: number of inserted rows between SOS and the prompts. They are kept, and the positions move up by `skip`.
+        skip: number of inserted rows between SOS and the prompts. The inserted rows are kept, so the prompts replace
+            positions skip + 1 to skip + n.
     """
     if layer not in prompts:
         return x

@@ -1,1 +1,1 @@
-"""The trainers, with one file for each method. Each file in this folder is imported, and registers its trainers."""
+"""The trainers. This folder has one file for each method. All files are imported, and each registers its trainers."""

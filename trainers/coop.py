@@ -1,7 +1,7 @@
 """CoOp: Learning to Prompt for Vision-Language Models (Zhou et al., IJCV 2022, arXiv 2109.01134).
 
 The words around the class name are replaced by learned vectors, the context (equation 2). All classes share one
-context, or each class has a separate one. CLIP's weights are frozen.
+context, or each class has a separate context. CLIP's weights are frozen.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """IVLP (independent vision-language prompts) and language prompting: ablations of MaPLe (arXiv 2210.03117, table 1).
 
-IVLP learns deep prompts in both towers; no projection couples them. Language prompting learns deep prompts in the text
-tower only.
+IVLP learns deep prompts in both towers; no projection couples the towers. Language prompting learns deep prompts in the
+text tower only.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from trainers.base import (
 class LanguagePromptingOptions(Options):
     """The options of language prompting, in the config node TRAINER.LANGUAGEPROMPTING."""
 
-    N_CTX_TEXT: int = 4  # number of context tokens, and of prompts in each deeper layer of the text tower
+    N_CTX_TEXT: int = 4  # number of context tokens, and number of prompts in each deeper text layer
     CTX_INIT: str = "a photo of a"  # initial words of the context; ignored if N_CTX_TEXT > 4
     PROMPT_DEPTH_TEXT: int = 12  # number of text layers with prompts, counted from the first layer
 

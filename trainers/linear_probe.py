@@ -59,7 +59,7 @@ def search(train: Arrays, val: Arrays, steps: int = 8) -> float:
 
 
 class ProbedCLIP(Method):
-    """CLIP's image tower with a linear classifier on its features. It can only classify its training classes."""
+    """CLIP's image tower with a linear classifier on its features. Only the training classes can be classified."""
 
     image_tower_is_frozen = True
     text_is_learned = False
@@ -101,7 +101,7 @@ def _arrays(data: LabelledFeatures) -> Arrays:
 
 @TRAINER_REGISTRY.register()
 class LinearProbe(PromptTrainer):
-    """Trains a linear probe. It computes the image features once, and there are no epochs."""
+    """Trains a linear probe. The image features are computed once, and there are no epochs."""
 
     method = ProbedCLIP
     options = LinearProbeOptions

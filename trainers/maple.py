@@ -20,7 +20,7 @@ from trainers.base import ClassPrompts, Method, Options, PromptTrainer, check_de
 class MaPLeOptions(Options):
     """The options of MaPLe, in the config node TRAINER.MAPLE."""
 
-    N_CTX: int = 2  # number of context tokens, and of prompts in each layer
+    N_CTX: int = 2  # number of context tokens, and number of prompts in each layer
     CTX_INIT: str = "a photo of a"  # initial words of the context; ignored if N_CTX > 4
     PROMPT_DEPTH: int = 9  # number of layers with learned prompts, counted from the first layer
     SHARED_PROJECTION: bool = False  # True: all layers share one projection (MaPLe-dagger in the paper)

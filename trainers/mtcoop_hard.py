@@ -1,6 +1,7 @@
 """Hard context sharing, a baseline in SoftCPT's paper (arXiv 2208.13474): CoOp, trained on several tasks together.
 
-By default all tasks share one context. With the option TSC each task has a context; with CSC each class has a context.
+By default all tasks share one context. With the option TSC, each task has a separate context. With the option CSC, each
+class has a separate context.
 """
 
 from collections.abc import Sequence

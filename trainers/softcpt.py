@@ -23,22 +23,22 @@ class SoftCPTOptions(Options):
     """The options of SoftCPT, in the config nodes TRAINER.SOFTCPT and TRAINER.MTCOOP."""
 
     N_CTX: int = 16  # number of generated context tokens
-    CTX_INIT: str = ""  # the number of these words overrides N_CTX; they aren't the context's initial words
+    CTX_INIT: str = ""  # if not "", the number of words overrides N_CTX; the context doesn't start from the words
     TOKEN_POSITION: str = "end"  # position of the class name in the prompt: end, middle or front
-    CSC: bool = False  # True: generate a context for each class (C variants); False: for each task
+    CSC: bool = False  # True: generate one context for each class (C variants); False: one for each task
     CLASS_N_CTX: int = 4  # C variants: number of learned tokens added to a class name before encoding it; 0: none
-    CLASS_CTX_INIT: str = ""  # initial words of these tokens; their number overrides CLASS_N_CTX
-    CLASS_CSC: bool = False  # True: learn these tokens for each class name separately (CS variants)
-    CLASS_TOKEN_POSITION: str = "end"  # position of the class name among these tokens: end, middle or front
+    CLASS_CTX_INIT: str = ""  # initial words of the tokens added to class names; their number overrides CLASS_N_CTX
+    CLASS_CSC: bool = False  # True: learn separate added tokens for each class name (CS variants); False: shared
+    CLASS_TOKEN_POSITION: str = "end"  # position of the class name among the added tokens: end, middle or front
     TASK_N_CTX: int = 4  # number of learned tokens added to a task name before encoding it; 0: none
-    TASK_CTX_INIT: str = ""  # initial words of these tokens; their number overrides TASK_N_CTX
-    TASK_CSC: bool = False  # True: learn these tokens for each task name separately (TS variants)
-    TASK_TOKEN_POSITION: str = "end"  # position of the task name among these tokens: end, middle or front
+    TASK_CTX_INIT: str = ""  # initial words of the tokens added to task names; their number overrides TASK_N_CTX
+    TASK_CSC: bool = False  # True: learn separate added tokens for each task name (TS variants); False: shared
+    TASK_TOKEN_POSITION: str = "end"  # position of the task name among the added tokens: end, middle or front
     PG_TYPE: str = "lin"  # input of the meta network in the C variants: lin, linmean or lincls; see `PromptGenerator`
     PG_RATIO: int = 1  # not used; it exists because the published configs set it
-    CLS_SAMPLE_RATE: float = 0.0  # C variants: a training step uses this share of the classes outside the batch; 0: all
+    CLS_SAMPLE_RATE: float = 0.0  # C variants: share of the classes outside the batch that a step uses; 0: all
     FREEZE_CLS_PROMPT: bool = False  # True: don't learn the tokens added to the class names
-    LEGACY_STEPS: bool = False  # True: one optimiser step for each registered module, as in the published code
+    LEGACY_STEPS: bool = False  # True: each batch takes one optimiser step per module, as in the published code
 
 
 class NameEncoder(nn.Module):
@@ -78,8 +78,8 @@ class NameEncoder(nn.Module):
 class PromptGenerator(nn.Module):
     """The meta network: one learned matrix (d_in, n_ctx * width), which maps features to contexts.
 
-    Its input is a task feature. In the C variants it depends on `variant`. "lin" concatenates the class feature and the
-    task feature, "linmean" averages them, and "lincls" uses the class feature only.
+    Its input is a task feature. In the C variants, the input depends on `variant`. "lin" concatenates the class feature
+    and the task feature, "linmean" averages the two features, and "lincls" uses only the class feature.
     """
 
     def __init__(self, d_in: int, n_ctx: int, width: int, variant: str):
@@ -106,7 +106,7 @@ class SoftCPTCLIP(MultiTaskMethod):
     def __init__(self, options: SoftCPTOptions, clip: CLIP, tasks: Sequence[Task], template: str):
         super().__init__(options, clip, tasks, template)
         _check(options)
-        self.prompt_learner = nn.Module()  # empty; official code expects its checkpoint folder
+        self.prompt_learner = nn.Module()  # empty: only for the checkpoint folder, which official code expects
         self.task_prompt_learner = NameEncoder(
             clip,
             [task.name for task in tasks],
@@ -155,8 +155,8 @@ class SoftCPTCLIP(MultiTaskMethod):
     def outputs(self, batch: Batch) -> Output:
         """Return the output for a training batch.
 
-        With CLS_SAMPLE_RATE, logits are computed for the classes in the batch and for a random share of the other
-        classes. All other logits are -inf.
+        In the C variants, if CLS_SAMPLE_RATE isn't 0, logits are computed for the classes in the batch and for a random
+        share of the other classes. All other logits are -inf.
         """
         if not (self.sample_rate and self.by_class):
             return super().outputs(batch)
@@ -200,7 +200,8 @@ class SoftCPT(MultiTaskTrainer):
     def extra_steps(self) -> int:
         """Number of additional optimiser steps for each batch: 0 unless LEGACY_STEPS is set.
 
-        The published code registered the same optimiser with each module, so it stepped once for each module.
+        The published code registered the same optimiser with each module, so the optimiser stepped
+        once for each module in every batch.
         """
         options = self.model.options
         legacy = isinstance(options, SoftCPTOptions) and options.LEGACY_STEPS

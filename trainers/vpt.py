@@ -1,6 +1,6 @@
 """VPT: Visual Prompt Tuning (Jia et al., ECCV 2022, arXiv 2203.12119) of CLIP's image tower, shallow or deep.
 
-MaPLe's paper uses it as an ablation. Only the image tower has prompts, and the words before the class names are fixed.
+MaPLe's paper uses VPT as an ablation. Only the image tower has prompts, and the words before the class names are fixed.
 """
 
 from collections.abc import Sequence

@@ -10,7 +10,7 @@ from dassl.data.datasets import DatasetBase
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import Method, Options, PromptTrainer, normalized, tokenize_classes
 
-#: Seven of CLIP's 80 templates for ImageNet. Together they are nearly as accurate as all 80.
+#: Seven of CLIP's 80 templates for ImageNet. An ensemble of these seven is nearly as accurate as all 80.
 SELECTED_TEMPLATES = (
     "itap of a {}.",
     "a bad photo of the {}.",
@@ -43,7 +43,7 @@ class ZeroshotMethod(Method):
 
 
 class ZeroshotEnsemble(ZeroshotMethod):
-    """CLIP with an ensemble of templates: seven selected templates, and the data set's template unless it is empty."""
+    """CLIP with an ensemble of templates: seven selected templates, and the data set's template if it isn't empty."""
 
     def templates(self) -> list[str]:
         return [*SELECTED_TEMPLATES, *([self.template] if self.template else [])]
@@ -59,7 +59,7 @@ class ZeroshotCLIP(PromptTrainer):
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP2(PromptTrainer):
-    """Tests zero-shot CLIP with an ensemble of templates. For ImageNet it has only the seven selected templates."""
+    """Tests zero-shot CLIP with an ensemble of templates. For ImageNet, only the seven selected templates are used."""
 
     method = ZeroshotEnsemble
     default_config = "vit_b16"

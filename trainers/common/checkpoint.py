@@ -14,8 +14,8 @@ from dassl.data.datasets import Task
 from dassl.utils import InputError
 from trainers.common.method import ClassNames, Method
 
-#: Under these keys official checkpoints store the embeddings of the training class names. We skip the keys, because we
-#: compute the embeddings from the current class names.
+#: Keys under which official checkpoints store the embeddings of the training class names. These keys are skipped,
+#: because we compute the embeddings from the current class names.
 _CLASS_TOKENS = ("token_prefix", "token_suffix")
 
 
@@ -24,13 +24,13 @@ def learned_tensors(checkpoint: Mapping, part: nn.Module, method: Method, path: 
 
     Args:
         part: the method, or the submodule whose checkpoint this is.
-        method: its class lists the keys to skip and to rename. The weights of its frozen CLIP are skipped too, because
-            official checkpoints hold them.
-        path: the checkpoint's file, which errors name.
+        method: the method, whose class lists the keys to skip and to rename. Weights of the frozen CLIP, which official
+            checkpoints hold, are skipped too.
+        path: the checkpoint's file, for error messages.
 
     Raises:
-        InputError: the checkpoint has no state dict; a tensor is missing, is unknown or has a wrong shape; or the
-            frozen weights belong to another backbone.
+        InputError: the checkpoint has no state dict; a tensor is missing, is unknown or has the wrong shape; or
+            the frozen weights belong to another backbone.
     """
     state = checkpoint.get("state_dict") if isinstance(checkpoint, Mapping) else None
     if not isinstance(state, Mapping):
@@ -47,7 +47,7 @@ def learned_tensors(checkpoint: Mapping, part: nn.Module, method: Method, path: 
         if name in wanted:
             found[name] = tensor
         elif name not in frozen:
-            raise InputError(f"{path} has {name}, but this model doesn't. The model only learns {', '.join(wanted)}")
+            raise InputError(f"{path} has a tensor {name}, but this model only learns {', '.join(wanted)}")
         elif tensor.shape != frozen[name]:
             raise InputError(
                 f"{path} was trained with another backbone: the shape of {name} is {tuple(tensor.shape)}, but this "
@@ -55,7 +55,7 @@ def learned_tensors(checkpoint: Mapping, part: nn.Module, method: Method, path: 
             )
     for name, ours in wanted.items():
         if name not in found:
-            raise InputError(f"{path} has no {name}. Its learned tensors are: {', '.join(found) or 'none'}")
+            raise InputError(f"{path} has no {name}. The learned tensors in the file are: {', '.join(found) or 'none'}")
         if found[name].shape != ours.shape and name not in method.sized_by_data:
             raise InputError(
                 f"{path}: the shape of {name} is {tuple(found[name].shape)}, but this model needs {tuple(ours.shape)}"
@@ -66,7 +66,7 @@ def learned_tensors(checkpoint: Mapping, part: nn.Module, method: Method, path: 
 def plain_names(classes: ClassNames) -> list[str | list[str | list[str]]]:
     """Convert classes or tasks to strings and lists, so that a checkpoint contains no pickled Python classes.
 
-    Class names may be of a subclass of str, such as NumPy's.
+    A class name may be an instance of a subclass of str, such as NumPy's, so it is converted too.
     """
     return [
         str(item) if isinstance(item, str) else [str(item.name), [str(name) for name in item.classnames]]
@@ -75,15 +75,15 @@ def plain_names(classes: ClassNames) -> list[str | list[str | list[str]]]:
 
 
 def note_trained_classes(method: Method, trained: ClassNames | None, default: bool, source: Path) -> None:
-    """Set `method.has_new_classes` by comparing the method's classes with those of the training.
+    """Set `method.has_new_classes`: True if the method has a class that it wasn't trained on.
 
     Args:
         trained: the classes that a checkpoint was trained on. None: the checkpoint doesn't store them.
         default: the value of `has_new_classes` if `trained` is None.
-        source: the checkpoint or its folder, which the error names.
+        source: the checkpoint or its folder, for the error message.
 
     Raises:
-        InputError: the method was trained on other classes, and it can't classify new ones.
+        InputError: the method was trained on other classes, and the method can't classify new classes.
     """
     if trained is None:
         method.has_new_classes = default
@@ -91,7 +91,9 @@ def note_trained_classes(method: Method, trained: ClassNames | None, default: bo
     classes, known = _flat(method.classnames), _flat(trained)
     method.has_new_classes = not set(classes) <= set(known)
     if method.only_trained_classes and classes != known:
-        raise InputError(f"{source} was trained on other classes, and {type(method).__name__} can't classify new ones")
+        raise InputError(
+            f"{source} was trained on other classes, and {type(method).__name__} can't classify new classes"
+        )
 
 
 def _flat(classes: ClassNames) -> list[str]:
@@ -105,7 +107,7 @@ def _flat(classes: ClassNames) -> list[str]:
 def trained_classes(checkpoint: Mapping) -> ClassNames | None:
     """Return the classes or tasks that a checkpoint was trained on.
 
-    None if the checkpoint doesn't store them: official checkpoints and older ones of ours don't.
+    Return None if the checkpoint doesn't store its classes. Official checkpoints and our old checkpoints don't.
     """
     names = checkpoint.get("classnames")
     if names is None:

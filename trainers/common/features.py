@@ -32,11 +32,11 @@ class LabelledFeatures(NamedTuple):
     """Image features with their labels."""
 
     features: torch.Tensor  # (n_images, embed_dim), float32, not normalised, on the CPU
-    labels: torch.Tensor  # (n_images,); (n_images, n_classes) for several tasks: see datasets/multitask.py
+    labels: torch.Tensor  # (n_images,), or (n_images, n_classes) for several tasks: see datasets/multitask.py
 
 
 class TrainingFeatures:
-    """Provides features of a run's training and validation images. `train` and `val` compute them when called.
+    """Provides features of a run's training and validation images. `train` and `val` compute the features.
 
     Args:
         precision: precision of the towers: fp32, fp16, amp or bf16.
@@ -57,10 +57,11 @@ class TrainingFeatures:
             return labelled_features(self.clip, items, self.cfg, self.device, self.precision)
         wrapper = DatasetWrapper(self.cfg, items, build_transform(self.cfg, is_train=True), is_train=True)
         wrapper.k_tfm = 1  # one augmentation of each image in a pass, whatever K_TRANSFORMS is
-        loader = DataLoader(wrapper, batch_size=self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)  # not shuffled, drops nothing
+        # The loader must not shuffle the images or drop any, because the features of all passes are averaged.
+        loader = DataLoader(wrapper, batch_size=self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
         mean = torch.zeros(())
         for number in range(passes):
-            wrapper.epoch = number  # the augmentation depends on it
+            wrapper.epoch = number  # the augmentation depends on the epoch
             mean = mean + image_features(self.clip, loader, self.device, self.precision, use_cache=False) / passes
         return LabelledFeatures(mean, default_collate([item.label for item in items]))
 

@@ -41,7 +41,7 @@ class Output:
 
     logits: torch.Tensor  # (batch, n_classes), float32
     image_features: torch.Tensor  # (batch, embed_dim), normalised
-    #: Normalised, (n_classes, embed_dim), or (batch, n_classes, embed_dim) if they depend on the image.
+    #: Normalised text features (n_classes, embed_dim), or (batch, n_classes, embed_dim) if they depend on the image.
     text_features: torch.Tensor | None = None
 
 
@@ -73,7 +73,7 @@ class Method(nn.Module):
     text_is_learned = True  # the text features depend on a learnable parameter
     text_depends_on_image = False  # the text features differ from image to image (CoCoOp)
     image_tower_is_frozen = False  # the method doesn't change the image tower, so evaluation may cache image features
-    prompts_at_once = 2000  # if text_depends_on_image: how many prompts evaluation encodes at once; limits memory
+    prompts_at_once = 2000  # limits memory if text_depends_on_image: number of prompts that evaluation encodes at once
     has_loop = True  # True: trained in epochs over batches; False: `fit` does all the training
     ignored_keys: tuple[str, ...] = ()  # prefixes of keys to skip in official checkpoints: tensors that aren't learned
     renamed_keys: Mapping[str, str] = {}  # key in official checkpoints -> our name
@@ -81,7 +81,7 @@ class Method(nn.Module):
     sized_by_data: tuple[str, ...] = ()  # parameters or buffers whose shape is set by `fit` or by a checkpoint
 
     def __init_subclass__(cls) -> None:
-        """Don't inherit `image_tower_is_frozen` if the class changes how images are encoded."""
+        """By default, set `image_tower_is_frozen` to False if the class changes how images are encoded."""
         super().__init_subclass__()
         changes_images = {"forward", "encode_image", "image_inputs"} & set(vars(cls))
         if changes_images and "image_tower_is_frozen" not in vars(cls):
@@ -119,8 +119,8 @@ class Method(nn.Module):
     def text_features(self) -> torch.Tensor:
         """Return the normalised text features of all classes (n_classes, embed_dim).
 
-        Without gradients, the features are cached until a parameter changes. So a test computes them once, and not for
-        each batch. If `text_is_learned` is False, they are cached in training too.
+        Without gradients, the features are cached until a parameter changes. So a test computes the features only
+        once, not for each batch. If `text_is_learned` is False, the features are cached in training too.
         """
         if torch.is_grad_enabled() and self.text_is_learned:
             return normalized(self.encode_text())
@@ -193,12 +193,12 @@ class Method(nn.Module):
     def search(self, data: TrainingFeatures) -> None:
         """Choose scalars on the validation images. Runs in evaluation mode, without gradients.
 
-        Called after the last epoch, before its checkpoint is saved. With TEST.FINAL_MODEL best_val it is called after
-        each epoch, so that the best checkpoint holds the chosen scalars.
+        Called after the last epoch, before its checkpoint is saved. If TEST.FINAL_MODEL is best_val, `search` is also
+        called after each earlier epoch, so that the best checkpoint holds the chosen scalars.
         """
 
     def end_epoch(self, epoch: int, is_last: bool) -> None:
-        """Update the method after epoch number `epoch` (from 0). Called before validation and before a checkpoint."""
+        """Update the method after epoch number `epoch` (from 0). Called before validation and before saving."""
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the tensors that a resumed run needs besides parameters and buffers, such as a running average.

@@ -19,10 +19,10 @@ from trainers.common.trainer import PromptTrainer
 
 
 def own_task(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return logits that are -inf for classes of other tasks (batch, n_classes), and the class indices (batch,).
+    """Return the logits (batch, n_classes), with -inf for classes of other tasks, and the class indices (batch,).
 
     Args:
-        logits: (batch, n_classes), over the classes of all tasks.
+        logits: (batch, n_classes), one column for each class of each task.
         labels: rows (batch, n_classes) as in the module docstring, or class indices (batch,) if there is one task.
     """
     if labels.ndim == 1:
@@ -31,7 +31,7 @@ def own_task(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 class MultiTaskMethod(Method):
-    """A method for several tasks. Its logits are over the classes of all tasks, task by task."""
+    """A method for several tasks. Its logits have one column for each class of each task, task by task."""
 
     def __init__(self, options: Options, clip: CLIP, tasks: Sequence[Task], template: str):
         super().__init__(options, clip, tasks, template)

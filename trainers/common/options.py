@@ -1,4 +1,4 @@
-"""The options of a method. A frozen dataclass in the method's file declares them, and the config node is made from it.
+"""The options of a method. A frozen dataclass in the method's file declares them and becomes the config node.
 
 Trainers and `experiments/` call `default_config` to get the config with the nodes of all methods. A trainer calls
 `Options.read` to get its options from a resolved config. So users can set options in YAML files or as KEY VALUE pairs,
@@ -42,7 +42,8 @@ class Options:
 def node_of(trainer: type) -> str:
     """Return the name of a trainer's config node below TRAINER.
 
-    It is the attribute `node`. If that is "" or missing, as in third-party trainers, it is the class name in capitals.
+    The name is the attribute `node`. If `node` is "" or missing, as in third-party trainers, the name is the class name
+    in capitals.
     """
     return getattr(trainer, "node", "") or trainer.__name__.upper()
 
@@ -61,7 +62,7 @@ def default_config() -> CfgNode:
         cfg.TRAINER[node] = CfgNode(keys | {"PREC": "fp16"})
     for name in TRAINER_REGISTRY.registered_names():
         trainer = TRAINER_REGISTRY.get(name)
-        options = getattr(trainer, "options", None)  # a third-party trainer may have none, or of another type
+        options = getattr(trainer, "options", None)  # a third-party trainer may lack `options`, or have another type
         if isinstance(options, type) and issubclass(options, Options):
             cfg.TRAINER[node_of(trainer)] = options.node()
     extend_config(cfg, plugins)

@@ -1,8 +1,8 @@
 """Config nodes of the published trainers, with their defaults. `default_config` adds them first.
 
-A node usually comes from the options of its method's file. But a user may replace our file by a third-party one, or add
-a trainer that reads the node of another method, such as TRAINER.COOP. The original train.py declares these nodes for
-every trainer, so they must exist without our files. A test compares this table with the methods' options.
+A node usually comes from the options of its method's file. But a user may replace our file by a third-party file, or
+add a trainer that reads the node of another method, such as TRAINER.COOP. The original train.py declares these nodes
+for every trainer, so the nodes must exist even without our files. A test compares this table with the methods' options.
 """
 
 _WORDS = "a photo of a"

@@ -1,7 +1,7 @@
-"""Text prompts with a learned context: the initial context, and the prompts of all classes.
+"""Text prompts with a learned context. `start_context` initialises the context; `ClassPrompts` holds all prompts.
 
 The methods' files use these functions and classes. The frozen part of a prompt (template and class name) is stored as
-embeddings. At every step the learned context is inserted into it.
+embeddings. At every step the learned context is inserted into the frozen part.
 """
 
 import copy
@@ -28,9 +28,9 @@ class PromptLearner(nn.Module):
 
 
 def start_context(clip: CLIP, n_ctx: int, words: str = "", copies: int = 0) -> tuple[torch.Tensor, str]:
-    """Return the initial value of a learned context, and the template that it is inserted into.
+    """Return the initial value of a learned context, and the template into which it is inserted.
 
-    If `words` is given, the context is the embeddings of the first `n_ctx` tokens, and the template has all the words.
+    If `words` isn't "", the context is the embeddings of their first `n_ctx` tokens, and the template has all words.
     If `words` is "", the context is drawn from N(0, 0.02**2), and the template has `n_ctx` placeholder words.
 
     Args:
@@ -63,10 +63,10 @@ def start_context(clip: CLIP, n_ctx: int, words: str = "", copies: int = 0) -> t
 
 
 def start_coop_context(clip: CLIP, n_ctx: int, words: str, copies: int = 0) -> tuple[torch.Tensor, str]:
-    """Call `start_context` by CoOp's rules: if there are `words`, their number overrides `n_ctx`.
+    """Call `start_context` by CoOp's rules: if `words` isn't "", the number of words overrides `n_ctx`.
 
-    `copies` is then ignored, so all classes share one context. A word counts as one token even if the tokenizer splits
-    it.
+    In this case `copies` is ignored, so all classes share one context. A word counts as one token even if the tokenizer
+    splits the word.
     """
     words = words.replace("_", " ")
     return start_context(clip, len(words.split(" ")), words) if words else start_context(clip, n_ctx, "", copies)
@@ -123,7 +123,8 @@ class ClassPrompts:
     def _rows_around_names(self, classnames: Sequence[str], n_ctx: int, n_before: int) -> torch.Tensor:
         """Return the order of the tokens after SOS, as row indices into `cat([class_tokens, contexts])`.
 
-        Each prompt has n_before context tokens, the tokens of the class name, the other context tokens, and the rest.
+        Each prompt has n_before context tokens, the tokens of the class name, the other context tokens, and the
+        remaining class tokens.
         """
         rows, end = [], 0
         for label, name in enumerate(classnames):
@@ -176,9 +177,9 @@ class ClassPrompts:
         return other
 
     def for_each_context(self, n_contexts: int) -> "ClassPrompts":
-        """Return these prompts once for each of n_contexts contexts.
+        """Return a copy of these prompts for each of `n_contexts` contexts.
 
-        The result has n_contexts * n_classes prompts. The prompts with the same context follow each other.
+        The result has n_contexts * n_classes prompts: first all classes with context 0, then all with context 1, ...
         """
         other = copy.copy(self)
         lengths = self.layout.lengths  # (n_classes,)

@@ -21,7 +21,7 @@ def load_method(
     """Load the method that the run in `folder` trained, in evaluation mode. Its `forward` maps images to logits.
 
     Args:
-        classnames: names of the classes to distinguish, which may be new ones. None: the training classes.
+        classnames: names of the classes to distinguish, which may be new classes. None: the training classes.
 
     Raises:
         InputError: the folder holds no trained prompt method; a part of the method has no checkpoint; the checkpoints
@@ -56,10 +56,13 @@ def load_method(
 
 
 def _newest_checkpoints(folders: Sequence[Path], prefers_best: bool) -> list[Path]:
-    """Return one checkpoint for each folder that has any: those of the last epoch that all these folders have.
+    """Skip folders without checkpoints, and return one checkpoint from each of the other folders.
+
+    The returned checkpoints are from the same epoch: the last epoch that all of these folders have.
 
     Args:
-        prefers_best: return the checkpoints that are best on the validation images instead, if all folders have one.
+        prefers_best: if True, and each of these folders has a checkpoint that is best on the validation images, return
+            the best checkpoints instead.
     """
     folders = [folder for folder in folders if any(folder.glob("*.tar*"))]
     best = [folder / BEST for folder in folders]

@@ -1,7 +1,7 @@
 """Features of the frozen CLIP. A method's loss can compare the learned features with them.
 
-The functions of CLIP get prompts and adapters as arguments. Called without these arguments, the same CLIP is the frozen
-teacher. So there is no second copy of the weights.
+The functions of CLIP get prompts and adapters as arguments. Without these arguments, the same CLIP computes the frozen
+features. So no second copy of the weights is needed.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,9 @@ def frozen_text_features(
     Call it once, when the method is built.
 
     Args:
-        templates: each has one {} for the class name; the features of all templates are averaged.
-        average: "normalised": normalise the features of each template before averaging; "raw": don't (PromptSRC).
+        templates: each template has one {} for the class name; the features of all templates are averaged.
+        average: "normalised": normalise the features of each template before averaging; "raw": average
+            the features without normalising them first (PromptSRC).
     """
     mean = torch.zeros(())
     for template in templates:

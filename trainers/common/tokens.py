@@ -47,4 +47,4 @@ def _warn_of_equal_prompts(ids: torch.Tensor, classnames: Sequence[str]) -> None
 @functools.cache  # cached, so the same words give only one warning
 def _warn_of_untrained_words(*words: str) -> None:
     if words:
-        print(f"Warning: this CLIP was never trained on {', '.join(map(repr, words))}, found in the class names")
+        print(f"Warning: this CLIP was never trained on {', '.join(map(repr, words))} (from the class names)")

@@ -44,7 +44,7 @@ def check_depth(clip: CLIP, depth: int, key: str, towers: Sequence[str] = ("visi
 
     Args:
         depth: number of layers with prompts, at least 1.
-        key: the config key of `depth`, for the message.
+        key: the config key of `depth`, for the error message.
     """
     if "vision" in towers and not isinstance(clip.visual, VisionTransformer):
         raise InputError("the image tower is a ResNet, which can't have prompts. Choose a ViT (MODEL.BACKBONE.NAME)")

@@ -54,16 +54,16 @@ class PromptTrainer(TrainerX):
     options: type[Options] = Options
     node = ""  # config node below TRAINER; "": the class's name in capitals
     checkpoints: Mapping[str, str] = {}  # checkpoint folder -> submodule of the method; "": the whole method
-    default_config = ""  # file below configs/trainers/<trainer>/; for another trainer's file: "CoOp/vit_b16_ep50"
+    default_config = ""  # file in configs/trainers/<trainer>/, or another trainer's file, as in "CoOp/vit_b16_ep50"
     infers_by_classify = (
-        True  # False: a subclass changes how test batches are read or classified, so no cached features
+        True  # False: no cached features, because the subclass changes how test batches are read or classified
     )
-    cross_dataset_config = ""  # config for training on ImageNet and testing on other data; "": default_config
+    cross_dataset_config = ""  # config for training on ImageNet and testing on other data; "": same as default_config
 
     model: Method
 
     def __init_subclass__(cls) -> None:
-        """Don't evaluate with cached image features if the class changes how test batches are read or classified."""
+        """Default `infers_by_classify` to False if the class changes how test batches are read or classified."""
         super().__init_subclass__()
         if {"model_inference", "parse_batch_test"} & set(vars(cls)) and "infers_by_classify" not in vars(cls):
             cls.infers_by_classify = False
@@ -72,7 +72,7 @@ class PromptTrainer(TrainerX):
 
     @classmethod
     def values(cls, dataset: str, protocol: str) -> Mapping[str, object]:
-        """Return config values by key, which depend on the data set and the protocol.
+        """Return config values (key -> value) that depend on the data set and the protocol.
 
         The values override the config files, and the command line overrides the values. The log shows them.
 
@@ -106,7 +106,7 @@ class PromptTrainer(TrainerX):
 
     @classmethod
     def build_method(cls, cfg: CfgNode, clip: CLIP, classnames: ClassNames, template: str) -> Method:
-        """Build the method with `clip`. No data set is needed, so `load_method` can rebuild it from a run's folder."""
+        """Build the method with `clip`. No data set is needed, so `load_method` can rebuild a method from a run."""
         return cls.method(cls.read_options(cfg), clip, classnames, template)
 
     def check_cfg(self, cfg: CfgNode) -> None:
@@ -134,7 +134,9 @@ class PromptTrainer(TrainerX):
         learnable = [name for name, _ in self.model.named_parameters()]
         print(f"Parameters to be updated: {count_num_param(self.model):,} in {', '.join(learnable) or 'nothing'}")
         if self.model.sized_by_data and set(self.checkpoints.values()) != {""}:
-            raise TypeError(f'{type(self).__name__}: sized_by_data needs checkpoints of the whole method (part "")')
+            raise TypeError(
+                f'{type(self).__name__}: with sized_by_data, `checkpoints` must save the whole method (part "")'
+            )
         if self.checkpoints:
             self._register_parts(has_parameters=bool(learnable))
 
@@ -152,7 +154,7 @@ class PromptTrainer(TrainerX):
                 if cfg.MODEL.INIT_WEIGHTS:
                     load_pretrained_weights(parts[part], cfg.MODEL.INIT_WEIGHTS)
                 self.register_model(folder, parts[part], *optimizer)
-                optimizer = None, None  # only the first part gets the optimiser, so that it steps once a batch
+                optimizer = None, None  # only the first part gets the optimiser, which then steps once per batch
 
     # ---- training ----
 
@@ -161,7 +163,7 @@ class PromptTrainer(TrainerX):
             print(f"{self.cfg.TRAINER.NAME} has nothing to learn, so training is skipped")
             self.max_epoch = 0
         elif not self.model.has_loop:
-            self.max_epoch = 1  # one empty epoch, which saves a checkpoint of what `fit` learned
+            self.max_epoch = 1  # one empty epoch, which saves a checkpoint of the parameters that `fit` learned
         super().train()
 
     def before_train(self) -> None:
@@ -185,7 +187,7 @@ class PromptTrainer(TrainerX):
                 self.model.search(self._training_features())
 
     def extra_state(self) -> dict[str, object]:
-        """Return what a checkpoint holds besides parameters.
+        """Return the entries that a checkpoint holds in addition to the parameters.
 
         The dict holds the class names, the template, the method's state and, with amp, the state of the loss scaler.
         """
@@ -227,7 +229,7 @@ class PromptTrainer(TrainerX):
         self.scaler.update()
 
     def read_batch(self, batch: dict) -> Batch:
-        """Convert a batch of a data loader to the form that methods take, on the device."""
+        """Convert a batch of a data loader to a `Batch`, with all tensors on the device."""
         images, labels = self.parse_batch_train(batch)
         others = batch["img"][1:] if isinstance(batch["img"], list) else []  # a list if K_TRANSFORMS > 1
         return Batch(images, labels, (images, *(view.to(self.device, non_blocking=True) for view in others)))
@@ -268,11 +270,13 @@ class PromptTrainer(TrainerX):
             yield logits, labels, [item.impath for item in batch]
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """Load the learned parameters from our checkpoint in `directory`, or from an official one with the whole model.
+        """Load the learned parameters from our checkpoint in `directory`, or from an official checkpoint.
+
+        Official checkpoints may hold the whole model.
 
         Raises:
             FileNotFoundError: the checkpoint doesn't exist.
-            InputError: the checkpoint can't be read; or a parameter is missing, is unknown or has a wrong shape.
+            InputError: the checkpoint can't be read; or a parameter is missing, is unknown or has the wrong shape.
         """
         if not directory or not self.get_model_names():
             super().load_model(directory, epoch)
@@ -284,7 +288,7 @@ class PromptTrainer(TrainerX):
             part.load_state_dict(learned_tensors(checkpoint, part, self.model, path))
             self.loaded_epoch = checkpoint.get("epoch")
             print(f"Load {path} to {folder} (epoch={self.loaded_epoch})")
-            is_new = self.cfg.DATASET.SUBSAMPLE_CLASSES == "new"  # for official and older checkpoints
+            is_new = self.cfg.DATASET.SUBSAMPLE_CLASSES == "new"  # the default for checkpoints without class names
             note_trained_classes(self.model, trained_classes(checkpoint), default=is_new, source=path)
 
     def result_fields(self) -> dict[str, object]:
