@@ -39,6 +39,6 @@ def _base_to_new(datasets: Figures, average: list[float]) -> Figures:
 
 
 def _by_dataset(order: list[str], values: list[float]) -> Figures:
-    """Return the figures of each data set and their average. The average omits the source data set, as in the papers."""
+    """Return the figures of each data set and their average. As in the papers, the average excludes the source."""
     named = dict(zip(order, values, strict=True)) | {"average": sum(values[1:]) / (len(values) - 1)}
     return {name: {"accuracy": value} for name, value in named.items()}
