@@ -24,7 +24,7 @@ _TITLES = {"base": "base classes", "new": "new classes", "hm": "harmonic mean", 
 
 
 def legend_names(methods: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Return the legend name of each (trainer, config). The name omits the config if the trainer has only one config."""
+    """Return the legend name of each (trainer, config). If a trainer has only one config, the name omits the config."""
     methods = list(dict.fromkeys(methods))
     trainers = [trainer for trainer, _ in methods]
     return {pair: pair[0] if trainers.count(pair[0]) == 1 else f"{pair[0]} {pair[1]}" for pair in methods}

@@ -53,9 +53,10 @@ def find(name: str) -> type[DatasetBase]:
 
 
 def fetch(url: str, path: Path, md5: str = "") -> None:
-    """Download `url` to `path`. Does nothing if `path` exists and its MD5 checksum is `md5`.
+    """Download `url` to `path`. Does nothing if `path` exists and has the MD5 checksum `md5`.
 
-    Resumes a partial download. If the checksum of the download is wrong, downloads the file once more.
+    Resumes a partial download. If the checksum of the download is wrong, downloads the file once more. If `md5` is "",
+    no checksum is compared.
 
     Raises:
         InputError: the download failed, or the checksum of the second download is wrong too. The message says where to

@@ -3,8 +3,9 @@
     python interpret_prompts/interpret_prompt.py output/.../MultiModalPromptLearner/model.pth.tar-5 3
 
 The nearest words of a context vector are the tokens whose embeddings have the smallest Euclidean distance to the vector
-(CoOp, section 4.4). The words are printed for the context vectors of all layers, and of all classes or tasks. --backbone or
---backbone-path selects the CLIP whose token embeddings are used. The default is the CLIP in the run's config.yaml.
+(CoOp, section 4.4). The words are printed for the context vectors of all layers, and of all classes or tasks.
+--backbone or --backbone-path selects the CLIP whose token embeddings are used. The default is the CLIP in the run's
+config.yaml.
 """
 
 import argparse

@@ -56,7 +56,7 @@ def read_runs(folder: Path) -> list[PredictedRun]:
         )
     if len({(run.cfg.DATASET.CONFIG, run.cfg.SEED) for run in runs}) > 1:
         raise InputError(
-            f"the runs below {folder} have different data sets or seeds. Choose a folder with a single data set and seed"
+            f"the runs below {folder} have different data sets or seeds. Choose a folder with one data set and seed"
         )
     return runs
 

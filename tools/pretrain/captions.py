@@ -34,7 +34,7 @@ class Captions:
     """Stores the captions of every class as token ids.
 
     ViT-Mini/8 has embeddings only for the token ids that occur in captions. `rows` lists these ids in increasing order,
-    and captions hold indices into `rows`. SOS and EOT still have the two largest indices, which CLIP's text tower needs.
+    and captions hold indices into `rows`. SOS and EOT still have the two largest indices, as CLIP's text tower needs.
     """
 
     def __init__(self, classes: list[DrawnClass]):

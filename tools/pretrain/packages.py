@@ -50,7 +50,7 @@ class Icons:
             if metadata in members:
                 self.categories = json.load(tar.extractfile(metadata)).get("categories", {})  # type: ignore[arg-type]
         aliases = self._set.get("aliases", {})
-        # An alias with a key besides `parent` is a rotated or mirrored icon. Such an alias isn't a second name of the icon.
+        # An alias with a key besides `parent` is a rotated or mirrored icon, so it isn't a second name of `parent`.
         parents = {name: alias["parent"] for name, alias in aliases.items() if set(alias) == {"parent"}}
         self._icon = {name: name for name in self._set["icons"]}  # maps a name or an alias to the name of the icon
         for name, parent in parents.items():
