@@ -61,7 +61,7 @@ def class_names(count: int) -> list[str]:
 
 
 def parser(description: str, baselines: Sequence[str] = ("naive",), **defaults: object) -> argparse.ArgumentParser:
-    """Return a parser with the arguments that all benchmarks share. `defaults` overrides default values of arguments."""
+    """Return a parser with the arguments that all benchmarks share. `defaults` overrides their default values."""
     made = argparse.ArgumentParser(description=description)
     made.add_argument("--trainer", default="MaPLe", choices=trainer_names())
     made.add_argument("--classes", type=int, default=100, help="number of classes")
@@ -122,8 +122,7 @@ def naive(method: Method) -> Iterator[None]:
 
     The text tower encodes all 77 tokens of every class, and the last layers of both towers compute all tokens. Both
     towers use `nn.MultiheadAttention`. If the method's text features depend on the image, the method tests one
-    image at a time.
-    Text features that were cached before the context are discarded.
+    image at a time. Text features that were cached before the context are discarded.
     """
     towers = [method.clip.transformer]
     if isinstance(method.clip.visual, VisionTransformer):
