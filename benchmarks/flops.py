@@ -1,7 +1,7 @@
 """Computes the minimum number of floating-point operations that a training step or a test needs.
 
-The benchmarks compare the measured time with this number. Only matrix products are counted. A multiply-add counts as two
-operations. The number comes from formulas, so it doesn't depend on the code that runs. The formulas leave out all
+The benchmarks compare the measured time with this number. Only matrix products are counted. A multiply-add counts as
+two operations. The number comes from formulas, so it doesn't depend on the code that runs. The formulas leave out all
 unnecessary work:
 
 * No gradient is computed for activations that don't depend on a prompt.

@@ -100,7 +100,7 @@ def unpack(archive: Path, folder: Path, inside: str = "") -> None:
     except Exception as error:  # tarfile, zipfile, zlib and lzma have unrelated error types
         archive.unlink()
         raise InputError(
-            f"{archive} can't be unpacked ({error}). The archive was deleted. Start the download again"
+            f"{archive} can't be unpacked ({error}). The archive was deleted. Run the command again"
         ) from error
     for item in (unpacked / inside).iterdir():
         if (folder / item.name).is_dir():

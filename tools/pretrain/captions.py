@@ -57,8 +57,8 @@ class Captions:
         """Draw a random caption for each label. The labels are (N,). Returns indices into `rows`, (N, 77).
 
         If a class has aliases, half of its captions use an alias and the other half its first name. One caption in five
-        starts with 1 to 14 random tokens. They prepare the model for prompt learning, which puts vectors there that
-        aren't word embeddings.
+        starts with 1 to 14 random tokens. These tokens prepare the model for prompt learning, which puts vectors
+        there that aren't word embeddings.
         """
         chosen = []
         for label in labels.tolist():
