@@ -55,7 +55,7 @@ def row_of(trainer: str, model: CLIP, classes: int, batch: int, repeats: int) ->
     parameters = count_num_param(method)
     with torch.no_grad():
         with_text = gflops(lambda: method(image))
-        without_text = gflops(lambda: method(image))  # the call above has cached the text features
+        without_text = gflops(lambda: method(image))  # the previous call has cached the text features
         test_speed = batch / median_seconds(lambda: method(images), repeats)
     train_speed = None
     if parameters and method.has_loop:

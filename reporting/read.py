@@ -170,8 +170,7 @@ def _without_duplicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     Returns the remaining runs, and a note for each finished run that was dropped.
     """
     runs = runs.sort_values("state", key=lambda state: state != "finished", kind="stable")
-    # On base or new classes, `trained_on` is always the tested data set. Ignore this column,
-    # because it can't distinguish two such runs.
+    # If a run tested base or new classes, `trained_on` can only be the tested data set, so ignore this column.
     source = runs["trained_on"].fillna("").where(runs["part"] == "all", "")
     duplicate = runs.assign(trained_on=source).fillna({"config": ""}).duplicated(IDENTITY)
     dropped = runs[duplicate & (runs["state"] == "finished")]
