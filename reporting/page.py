@@ -48,8 +48,7 @@ def write(
         found: maps each protocol to the rows of its table.
         notes: notes about the runs. The page shows them at its end, together with the notes about plots.
         compared: the two trainers that the plot by class compares. If None, the trainer with the best average is
-            compared with ZeroshotCLIP. Without a ZeroshotCLIP run, the two best trainers are
-            compared.
+            compared with ZeroshotCLIP. Without a ZeroshotCLIP run, the two best trainers are compared.
     """
     undrawn: list[str] = []
     drawn = [
