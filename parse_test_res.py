@@ -1,9 +1,9 @@
-"""Prints the mean result over the seeds of an experiment.
+"""Prints the mean result of an experiment, averaged over its seeds.
 
     python parse_test_res.py output/base2new/train_base/dtd/shots_16/MaPLe/CONFIG            # holds seed1, seed2, seed3
     python parse_test_res.py output/base2new/train_base/dtd/shots_16/MaPLe --multi-exp       # holds several CONFIG
 
-It takes the same arguments as CoOp's script of the same name, but reads result.json instead of log files.
+The script takes the same arguments as CoOp's parse_test_res.py, but reads result.json instead of log files.
 `python report.py` prints tables of all data sets with base, new and harmonic mean accuracy, and lists missing runs.
 """
 
@@ -14,9 +14,9 @@ from pathlib import Path
 
 
 def read_values(folder: Path, keyword: str) -> dict[Path, float]:
-    """Return {path: value of `keyword`} for each result.json in the subfolders of a folder.
+    """Return a dict that maps each result.json in the subfolders of `folder` to its value of `keyword`.
 
-    Raises ValueError if the value is missing from a file or isn't a number.
+    Raises ValueError if a file has no such value, or if the value isn't a number.
     """
     found = {}
     for path in sorted(folder.glob("*/result.json")):
@@ -31,8 +31,8 @@ def read_values(folder: Path, keyword: str) -> dict[Path, float]:
 def summarize(folder: Path, keyword: str, ci95: bool) -> float:
     """Print the value of each run in a folder, their mean and their spread. Returns the mean.
 
-    The spread is the standard deviation with divisor n, as in CoOp's script. If `ci95`, it is the half width of the
-    95 % confidence interval of the mean.
+    The spread is the standard deviation with divisor n, as in CoOp's script. If `ci95` is True, the spread is
+    half the width of the 95 % confidence interval of the mean.
     """
     import numpy as np
 
@@ -51,13 +51,23 @@ def summarize(folder: Path, keyword: str, ci95: bool) -> float:
 def main(argv: list[str] | None = None) -> int:
     """Print the means. Returns the exit code: 0 for success, 2 if a result is missing or can't be read."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("directory", type=Path, help="folder with runs; with --multi-exp, folder with such folders")
+    parser.add_argument(
+        "directory",
+        type=Path,
+        help="folder that holds the runs; with --multi-exp, folder that holds several such folders",
+    )
     parser.add_argument(
         "--ci95", action="store_true", help="print the 95 %% confidence interval instead of the standard deviation"
     )
     parser.add_argument("--test-log", action="store_true", help="has no effect; accepted because CoOp's script has it")
-    parser.add_argument("--multi-exp", action="store_true", help="read several experiments, and print their mean, too")
-    parser.add_argument("--keyword", default="accuracy", help="which number in result.json to read (default: accuracy)")
+    parser.add_argument(
+        "--multi-exp",
+        action="store_true",
+        help="read several experiments, and also print the mean over the experiments",
+    )
+    parser.add_argument(
+        "--keyword", default="accuracy", help="name of the number in result.json to read (default: accuracy)"
+    )
     args = parser.parse_args(argv)
     try:
         folders = sorted(path for path in args.directory.iterdir() if path.is_dir()) if args.multi_exp else []

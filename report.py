@@ -3,8 +3,8 @@
     python report.py output --protocol base2new --format markdown
     python report.py output/sweeps/base2new --html report.html
 
-With --html, it also writes a page with plots. The code is in `reporting/`. Most of it is imported after the arguments
-are parsed, so that --help is quick.
+With --html, it also writes an HTML page with plots. The code is in `reporting/`. Most of the code is imported after the
+arguments are parsed, so that --help is quick.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--protocol", choices=MEASURES, help="report only this protocol (default: all protocols that have runs)")
     add("--format", choices=FORMS, default="terminal")
     add("--html", metavar="FILE", help="also write an HTML page with tables and plots to FILE")
-    add("--compare", metavar="A,B", help="two trainers to compare on the HTML page by their accuracy per class")
+    add("--compare", metavar="A,B", help="two trainers whose accuracy per class the HTML page compares")
     add("--paper", metavar="FILE", help="published results to compare with (default: assets/paper_results.json)")
     return parser.parse_args(argv)
 

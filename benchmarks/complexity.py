@@ -2,10 +2,10 @@
 
     python benchmarks/complexity.py [--trainers MaPLe CoOp ...] [--backbone vit_b16] [--classes 100] [--batch 4]
 
-The weights are random, with the backbone's shapes, and the class names are from ImageNet. The column `GFLOPs` is for
-one test image without the text features, because a test computes them only once. The column `+ text` includes the text
-features of all classes, as in the papers. Images per second are measured on this machine in float32. They are computed
-from the median time of --repeats steps.
+The weights are random tensors with the shapes of the backbone's weights, and the class names are from ImageNet. The
+column `GFLOPs` is for one test image. It excludes the text features, because a test computes them only once. The column
+`+ text` includes the text features of all classes, as in the papers. Images per second are measured on this machine in
+float32, and computed from the median time of --repeats steps.
 """
 
 import argparse
@@ -25,37 +25,37 @@ from dassl.utils import InputError, count_num_param
 
 
 class Row(TypedDict):
-    """A row of the table. The JSON that the benchmark prints last has the same keys."""
+    """A row of the table. The benchmark's last output is JSON with the same keys."""
 
     trainer: str
     parameters: int
     gflops_all: float  # for one test image, with the text features of all classes
     gflops: float  # for one test image, without text features
     test_images_per_second: float
-    train_images_per_second: float | None  # None if the method isn't trained in a loop
+    train_images_per_second: float | None  # None if the method has no training loop
 
 
 def median_seconds(job: measure.Job, repeats: int) -> float:
-    """Return the median seconds of `repeats` runs of a job. A warm-up run before them isn't timed."""
+    """Run a job `repeats` times, and return the median time in seconds. An untimed warm-up run precedes these runs."""
     return measure.interleaved({"job": job}, repeats)["job"]
 
 
 def gflops(job: measure.Job) -> float:
-    """Return the GFLOPs of a job's matrix products and convolutions. A multiply-add counts as two operations."""
+    """Run a job, and return the GFLOPs of its matrix products and convolutions. A multiply-add is two operations."""
     with FlopCounterMode(display=False) as counter:
         job()
     return counter.get_total_flops() / 1e9
 
 
 def row_of(trainer: str, model: CLIP, classes: int, batch: int, repeats: int) -> Row:
-    """Return the table row of a trainer. Raises InputError if its method doesn't support the backbone."""
+    """Return the table row of a trainer. Raises InputError if the trainer doesn't support the backbone."""
     method = measure.build_method(trainer, model, classes, [])
     size = model.visual.input_resolution
     image, images = torch.randn(1, 3, size, size), torch.randn(batch, 3, size, size)
     parameters = count_num_param(method)
     with torch.no_grad():
         with_text = gflops(lambda: method(image))
-        without_text = gflops(lambda: method(image))  # the call above has cached the text features
+        without_text = gflops(lambda: method(image))  # the previous call has cached the text features
         test_speed = batch / median_seconds(lambda: method(images), repeats)
     train_speed = None
     if parameters and method.has_loop:

@@ -3,9 +3,9 @@
 A run trains on the base classes and tests on base and new classes, as `scripts/<method>/base2new_*.sh` do. The images
 are generated JPEG files of 500 x 375 pixels.
 
-The baseline `naive` is the same run, computed as in the original code. With the baseline `first`, only the tests on new
-classes of two runs are timed. The runs have different seeds. The test of the first run is the baseline: it caches its
-image features, which the test of the second run can read.
+The baseline `naive` is the same run, computed as in the original code. With the baseline `first`, two runs with
+different seeds are compared, and only their tests on new classes are timed. The test of the first run is the baseline.
+It writes the image features to a cache, so the test of the second run can read them.
 """
 
 import argparse
@@ -45,7 +45,7 @@ _AS_ORIGINAL = ("TEST.CACHE_FEATURES", "False", "DATALOADER.DECODED_GB", "0.0")
 
 
 def make_photos(folder: Path, classes: int, shots: int, test: int) -> None:
-    """Write noisy random images to `folder`, and the file list.csv, which lists them.
+    """Write random noise images and the file list.csv, which lists the images, to `folder`.
 
     Each class has `shots` training images and `test` test images.
     """
@@ -69,7 +69,7 @@ def base_to_new(args: argparse.Namespace, folder: Path, output: Path, *opts: str
         args: arguments of the benchmark.
         folder: folder with list.csv and weights.pt.
         output: folder for the outputs of the run.
-        opts: further KEY VALUE options of train.py.
+        opts: further options of train.py, as KEY VALUE pairs.
 
     Returns:
         The seconds of the whole run, and the seconds of the test on new classes.
@@ -94,9 +94,9 @@ def base_to_new(args: argparse.Namespace, folder: Path, output: Path, *opts: str
 
 @contextlib.contextmanager
 def as_original(trainer: str) -> Iterator[None]:
-    """Within the context, the trainer computes as the original code does.
+    """Inside this context, the trainer computes as the original code does.
 
-    Its methods are patched by `measure.naive`, and they recompute the text features for every batch.
+    The trainer's methods are patched by `measure.naive`, and recompute the text features for every batch.
     """
     cls = TRAINER_REGISTRY.get(trainer)
     build = cls.build_method
@@ -119,9 +119,10 @@ def as_original(trainer: str) -> Iterator[None]:
 
 
 def needed_flops(args: argparse.Namespace, model: CLIP) -> int | None:
-    """Return the operations of the training and both tests, or None if flops.py has no formula for the method.
+    """Return the number of operations of the training and both tests. None if there is no formula for the method.
 
-    The test on new classes is counted as if their names had as many tokens as the names of the base classes.
+    For the test on new classes, the new classes are assumed to have names with as many tokens as the names of the base
+    classes.
     """
     base = math.ceil(args.classes / 2)
     method = measure.build_method(args.trainer, model, base, args.opts)

@@ -1,15 +1,15 @@
-"""Counts the floating-point operations that a training step or a test needs at least.
+"""Computes the minimum number of floating-point operations that a training step or a test needs.
 
-The benchmarks compare the measured time with this number. Only matrix products count, and a multiply-add counts as two
-operations. The number comes from formulas, so it doesn't depend on the code that runs. The formulas leave out all
+The benchmarks compare the measured time with this number. Only matrix products are counted. A multiply-add counts as
+two operations. The number comes from formulas, so it doesn't depend on the code that runs. The formulas leave out all
 unnecessary work:
 
-* Activations that don't depend on a prompt need no gradient.
+* No gradient is computed for activations that don't depend on a prompt.
 * The prefix that all classes share is computed once, and tokens after EOT aren't computed.
 * In the last layer, only the outputs of the class token and of EOT are computed.
 
-The weights are frozen, so a backward pass computes only gradients of activations. In a linear layer, it costs as many
-operations as the forward pass. In attention, it costs twice as many.
+The weights are frozen, so a backward pass computes only gradients of activations. In a linear layer, the backward pass
+costs as many operations as the forward pass. In attention, the backward pass costs twice as many operations.
 """
 
 from dataclasses import dataclass
@@ -23,23 +23,23 @@ from trainers.base import ClassPrompts, Method
 
 @dataclass(frozen=True)
 class Rows:
-    """A group of a tower's tokens, for example the shared prefix or the class tokens."""
+    """A group of tokens in a tower, for example the shared prefix or the class tokens."""
 
     count: int  # number of tokens
-    keys: int  # number of keys that a token attends to, summed over the tokens
+    keys: int  # number of keys that each token attends to, summed over all tokens
     prompts: int  # number of these tokens that are learnable
-    queries_last: int  # number of these tokens whose output of the last layer is needed
-    keys_last: int  # number of keys that a token attends to, summed over the `queries_last` tokens
+    queries_last: int  # number of these tokens whose output in the last layer is needed
+    keys_last: int  # number of keys that each token attends to, summed over the `queries_last` tokens
 
 
 def tower(rows: list[Rows], width: int, mlp: int, layers: int, backward: bool) -> int:
-    """Return the operations of a tower's blocks for all `rows`. Includes the backward pass if `backward` is set."""
+    """Return the number of operations of a tower's blocks for all `rows`. If `backward`, include the backward pass."""
     count = sum(r.count for r in rows)
     keys = sum(r.keys for r in rows)
     queries_last = sum(r.queries_last for r in rows)
     keys_last = sum(r.keys_last for r in rows)
     linear = 2 * width * (3 * width + width + 2 * mlp)  # per token: projections to q, k and v; output projection; MLP
-    attention = 4 * width  # per pair of token and key: product of query and key, weighted sum of values
+    attention = 4 * width  # per pair of a token and a key: product of query and key; weighted sum of values
     body = (layers - 1) * (count * linear + keys * attention)
     last = 2 * width * 2 * width * count + 2 * width * (2 * width + 2 * mlp) * queries_last
     last += attention * keys_last
@@ -52,7 +52,7 @@ def tower(rows: list[Rows], width: int, mlp: int, layers: int, backward: bool) -
 
 
 def image_tower(sizes: Sizes, batch: int, prompts: int, backward: bool) -> int:
-    """Return the operations for a batch of images, with `prompts` learnable tokens per image."""
+    """Return the number of operations to encode `batch` images, each with `prompts` learnable tokens."""
     patches = (sizes.image_resolution // sizes.vision_patch_size) ** 2
     tokens = patches + 1 + prompts
     rows = Rows(batch * tokens, batch * tokens**2, batch * prompts, batch, batch * tokens)
@@ -64,12 +64,13 @@ def image_tower(sizes: Sizes, batch: int, prompts: int, backward: bool) -> int:
 
 
 def text_tower(sizes: Sizes, lengths: torch.Tensor, shared: int, prompts: int, groups: int, backward: bool) -> int:
-    """Return the operations of encoding all classes with each of `groups` contexts.
+    """Return the number of operations needed to encode all classes, once for each context.
 
     Args:
-        lengths: number of class tokens of each class (n_classes,).
+        lengths: number of class tokens of each class, (n_classes,).
         shared: length of the prefix that all classes share.
         prompts: number of learnable tokens in the prefix.
+        groups: number of contexts.
     """
     n_class_tokens = int(lengths.sum())
     keys = int((lengths * shared + lengths * (lengths + 1) // 2).sum())
@@ -82,12 +83,12 @@ def text_tower(sizes: Sizes, lengths: torch.Tensor, shared: int, prompts: int, g
 
 
 def step(method: Method, batch: int) -> int | None:
-    """Return the operations of a training step. None if `_images` or `_text` has no formula for the method."""
+    """Return the number of operations of a training step. None if there is no formula for the method."""
     return _operations(method, batch, backward=True)
 
 
 def test(method: Method, count: int) -> int | None:
-    """Return the operations of a test on `count` images. None if `_images` or `_text` has no formula for the method."""
+    """Return the number of operations of a test on `count` images. None if there is no formula for the method."""
     return _operations(method, count, backward=False)
 
 
@@ -98,7 +99,7 @@ def _operations(method: Method, count: int, backward: bool) -> int | None:
 
 
 def _images(method: Method, count: int, backward: bool) -> int | None:
-    """Return the operations of encoding `count` images. None if the image tower is a ResNet."""
+    """Return the number of operations needed to encode `count` images. None if the image tower is a ResNet."""
     if not isinstance(method.clip.visual, VisionTransformer):
         return None
     prompts = method.image_inputs().prompts.get(0)  # (n, width)
@@ -106,11 +107,11 @@ def _images(method: Method, count: int, backward: bool) -> int | None:
 
 
 def _text(method: Method, groups: int, backward: bool) -> int | None:
-    """Return the operations of the text features of all classes with each of `groups` contexts.
+    """Return the number of operations needed to encode the texts of all classes, once for each of `groups` contexts.
 
-    There is a formula only for methods that put one learned context right after SOS, for all classes. The result is
-    None for a method without prompts, with context on both sides of the class name, or with a context for each class or
-    task.
+    There is a formula only for methods with a single learned context. The context must follow SOS directly, and all
+    classes must share it. The result is None in three cases: the method has no prompts; the context is on both sides
+    of the class name; or each class or task has a different context.
     """
     found = [value for value in vars(method).values() if isinstance(value, ClassPrompts)]
     if len(found) != 1 or found[0].rows is not None or found[0].group is not None:

@@ -1,6 +1,6 @@
-"""Shared code of the benchmarks: methods on a CLIP of real size with random weights, baselines, timing and output.
+"""Shared code of the benchmarks: builds methods on a random CLIP of real size, times jobs and prints results.
 
-Every benchmark imports this module. Jobs that are compared run interleaved in one process, because the speed of the
+Every benchmark imports this module. Jobs that are compared take turns in the same process, because the speed of the
 machine changes from minute to minute.
 """
 
@@ -55,13 +55,13 @@ def trainer_names() -> list[str]:
 
 
 def class_names(count: int) -> list[str]:
-    """Return `count` class names: first the 1,000 of ImageNet, then combinations of them."""
+    """Return `count` class names: first the 1,000 names of ImageNet, then combinations of two of these names."""
     names = list(IMAGENET_CLASSNAMES)
     return [names[i] if i < 1000 else f"{names[i % 1000]} {names[(i * 7) % 997].split()[0]}" for i in range(count)]
 
 
 def parser(description: str, baselines: Sequence[str] = ("naive",), **defaults: object) -> argparse.ArgumentParser:
-    """Return a parser with the arguments that the benchmarks share. `defaults` overrides their default values."""
+    """Return a parser with the arguments that all benchmarks share. `defaults` overrides their default values."""
     made = argparse.ArgumentParser(description=description)
     made.add_argument("--trainer", default="MaPLe", choices=trainer_names())
     made.add_argument("--classes", type=int, default=100, help="number of classes")
@@ -69,14 +69,14 @@ def parser(description: str, baselines: Sequence[str] = ("naive",), **defaults: 
     made.add_argument("--backbone", default="vit_b16", choices=SIZES)
     made.add_argument("--prec", default="fp32", choices=TYPES, help="precision of the frozen weights")
     made.add_argument("--repeats", type=int, default=5, help="number of timed rounds (the median is used)")
-    made.add_argument("--baseline", choices=baselines, help="also time this baseline")
+    made.add_argument("--baseline", choices=baselines, help="baseline to time as well")
     made.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config options of the trainer")
     made.set_defaults(**defaults)
     return made
 
 
 def backbone(name: str, prec: str) -> CLIP:
-    """Return a frozen CLIP with the sizes of a backbone (a key of SIZES) and random weights."""
+    """Return a frozen CLIP with random weights and the sizes of the backbone `name` (a key of SIZES)."""
     torch.manual_seed(0)
     model = CLIP(SIZES[name]).requires_grad_(False).eval()
     if prec != "fp32":
@@ -85,7 +85,7 @@ def backbone(name: str, prec: str) -> CLIP:
 
 
 def config_of(trainer: str, opts: Sequence[str]) -> CfgNode:
-    """Return the trainer's default config, overridden by KEY VALUE options."""
+    """Return the trainer's default config, after overriding options with the KEY VALUE pairs in `opts`."""
     cfg = default_config()
     merge_file(cfg, default_config_file(TRAINER_REGISTRY.get(trainer)))
     merge_words(cfg, list(opts))
@@ -93,7 +93,7 @@ def config_of(trainer: str, opts: Sequence[str]) -> CfgNode:
 
 
 def build_method(trainer: str, model: CLIP, classes: int, opts: Sequence[str]) -> Method:
-    """Return a trainer's method that uses `model` and has `classes` classes."""
+    """Build the method of a trainer, with `model` as its CLIP and `classes` classes."""
     cls, cfg, data = TRAINER_REGISTRY.get(trainer), config_of(trainer, opts), NamedClasses(class_names(classes))
     return cls.build_method(cfg, model, cls.class_names(data), cls.template(cfg, data))
 
@@ -118,17 +118,17 @@ def training_step(method: Method, images: torch.Tensor, classes: int) -> Callabl
 
 @contextlib.contextmanager
 def naive(method: Method) -> Iterator[None]:
-    """Within the context, a method computes as the original code does.
+    """Inside this context, `method` computes as the original code does.
 
-    The text tower encodes all 77 tokens of every class, and the last layers of both towers compute all tokens. Both use
-    `nn.MultiheadAttention`. A method whose text depends on the image tests one image at a time. Text features that were
-    cached outside the context aren't used.
+    The text tower encodes all 77 tokens of every class, and the last layers of both towers compute all tokens. Both
+    towers use `nn.MultiheadAttention`. If the method's text features depend on the image, the method tests one
+    image at a time. Text features that were cached before the context are discarded.
     """
     towers = [method.clip.transformer]
     if isinstance(method.clip.visual, VisionTransformer):
         towers.append(method.clip.visual.transformer)
     with contextlib.ExitStack() as stack:
-        for tower in towers:  # a tower with a hook runs its plain, slow code
+        for tower in towers:  # if a tower has a hook, it runs its plain, slow code
             stack.callback(tower.register_forward_hook(lambda *_: None).remove)
         stack.enter_context(mock.patch.object(method, "prompts_at_once", 1, create=True))
         stack.enter_context(mock.patch.object(method.clip, "text_chunk", 0))
@@ -138,7 +138,7 @@ def naive(method: Method) -> Iterator[None]:
 
 
 def interleaved(jobs: Mapping[str, Job], repeats: int) -> dict[str, float]:
-    """Return the median seconds of each job. Every round runs all jobs once. The first round is a warm-up."""
+    """Return the median time of each job, in seconds. Each round runs every job once. The first round is a warm-up."""
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(repeats + 1):
         for name, job in jobs.items():
@@ -152,8 +152,8 @@ def interleaved(jobs: Mapping[str, Job], repeats: int) -> dict[str, float]:
 def products(prec: str, side: int = 2048, count: int = 5) -> tuple[Callable[[], None], int]:
     """Return a job of large matrix products, and the number of its floating-point operations.
 
-    The time of the job gives the machine's operations per second. It should run interleaved with the benchmark that is
-    compared with this rate.
+    The time of this job gives the operations per second that the machine reaches. Run the job interleaved with the
+    benchmark that is compared with this rate.
     """
     a, b = (torch.randn(side, side).to(TYPES[prec]) for _ in range(2))
 
@@ -165,7 +165,7 @@ def products(prec: str, side: int = 2048, count: int = 5) -> tuple[Callable[[], 
 
 
 def rate(prec: str) -> float:
-    """Return the floating-point operations per second that the machine reaches on the job of `products`."""
+    """Return the floating-point operations per second that the machine reaches in large matrix products."""
     job, operations = products(prec)
     return operations / interleaved({"products": job}, 5)["products"]
 
@@ -178,16 +178,16 @@ def report(
     ratio: float | None = None,
     peak_bytes: int | None = None,
 ) -> None:
-    """Print the last line of a benchmark: its figures as JSON. A figure that wasn't measured is null.
+    """Print the last line of a benchmark: its measurements as JSON. A value that wasn't measured is null.
 
-    The figure `share` is the fraction of the peak rate that is reached: `needed_flops` / `seconds` / `peak_flops`.
+    The key `share` is the fraction of the peak rate that the job reaches: `needed_flops` / `seconds` / `peak_flops`.
 
     Args:
-        seconds: time of the job.
+        seconds: time of the job that the benchmark measures.
         baseline_seconds: time of the baseline.
-        needed_flops: number of operations that the job needs at least, see flops.py.
+        needed_flops: minimum number of operations that the job needs, see flops.py.
         peak_flops: operations per second of large matrix products.
-        ratio: the baseline's cost divided by the job's cost. None: the ratio of their seconds.
+        ratio: the baseline's cost divided by the job's cost. If None, the ratio of the two times is printed.
         peak_bytes: peak memory of the job.
     """
     found = {

@@ -1,7 +1,8 @@
 """Measures the peak memory of a training step: memory.py [--classes 300] [--chunk 1024] [--baseline naive].
 
 The peak memory is the largest resident size of the process minus its resident size before the step. A process can't
-reset its peak, so our step and the baseline run in two new processes. The figure `seconds` is the time of the step.
+reset its largest resident size, so our step and the baseline run in separate processes. The value `seconds` is the time
+of the step.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import psutil
 
 
 class Figures(TypedDict):
-    """The figures that one process measures. The keys are arguments of `measure.report`."""
+    """The measurements of one process. The keys are names of arguments of `measure.report`."""
 
     seconds: float
     peak_bytes: int
@@ -31,7 +32,7 @@ class Figures(TypedDict):
 
 
 def run_once(args: argparse.Namespace) -> Figures:
-    """Run one training step in this process, and return its figures."""
+    """Run one training step in this process, and return its time and peak memory."""
     model = measure.backbone(args.backbone, args.prec)
     model.text_chunk = args.chunk
     method = measure.build_method(args.trainer, model, args.classes, args.opts)
@@ -49,7 +50,9 @@ def run_once(args: argparse.Namespace) -> Figures:
 def main(argv: list[str]) -> int:
     parser = measure.parser("Measure the peak memory of a training step.")
     parser.add_argument("--chunk", type=int, default=0, help="TRAINER.TEXT_CHUNK (0: encode all class names at once)")
-    parser.add_argument("--way", choices=["fast", "naive"], help="internal: run this kind of step in this process")
+    parser.add_argument(
+        "--way", choices=["fast", "naive"], help="for internal use: run this kind of step in this process"
+    )
     args = parser.parse_args(argv)
     if args.way:
         print(json.dumps(run_once(args)))

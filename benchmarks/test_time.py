@@ -1,8 +1,8 @@
 """Times an evaluation, including the text features: test_time.py [--images 200] [--spread 2000] [--baseline ...].
 
-The figure `seconds` is the time for --spread images. It is extrapolated from --images timed images, plus the time to
-compute the text features once. The baseline `naive` recomputes the text features for every batch, as the original code
-does. The baseline `tower` is only the frozen image tower.
+The value `seconds` is the time for --spread images. It is the time of --images images, extrapolated to --spread images,
+plus the time to compute the text features once. The baseline `naive` recomputes the text features for every batch, as
+the original code does. The baseline `tower` runs only the frozen image tower.
 """
 
 import math
@@ -19,7 +19,7 @@ import torch
 def main(argv: list[str]) -> int:
     parser = measure.parser("Time an evaluation.", baselines=["naive", "tower"], batch=100, repeats=3)
     parser.add_argument("--images", type=int, default=200, help="number of timed images")
-    parser.add_argument("--spread", type=int, default=2000, help="number of images to extrapolate the time to")
+    parser.add_argument("--spread", type=int, default=2000, help="number of images for which the time is extrapolated")
     args = parser.parse_args(argv)
     model = measure.backbone(args.backbone, args.prec)
     method = measure.build_method(args.trainer, model, args.classes, args.opts)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # bash lpclip/feat_extractor.sh DATASET [DATASET ...]
-# Writes RN50's image features of train, val and test to clip_feat/. DATASET is the name of a file in configs/datasets/.
+# Writes RN50's image features of the splits train, val and test to clip_feat/.
+# DATASET is the name of a file in configs/datasets/, without .yaml.
 # The environment variable DATA names the folder of all data sets.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../scripts/env.sh"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # bash lpclip/linear_probe.sh NAME [NAME ...]
-# Trains few-shot linear probes, with 8 search steps and 3 runs. NAME is the folder of a data set in clip_feat/.
+# Trains few-shot linear probes, with 8 search steps and 3 runs for each number of shots.
+# NAME is the name of a data set's folder in clip_feat/.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../scripts/env.sh"
 for name in "$@"; do

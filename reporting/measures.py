@@ -1,7 +1,7 @@
-"""Computes means over seeds and data sets, with their spread. The tables and plots call these functions.
+"""Computes mean accuracies over seeds and data sets, and their spread. The tables and plots call these functions.
 
-A measure is an accuracy in per cent. The measure `hm` is the harmonic mean of the base and the new accuracy, that is,
-of the accuracies on base and on new classes.
+A measure is an accuracy in per cent. The measure `hm` is the harmonic mean of two accuracies: the accuracy on base
+classes and the accuracy on new classes.
 """
 
 import math
@@ -13,16 +13,16 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Value:
-    """The value of one measure in one row of a table. All numbers are in per cent, and None if unknown."""
+    """The value of one measure in one row of a table. All numbers are in per cent. An unknown number is None."""
 
     mean: float | None = None
-    std: float | None = None  # standard deviation over seeds (n - 1)
+    std: float | None = None  # standard deviation over seeds (divisor n - 1)
     ci95: float | None = None  # half the width of the 95 % confidence interval (Student's t)
     paper: float | None = None  # published mean for the same method, data set, backbone and number of shots
 
     @property
     def difference(self) -> float | None:
-        """The mean minus the published figure, or None if one of them is unknown."""
+        """The mean minus the published figure. None if the mean or the published figure is unknown."""
         return None if self.mean is None or self.paper is None else self.mean - self.paper
 
     @property
@@ -60,12 +60,13 @@ def by_seed(runs: pd.DataFrame, protocol: str) -> pd.DataFrame:
 def summarize(frames: Sequence[pd.DataFrame], measures: Sequence[str]) -> tuple[dict[str, Value], list[int]]:
     """Average the accuracies over seeds and data sets.
 
-    The mean `hm` is computed from the mean base accuracy and the mean new accuracy, as in the papers. For the spread,
-    the accuracies of each seed are averaged over data sets. It uses only the seeds that all data sets have.
+    The mean `hm` is computed from the mean base accuracy and the mean new accuracy, as in the papers. The spread is
+    computed over seeds, after averaging each seed's accuracies over data sets. Only seeds that all data sets have are
+    used for the spread.
 
     Args:
-        frames: one result of `by_seed` for each data set.
-        measures: names of the measures to return. A measure without data has the value Value().
+        frames: a list with the result of `by_seed` for each data set.
+        measures: names of the measures to return. The value of a measure without data is Value().
 
     Returns:
         The value of each measure, and the seeds that all data sets have.
@@ -73,7 +74,8 @@ def summarize(frames: Sequence[pd.DataFrame], measures: Sequence[str]) -> tuple[
     frames = [some for frame in frames if len(some := frame.dropna(how="all"))]
     means = pd.DataFrame([frame.mean() for frame in frames]).mean()
     seeds = sorted(set.intersection(*(set(frame.index) for frame in frames))) if frames else []
-    averages = sum(frame.loc[seeds] for frame in frames) / max(1, len(frames))  # a row for each seed
+    # means over data sets, with a row for each seed
+    averages = sum(frame.loc[seeds] for frame in frames) / max(1, len(frames))
     values = dict.fromkeys(measures, Value())
     if "hm" in means:
         means["hm"] = harmonic_mean(means["base"], means["new"])
@@ -84,7 +86,7 @@ def summarize(frames: Sequence[pd.DataFrame], measures: Sequence[str]) -> tuple[
 
 
 def _with_spread(mean: float, by_seed: pd.Series) -> Value:
-    from scipy import stats  # imported here because it takes a second, and a report with one seed doesn't need it
+    from scipy import stats  # imported here because a report with one seed doesn't need this slow import
 
     count = len(by_seed)
     if math.isnan(mean) or count < 2:

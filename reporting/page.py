@@ -1,6 +1,6 @@
 """Writes the HTML page of a report, with tables and plots. report.py calls `write`.
 
-The page is one self-contained file, which loads nothing from the network.
+The page is a single file that loads nothing from the network.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ from reporting import plots, tables
 from reporting.protocols import of_protocol
 from reporting.read import Run, records
 
-#: Number of images in the plot of the worst predictions.
+#: Maximum number of images in the plot of the worst predictions.
 _WORST = 12
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot of the page. `name` is the id of the HTML element that holds the plot."""
+    """A plot on the page. `name` is the id of the HTML element that holds the plot."""
 
     name: str
     caption: str
@@ -45,10 +45,10 @@ def write(
     """Write the page to `file`. Returns a note for each plot that could not be drawn.
 
     Args:
-        found: protocol -> rows of its table.
-        notes: further notes to show at the end of the page.
+        found: maps each protocol to the rows of its table.
+        notes: notes about the runs. The page shows them at its end, together with the notes about plots.
         compared: the two trainers that the plot by class compares. If None, the trainer with the best average is
-            compared with ZeroshotCLIP. If there is no ZeroshotCLIP run, it is compared with the second best trainer.
+            compared with ZeroshotCLIP. Without a ZeroshotCLIP run, the two best trainers are compared.
     """
     undrawn: list[str] = []
     drawn = [
@@ -82,7 +82,7 @@ def _title(run: Run) -> str:
 def _plots(
     runs: pd.DataFrame, found: Mapping[str, list[tables.Row]], compared: Sequence[str] | None, undrawn: list[str]
 ) -> Iterator[Plot]:
-    """Yield every plot that there is data for. If an expected plot has no data, append a note to `undrawn`."""
+    """Yield the plots of the page. If a plot can't be drawn because data is missing, append a note to `undrawn`."""
     for protocol, rows in found.items():
         yield from _plots_of_protocol(runs, protocol, rows)
     runs = runs.loc[sorted(set().union(*(of_protocol(runs, protocol).index for protocol in found)))]
@@ -108,7 +108,7 @@ def _plots_of_protocol(runs: pd.DataFrame, protocol: str, rows: list[tables.Row]
 
 
 def _default_comparison(found: Mapping[str, list[tables.Row]]) -> list[str] | None:
-    """Return the two trainers that `write` compares by default, the better one last. None if there are fewer."""
+    """Return the two trainers that `write` compares by default, the better trainer last. None if there aren't two."""
     averages = [row for row in next(iter(found.values())) if row.dataset == "average"]
     measure = "hm" if "hm" in averages[0].values else "accuracy"
     means = [(mean, row.trainer) for row in averages if (mean := row.values[measure].mean) is not None]
@@ -122,12 +122,13 @@ def _default_comparison(found: Mapping[str, list[tables.Row]]) -> list[str] | No
 def _plots_of_one_run(runs: pd.DataFrame, trainers: Sequence[str] | None, undrawn: list[str]) -> Iterator[Plot]:
     """Yield the confusion matrix and the worst images of one run.
 
-    The run must have saved its predictions. The first such run of trainers[1] is used, or else of any trainer.
+    Only runs that saved their predictions are considered. The first run of trainers[1] is used. If trainers[1] has no
+    such run, the first run of any trainer is used.
     """
     saved = [run for run in records(runs) if (Path(run.folder) / "predictions.npz").is_file()]
     preferred = [run for run in saved if trainers and run.trainer == trainers[1]]
     if not saved:
-        undrawn.append("no confusion matrix and no images, because no run had TEST.SAVE_PREDICTIONS True")
+        undrawn.append("no confusion matrix and no images, because no run had the option TEST.SAVE_PREDICTIONS True")
         return
     run = (preferred or saved)[0]
     predictions = np.load(Path(run.folder) / "predictions.npz")
@@ -150,7 +151,7 @@ def _plots_of_one_run(runs: pd.DataFrame, trainers: Sequence[str] | None, undraw
 def _worst_images(
     run: Run, dataset: DatasetBase, logits: np.ndarray, label: np.ndarray, undrawn: list[str]
 ) -> Iterator[Plot]:
-    """Yield the plot of the wrongly classified images whose true class has the lowest probability."""
+    """Yield a plot of wrongly classified images: the images whose true class got the lowest probabilities."""
     from dassl.utils import InputError, read_image
 
     names, predicted, items = dataset.classnames, logits.argmax(1), dataset.test or []
@@ -169,7 +170,7 @@ def _worst_images(
 
 
 def _build_dataset(folder: Path) -> DatasetBase | None:
-    """Return the data set of a run, or None if its data isn't on this machine."""
+    """Return the data set that a run tested, or None if the data isn't on this machine."""
     from dassl.config import get_cfg_default, merge_file
     from dassl.data.datasets import build_dataset
     from dassl.utils import InputError, load_plugins

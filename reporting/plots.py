@@ -18,13 +18,13 @@ from reporting.protocols import MEASURES, of_protocol
 from reporting.read import records
 from reporting.tables import Row
 
-#: Maximum number of classes in a plot that shows single classes.
+#: Maximum number of classes in plots that show results by class.
 CLASSES = 24
 _TITLES = {"base": "base classes", "new": "new classes", "hm": "harmonic mean", "accuracy": "accuracy"}
 
 
 def legend_names(methods: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Return the name of each (trainer, config) in a legend. If a trainer has only one config, the name omits it."""
+    """Return the legend name of each (trainer, config). If a trainer has only one config, the name omits the config."""
     methods = list(dict.fromkeys(methods))
     trainers = [trainer for trainer, _ in methods]
     return {pair: pair[0] if trainers.count(pair[0]) == 1 else f"{pair[0]} {pair[1]}" for pair in methods}
@@ -33,8 +33,8 @@ def legend_names(methods: Iterable[tuple[str, str]]) -> dict[tuple[str, str], st
 def bars(table: Sequence[Row], protocol: str) -> Figure | None:
     """Draw the means of all methods as bars, for the largest number of shots.
 
-    In base2new, the groups of bars are base, new and harmonic mean, averaged over data sets. In other protocols, each
-    data set is a group.
+    For base2new, there are three groups of bars: base classes, new classes and harmonic mean, averaged over data sets.
+    For other protocols, each data set has a group of bars.
     """
     by_measure = protocol == "base2new"
     rows = [row for row in table if row.dataset == "average" or not by_measure]
@@ -55,7 +55,7 @@ def bars(table: Sequence[Row], protocol: str) -> Figure | None:
 
 
 def _bar_chart(heights: Mapping[str, Mapping[str, tuple[float, float]]], groups: list[str], label: str) -> Figure:
-    """Draw bars. `heights` maps a method's legend name to group -> (height, spread)."""
+    """Draw bars. `heights[name][group]` is the (height, spread) of a bar. `name` is the method's name in the legend."""
     figure = Figure(figsize=(max(7, 1.4 * len(groups)), 3.6), layout="constrained")
     axes, width = figure.subplots(), 0.85 / len(heights)
     for number, (name, values) in enumerate(heights.items()):
@@ -92,13 +92,13 @@ def scatter(table: Sequence[Row]) -> Figure | None:
 
 
 def curves(runs: pd.DataFrame, protocol: str, by: str) -> Figure | None:
-    """Draw a curve for each measure and method: the mean over data sets against `by`.
+    """Draw a curve for each measure and method: the measure, averaged over data sets, against `by`.
 
-    A band around it shows one standard deviation over seeds. A method is a trainer and a config. If config names
-    differ only in the value of `by` or of a prompt option, the configs are points of the same curve.
+    A band around the curve shows one standard deviation over seeds. A method is a trainer and a config. If the names of
+    configs differ only in the value of `by` or of a prompt option, the configs are points of the same curve.
 
     Args:
-        by: the column on the x axis: shots, depth or length.
+        by: the column of `runs` on the x axis: shots, depth or length.
     """
     runs = of_protocol(runs, protocol).dropna(subset=[by, "accuracy"])
     runs = runs[runs["role"] != "source"]
@@ -165,9 +165,9 @@ def training(runs: pd.DataFrame) -> Figure | None:
 
 
 def by_class(runs: pd.DataFrame, trainers: Sequence[str]) -> Figure | None:
-    """Draw the accuracy of the second trainer minus the accuracy of the first trainer, for each class.
+    """For each class, draw the accuracy of the second trainer minus the accuracy of the first trainer.
 
-    If there are more than CLASSES classes, only the largest losses and the largest gains are shown.
+    If there are more than CLASSES classes, only the classes with the largest losses and gains are shown.
     """
     first, second = (_class_accuracies(runs, trainer) for trainer in trainers)
     gains = sorted((second[name] - first[name], name) for name in first.keys() & second.keys())
@@ -195,7 +195,7 @@ def _class_accuracies(runs: pd.DataFrame, trainer: str) -> dict[str, float]:
 
 
 def confusion(predicted: np.ndarray, label: np.ndarray, classnames: Sequence[str]) -> Figure:
-    """Draw the confusion matrix of the classes with the most errors, in per cent of the images of each true class.
+    """Draw the confusion matrix of the classes with the most errors. Each row is in per cent of a true class's images.
 
     Args:
         predicted, label: class indices, both (n_images,).
@@ -220,7 +220,7 @@ def worst(images: Sequence[tuple[Image, str, str, float]]) -> Figure:
     """Draw wrongly classified images in a grid.
 
     Args:
-        images: one (image, true class, predicted class, probability of the true class) for each image.
+        images: tuples (image, true class, predicted class, probability of the true class).
     """
     columns = min(6, len(images))
     lines = -(-len(images) // columns)

@@ -1,7 +1,7 @@
-"""Decides which evaluation protocol each run belongs to. `read` and the tables and plots call these functions.
+"""Finds the evaluation protocol of each run. The modules `read`, `tables` and `plots` call these functions.
 
-The result.json of a run names its protocol (key `protocol`). Results of older versions and of plain train.py runs
-don't. Their protocol is derived from the tested classes and from the data set that the prompts were trained on.
+The key `protocol` of a run's result.json names the run's protocol. Results of older versions and of plain train.py runs
+name no protocol. It is then derived from the tested classes and from the data set that the prompts were trained on.
 """
 
 from typing import TYPE_CHECKING
@@ -21,8 +21,8 @@ MEASURES = {
 def assign(runs: "pd.DataFrame") -> "pd.DataFrame":
     """Return `runs` with all values of the column `protocol` filled in, and with a new column `role`.
 
-    Every `protocol` is then a key of MEASURES. `role` is "source" for a run that trained prompts to be tested on other
-    data sets, else "". A source run counts for both cross_dataset and domain_generalization.
+    Every value of `protocol` is then a key of MEASURES. `role` is "source" if the run trained prompts that are tested
+    on other data sets, else "". A source run counts for both cross_dataset and domain_generalization.
     """
     named, trained_on = runs["protocol"], runs["trained_on"].fillna("")
     on_all = runs["part"] == "all"  # runs on base or on new classes always belong to base2new
@@ -33,8 +33,9 @@ def assign(runs: "pd.DataFrame") -> "pd.DataFrame":
     sources = set(trained_on[crossed | named_cross]) - {""}
     method = runs["trainer"] + "/" + runs["config"]
     is_source_dataset = runs["dataset"].isin(sources) & ~transferred
-    # A run on a source data set is a source if it names cross_dataset. If it names neither cross_dataset nor few_shot,
-    # it is a source only if prompts of the same method were tested on another data set.
+    # A run on a source data set is a source run if its result.json names cross_dataset. If the file names neither
+    # cross_dataset nor few_shot, the run is a source run only if prompts of the same method were tested on another data
+    # set.
     source = is_source_dataset & (named_cross | (unnamed & method.isin(set(method[crossed]))))
     target = crossed & ~source
     test_only = runs["test_only"].astype(bool)
@@ -49,8 +50,9 @@ def assign(runs: "pd.DataFrame") -> "pd.DataFrame":
 def of_protocol(runs: "pd.DataFrame", protocol: str) -> "pd.DataFrame":
     """Return the runs that count for `protocol`, source runs first.
 
-    Source runs count for domain_generalization only if one of its target data sets was tested. They count for
-    cross_dataset if one of its targets was tested, or if no target of either protocol was.
+    For domain_generalization, source runs count only if a target data set of domain_generalization was tested. For
+    cross_dataset, source runs count if a target of cross_dataset was tested, or if no target of any protocol was
+    tested.
     """
     import pandas as pd
 

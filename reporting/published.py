@@ -1,6 +1,6 @@
-"""Reads the published figures that reports compare with. `reporting.tables` calls `read_published`.
+"""Reads the published results that reports compare the runs with. `reporting.tables` calls `read_published`.
 
-The figures are in assets/paper_results.json, or in a file with the same structure.
+By default, the published results are in assets/paper_results.json. Other files need the same structure.
 """
 
 import json
@@ -9,12 +9,14 @@ from pathlib import Path
 from reporting.measures import harmonic_mean
 
 PAPER = Path(__file__).resolve().parents[1] / "assets" / "paper_results.json"
-#: Data set (or "average") -> measure -> value in per cent.
+#: Maps a data set (or "average") to a dict that maps each measure to its value in per cent.
 Figures = dict[str, dict[str, float]]
 
 
 def read_published(file: str | Path, protocol: str) -> dict[str, Figures]:
-    """Return trainer -> published figures of a protocol. The dict is empty if the file has no figures of the protocol.
+    """Return a dict that maps each trainer to its published figures for a protocol.
+
+    The dict is empty if the file has no figures for the protocol.
 
     Raises:
         ValueError, KeyError, TypeError: the file doesn't have the structure of PAPER.
@@ -27,7 +29,7 @@ def read_published(file: str | Path, protocol: str) -> dict[str, Figures]:
         }
     if protocol not in paper:
         return {}
-    order = paper[protocol]["order"]  # names of the source data set and of the targets, in the order of `values`
+    order = paper[protocol]["order"]  # names of the source data set and the target data sets, in the order of `values`
     return {trainer: _by_dataset(order, values) for trainer, values in paper[protocol].items() if trainer != "order"}
 
 
@@ -37,6 +39,6 @@ def _base_to_new(datasets: Figures, average: list[float]) -> Figures:
 
 
 def _by_dataset(order: list[str], values: list[float]) -> Figures:
-    """Return the figures of each data set, and their average without the source data set, as in the papers."""
+    """Return the figures of each data set and their average. As in the papers, the average excludes the source."""
     named = dict(zip(order, values, strict=True)) | {"average": sum(values[1:]) / (len(values) - 1)}
     return {name: {"accuracy": value} for name, value in named.items()}

@@ -1,7 +1,7 @@
 """Reads the results of runs into one table. report.py calls `read`.
 
-A folder with a result.json is a finished run. A folder with only a config.yaml is an interrupted run. The sweep.json of
-a sweep adds the planned runs that have no result yet.
+A folder with a result.json holds a finished run. A folder with a config.yaml but no result.json holds an interrupted
+run. If the folder belongs to a sweep, its sweep.json also lists the planned runs that have no result yet.
 """
 
 import json
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Run:
-    """A row of the table of runs. A value that result.json doesn't hold is None or NaN."""
+    """A row of the table of runs. If result.json doesn't hold a value, the value is None or NaN."""
 
     trainer: str
     config: str
@@ -29,7 +29,7 @@ class Run:
     part: str  # the tested classes: "base", "new" or "all"
     shots: int
     seed: int
-    trained_on: str | None  # data set; "" if the method learns nothing, None if unknown
+    trained_on: str | None  # the training data set; "" if the method learns nothing, None if unknown
     protocol: str  # a key of protocols.MEASURES
     backbone: str | None
     test_only: bool
@@ -43,7 +43,7 @@ class Run:
 
 
 COLUMNS = [field.name for field in fields(Run) if field.name != "role"]
-#: Two runs with the same values in these columns are duplicates.
+#: Runs that have the same values in all these columns are duplicates.
 IDENTITY = COLUMNS[: COLUMNS.index("protocol") + 1]
 
 
@@ -55,7 +55,7 @@ def read(folder: str | Path) -> tuple[pd.DataFrame, list[str]]:
     """Read all runs below a folder. If the folder belongs to a sweep, read only the sweep's runs.
 
     Returns:
-        A table with the fields of `Run` as columns, and a note for each finished run that was left out.
+        A table with the fields of `Run` as columns, and a note for each finished run that was left out as a duplicate.
 
     Raises:
         ReportError: the folder doesn't exist, or holds no run, or holds an invalid result.json or sweep.json.
@@ -84,7 +84,7 @@ def records(runs: pd.DataFrame) -> list[Run]:
 
 def _planned_runs(plan: Path) -> Iterator[Json]:
     for run in _read_json(plan)["runs"]:
-        planned = run["fields"] if "fields" in run else run["facts"]  # older sweeps have `facts`
+        planned = run["fields"] if "fields" in run else run["facts"]  # sweep.json files of older versions have `facts`
         folder = (plan.parent / run["folder"]).resolve()
         yield planned | {"folder": folder, "state": run["state"], "error": run["error"]}
 
@@ -92,7 +92,7 @@ def _planned_runs(plan: Path) -> Iterator[Json]:
 def _row(run: Json) -> Json | None:
     """Return the row of a planned, finished or interrupted run.
 
-    None if the folder doesn't belong to a run, or if the run tested validation images.
+    Returns None if the folder doesn't belong to a run, or if the run tested validation images.
     """
     folder = run["folder"]
     row: Json = dict.fromkeys(COLUMNS) | {"accuracy": float("nan"), "state": "to do", "error": ""}
@@ -100,7 +100,9 @@ def _row(run: Json) -> Json | None:
     if (folder / "result.json").is_file():
         result = _read_json(folder / "result.json")
         if not {"dataset", "trainer", "seed", "accuracy"} <= set(result):
-            raise ReportError(f"{folder / 'result.json'} isn't a result: dataset, trainer, seed or accuracy is missing")
+            raise ReportError(
+                f"{folder / 'result.json'} isn't a result: the key dataset, trainer, seed or accuracy is missing"
+            )
         if result.get("split", "test") != "test":
             return None
         row |= result | {"state": "finished", "error": ""}
@@ -117,7 +119,7 @@ def _row(run: Json) -> Json | None:
 
 
 def _fields_of_config(folder: Path) -> Json | None:
-    """Read the fields of a run that has no result from its config.yaml. None if the file isn't a run's config."""
+    """Return the fields of a run without a result, read from its config.yaml. None if the file isn't a run's config."""
     from dassl.engine.run_folder import dataset_label  # imported here because only unfinished runs need it
 
     try:
@@ -147,9 +149,9 @@ def _read_json(path: Path) -> Json:
 
 
 def _name_by_options(runs: pd.DataFrame) -> pd.DataFrame:
-    """Give different names to configs that ran with different options or backbones.
+    """Rename configs of the same name that were run with different options or backbones.
 
-    The options that differ are appended to the config's name, as in "vit_b16 N_CTX=4".
+    The options that differ are appended to the config's name, for example "vit_b16 N_CTX=4".
     """
     for _, group in runs[runs["options"].map(bool)].groupby(["trainer", "config"], dropna=False):
         settings = [
@@ -163,14 +165,14 @@ def _name_by_options(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _without_duplicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Drop duplicates, keeping the finished run.
+    """Drop duplicate runs. If a finished run and an unfinished run are duplicates, the finished run is kept.
 
     Returns the remaining runs, and a note for each finished run that was dropped.
     """
     runs = runs.sort_values("state", key=lambda state: state != "finished", kind="stable")
-    # On base or new classes, `trained_on` is always the tested data set. Ignore it, because it can't tell runs apart.
+    # If a run tested base or new classes, `trained_on` can only be the tested data set, so ignore this column.
     source = runs["trained_on"].fillna("").where(runs["part"] == "all", "")
     duplicate = runs.assign(trained_on=source).fillna({"config": ""}).duplicated(IDENTITY)
     dropped = runs[duplicate & (runs["state"] == "finished")]
-    notes = [f"left out {folder}, because it repeats another run" for folder in dropped["folder"]]
+    notes = [f"left out {folder}, because it has the same settings as another run" for folder in dropped["folder"]]
     return runs[~duplicate].sort_index().reset_index(drop=True), notes

@@ -1,6 +1,6 @@
-"""Makes the tables of a report, with a row for every method and data set. report.py calls `rows` and `show`.
+"""Makes the tables of a report. A table has a row for every method and data set. report.py calls `rows` and `show`.
 
-If figures are published for the same method, data set, backbone and number of shots, a row has them too.
+A row also has the published figures, if there are any for the same method, data set, backbone and number of shots.
 """
 
 import json
@@ -26,9 +26,9 @@ class Row:
     shots: int
     backbone: str | None
     dataset: str
-    values: dict[str, Value]  # measure -> value
+    values: dict[str, Value]  # maps each measure to its value
     seeds: list[int]
-    missing: list[str]  # one text for each run that is missing, cut off or failed
+    missing: list[str]  # a text for each run that is missing, cut off or failed
 
     @property
     def method(self) -> tuple[str, str]:
@@ -61,10 +61,10 @@ class Row:
 def rows(runs: pd.DataFrame, protocol: str, paper: str | Path = PAPER) -> list[Row]:
     """Return a row for every method, number of shots and data set. A method is a trainer and a config.
 
-    The rows of each method end with its average over data sets.
+    The last row of each method is its average over data sets.
 
     Args:
-        paper: file of the published figures.
+        paper: file of the published results.
 
     Raises:
         ReportError: `paper` doesn't have the structure of published.PAPER.
@@ -88,9 +88,10 @@ def _rows_of_method(
     """Return a method's rows, and the names of the data sets that its average covers.
 
     Args:
-        method: a row with the values that all rows of the method share.
+        method: a row with the values that are the same in all rows of the method.
         runs: the method's runs.
-        expected: runs of all methods. A data set or seed in these runs that this method lacks is reported as missing.
+        expected: runs of all methods. If a data set or a seed occurs in these runs but not in `runs`, it is reported as
+            missing.
     """
     measures = MEASURES[protocol]
     table, all_missing = [], []
@@ -117,7 +118,7 @@ def _rows_of_method(
 def _missing(runs: pd.DataFrame, seeds: Sequence[int], measures: Sequence[str]) -> list[str]:
     """Return a text for each missing or unfinished run on a data set.
 
-    `seeds` are the expected seeds. They are ignored for a method that learns nothing, because every seed gives the same
+    `seeds` are the expected seeds. If the method learns nothing, `seeds` is ignored, because every seed gives the same
     result.
     """
     finished = runs[runs["state"] == "finished"]
@@ -139,9 +140,10 @@ def _missing(runs: pd.DataFrame, seeds: Sequence[int], measures: Sequence[str]) 
 
 
 def _with_published(row: Row, figures: Figures, averaged: set[str]) -> Row:
-    """Return the row with the published figures, or unchanged if they aren't comparable.
+    """Return the row with the published figures. If the figures aren't comparable, return the row unchanged.
 
-    All published figures are for ViT-B/16 and 16 shots. Averages are compared only if they cover the same data sets.
+    All published figures are for ViT-B/16 and 16 shots. An average is compared only if the published average covers the
+    same data sets.
     """
     theirs = {name for name in figures if name != "average" and not name.endswith("(source)")}
     comparable = row.backbone == "ViT-B/16" and row.shots == 16 and (row.dataset != "average" or theirs == averaged)
@@ -153,7 +155,7 @@ def _with_published(row: Row, figures: Figures, averaged: set[str]) -> Row:
 
 
 def _plain(value: object) -> object:
-    """Convert a numpy number to a Python number, and NaN to None, because JSON has neither."""
+    """Convert numpy numbers to Python numbers, and NaN to None, because JSON has no numpy numbers and no NaN."""
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and math.isnan(value) else value
@@ -163,8 +165,8 @@ def show(table: Sequence[Row], protocol: str, form: str) -> str:
     """Return a table as text.
 
     Args:
-        form: the format. terminal, markdown and latex show the mean, the spread and the difference from the paper.
-            csv and json hold all keys of `Row.as_dict`.
+        form: the format. The formats terminal, markdown and latex show the mean, the spread and the difference from the
+            paper. The formats csv and json hold all keys of `Row.as_dict`.
     """
     if form == "json":
         return json.dumps([row.as_dict() for row in table], indent=1)
@@ -173,7 +175,7 @@ def show(table: Sequence[Row], protocol: str, form: str) -> str:
         frame["seeds"] = [" ".join(map(str, row.seeds)) for row in table]
         frame["missing"] = ["; ".join(row.missing) for row in table]
         return frame.to_csv(index=False).rstrip()
-    several = len({row.dataset for row in table}) > 2  # the average over one data set would repeat its row
+    several = len({row.dataset for row in table}) > 2  # the average over one data set equals the data set's row
     shown = [cells(row, protocol) for row in table if several or row.dataset != "average"]
     frame = pd.DataFrame(without_empty_columns(shown))
     if form == "latex":
@@ -189,7 +191,7 @@ def without_empty_columns(table: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def cells(row: Row, protocol: str) -> dict[str, str]:
-    """Return column title -> text that a table shows for a row."""
+    """Return a dict that maps each column title of a table to the row's text in this column."""
     texts = {
         "trainer": row.trainer, "config": str(row.config), "dataset": row.dataset, "shots": str(row.shots),
     }  # fmt: skip

@@ -173,7 +173,7 @@ def test_archives_cant_write_outside_their_folder(tmp_path):
     assert not list(tmp_path.glob("escaped"))
     assert not (tmp_path.parent / "escaped").exists()
     (folder / "cut.tar.gz").write_bytes(tar({"a": b"x" * 1000})[:60])
-    with pytest.raises(InputError, match="start again"):
+    with pytest.raises(InputError, match="Run the command again"):
         download.unpack(folder / "cut.tar.gz", folder)
 
 

@@ -128,7 +128,7 @@ def test_options_distinguish_runs_of_one_config(tmp_path, capsys):
     out, err = capsys.readouterr()
     rows = [row for row in json.loads(out) if row["dataset"] != "average"]
     assert {row["config"]: row["accuracy"] for row in rows} == {"vit_b16 N_CTX=16": 1.0, "vit_b16 N_CTX=4": 54.0}
-    assert "nctx16/seed1, because it repeats another run" in err  # a duplicate is dropped with a note
+    assert "nctx16/seed1, because it has the same settings as another run" in err  # a duplicate is dropped with a note
 
 
 def test_every_format(tmp_path, capsys):

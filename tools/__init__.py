@@ -1,1 +1,1 @@
-"""Command-line tools: data downloads, linear probe, nearest words of prompts, pictures, pretraining of ViT-Mini/8."""
+"""Command-line tools: data downloads, linear probes, nearest words of prompts, pictures, pretraining of ViT-Mini/8."""

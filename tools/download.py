@@ -1,7 +1,8 @@
 """Downloads data sets: download.py DATASET [DATASET ...] [--root FOLDER].
 
-`scripts/download.sh` runs this file. DATASET is the name of a class (Caltech101) or of its config file (caltech101).
-FOLDER is the folder of all data sets. By default, it is the value of the environment variable DATA, or data/.
+`scripts/download.sh` runs this file. DATASET is the name of a data set class (Caltech101) or of a config file in
+configs/datasets/ (caltech101). FOLDER is the folder of all data sets. The default is the value of the environment
+variable DATA, or data/ if DATA isn't set.
 
 Files that exist are skipped, and a partial download is resumed. Archives are unpacked into a temporary folder first,
 so an interrupted run leaves no incomplete data.
@@ -25,17 +26,17 @@ from experiments.config import ROOT
 
 
 def downloads_of(dataset: type[DatasetBase]) -> Sequence[Download]:
-    """Return the downloads of a data set class, or () if the class has none, like MultiTask."""
+    """Return the downloads of a data set class. Returns () if the class has no downloads, for example MultiTask."""
     return getattr(dataset, "downloads", ())
 
 
 def instructions_of(dataset: type[DatasetBase]) -> str:
-    """Return how to get the files that this tool can't download, or "" if the class has no instructions."""
+    """Return a text that says how to get the files that this tool can't download. "" if the class has no such text."""
     return getattr(dataset, "by_hand", "")
 
 
 def find(name: str) -> type[DatasetBase]:
-    """Return the data set class with this name, or the class that the config file with this name selects.
+    """Return the data set class called `name`, or the class that the config file called `name` selects.
 
     Raises:
         InputError: the name is unknown, or the class has neither downloads nor instructions.
@@ -52,12 +53,14 @@ def find(name: str) -> type[DatasetBase]:
 
 
 def fetch(url: str, path: Path, md5: str = "") -> None:
-    """Download `url` to `path`, unless `path` exists with this MD5 checksum.
+    """Download `url` to `path`. Does nothing if `path` exists and has the MD5 checksum `md5`.
 
-    Resumes a partial file. If the checksum is wrong, downloads once more.
+    Resumes a partial download. If the checksum of the download is wrong, downloads the file once more. If `md5` is "",
+    no checksum is compared.
 
     Raises:
-        InputError: the download failed, or the second checksum is wrong too. The message says where to put the file.
+        InputError: the download failed, or the checksum of the second download is wrong too. The message says where to
+            save the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(2):
@@ -66,35 +69,39 @@ def fetch(url: str, path: Path, md5: str = "") -> None:
                 gdown.download(url, str(path), resume=True)
             except Exception as error:  # gdown, requests and the system have unrelated error types
                 reason = " ".join(str(error).split())[:200]
-                raise InputError(f"can't download {url}: {reason}. Get it by hand and save it as {path}") from error
+                raise InputError(
+                    f"can't download {url}: {reason}. Download the file by hand and save it as {path}"
+                ) from error
         if check_integrity(str(path), md5 or None):
             return
-        print(f"{path} has a wrong checksum (its MD5 should be {md5}). Downloading it again")
+        print(f"{path} has the wrong checksum (expected MD5: {md5}). Downloading the file again")
         path.unlink(missing_ok=True)
-    raise InputError(f"{url} gives a file with a wrong checksum. Save a file with the MD5 {md5} as {path}")
+    raise InputError(f"the file at {url} has the wrong checksum. Save a file with the MD5 checksum {md5} as {path}")
 
 
 def unpack(archive: Path, folder: Path, inside: str = "") -> None:
     """Unpack a tar or ZIP archive into `folder`.
 
     Args:
-        archive: the archive file. It is kept if it can be unpacked.
+        archive: the archive file. If it can be unpacked, the archive is kept.
         folder: the folder to unpack into. It must exist.
         inside: the folder in the archive whose contents are unpacked; "" for the whole archive.
 
     Raises:
-        InputError: the archive is damaged, or would write outside the folder. The archive is then deleted.
+        InputError: the archive is damaged, or would write files outside `folder`. The archive is then deleted.
     """
     unpacked = archive.parent / "unpacking"
     shutil.rmtree(unpacked, ignore_errors=True)
     unpacked.mkdir(parents=True)
     print(f"Unpacking {archive}")
     try:
-        # The filter "data" rejects devices, and paths and links that lead out of the folder. ZIP files take no filter.
+        # The filter "data" rejects devices, and paths and links to places outside the folder. ZIP files need no filter.
         shutil.unpack_archive(archive, unpacked, filter=None if archive.suffix == ".zip" else "data")
     except Exception as error:  # tarfile, zipfile, zlib and lzma have unrelated error types
         archive.unlink()
-        raise InputError(f"{archive} can't be unpacked ({error}). It was deleted, so start again") from error
+        raise InputError(
+            f"{archive} can't be unpacked ({error}). The archive was deleted. Run the command again"
+        ) from error
     for item in (unpacked / inside).iterdir():
         if (folder / item.name).is_dir():
             shutil.copytree(item, folder / item.name, dirs_exist_ok=True)
@@ -111,7 +118,7 @@ def get(download: Download, folder: Path) -> None:
     if download.target:
         path = folder / download.target
         if download.entries and path.is_file():
-            return  # don't check or replace an existing split file, which may be the user's own
+            return  # an existing split file may be made by the user, so don't check or replace it
         fetch(download.url, path, download.md5)
         if download.entries:
             check_split(path, download.entries)
@@ -129,7 +136,7 @@ def get(download: Download, folder: Path) -> None:
 
 
 def check_split(path: Path, entries: tuple[int, int, int]) -> None:
-    """Check that a split file lists the expected numbers of train, val and test images.
+    """Check that a split file lists the expected numbers (`entries`) of train, val and test images.
 
     Raises:
         InputError: the numbers differ, or the file isn't a split file. The file is then deleted.
@@ -147,11 +154,13 @@ def check_split(path: Path, entries: tuple[int, int, int]) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Download data sets. Returns the exit code: 0, or 2 if a data set can't be downloaded."""
+    """Download data sets. Returns the exit code: 0, or 2 if a data set can't be found or downloaded."""
     parser = argparse.ArgumentParser(description="Download data sets.")
     parser.add_argument("datasets", nargs="+", metavar="DATASET", help="name of a data set class or of its config file")
     parser.add_argument(
-        "--root", default=os.environ.get("DATA", "data"), help="folder of all data sets (default: $DATA, else data)"
+        "--root",
+        default=os.environ.get("DATA", "data"),
+        help="folder of all data sets (default: $DATA, or data if DATA isn't set)",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)

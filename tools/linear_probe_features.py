@@ -3,8 +3,8 @@
     python lpclip/feat_extractor.py --split train --root data --seed 1 --output-dir clip_feat \\
         --dataset-config-file configs/datasets/dtd.yaml --config-file configs/trainers/CoOp/rn50_val.yaml
 
-linear_probe_search.py reads the file, which is <output-dir>/<DATASET.NAME>/<split>.npz. It holds `feature_list`
-(n_images, embed_dim), which isn't normalised, and `label_list` (n_images,).
+The features are written to <output-dir>/<DATASET.NAME>/<split>.npz, which linear_probe_search.py reads. The file holds
+two arrays: `feature_list` (n_images, embed_dim), without normalisation, and `label_list` (n_images,).
 """
 
 import argparse
@@ -40,7 +40,7 @@ def extract(args: argparse.Namespace, split: str) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Write the features. Takes --split and the arguments of train.py. Returns the exit code, 0 for success."""
+    """Write the features. `argv` holds --split and arguments of train.py. Returns the exit code, 0 for success."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--split", choices=("train", "val", "test"), required=True)
     known, rest = parser.parse_known_args(argv)

@@ -4,9 +4,9 @@
 
     python lpclip/linear_probe.py --dataset DescribableTextures --feature_dir clip_feat --num_step 8 --num_run 3
 
-There are --num_run runs for each of 1, 2, 4, 8 and 16 shots. A run draws this number of images per class for training,
-and as many for validation, but at most 4. The mean accuracies over runs are printed, and written to
-report/<dataset>.json.
+The probes are trained with 1, 2, 4, 8 and 16 shots, and --num_run times for each number of shots. A run draws this
+number of training images of each class. It also draws as many validation images of each class, but at most 4. The mean
+accuracies over runs are printed and written to report/<dataset>.json.
 """
 
 import argparse
@@ -23,7 +23,7 @@ SHOTS = (1, 2, 4, 8, 16)
 
 
 class Row(TypedDict):
-    """The test accuracy for one number of shots, in per cent: mean and standard deviation over runs (divisor n)."""
+    """The test accuracy for a number of shots, in per cent: mean and standard deviation over runs (divisor n)."""
 
     shots: int
     accuracy: float
@@ -34,13 +34,13 @@ def read_split(folder: Path, split: str) -> Arrays:
     """Return the features (n, embed_dim) and the labels (n,) of a split. Raises InputError if the file is missing."""
     path = folder / f"{split}.npz"
     if not path.is_file():
-        raise InputError(f"the file {path} doesn't exist: run bash lpclip/feat_extractor.sh first")
+        raise InputError(f"the file {path} doesn't exist. Run bash lpclip/feat_extractor.sh first")
     content = np.load(path)
     return content["feature_list"], content["label_list"]
 
 
 def draw_shots(data: Arrays, shots: int, rng: np.random.RandomState) -> Arrays:
-    """Draw `shots` samples of every class without replacement. A class with fewer samples is taken whole."""
+    """Draw `shots` samples of every class without replacement. If a class has fewer samples, all of them are used."""
     features, labels = data
     by_class = (np.flatnonzero(labels == label) for label in np.unique(labels))
     rows = np.concatenate([rng.choice(rows, min(shots, len(rows)), replace=False) for rows in by_class])
@@ -51,7 +51,7 @@ def probe(folder: Path, num_step: int, num_run: int) -> list[Row]:
     """Return the test accuracies of a data set, one row for each number of shots.
 
     Args:
-        folder: the folder with train.npz, val.npz and test.npz.
+        folder: the folder that holds train.npz, val.npz and test.npz.
         num_step: number of halvings in the search for the strength of the L2 penalty.
         num_run: number of runs for each number of shots. Their seeds are 1 to num_run.
     """
@@ -71,11 +71,13 @@ def probe(folder: Path, num_step: int, num_run: int) -> list[Row]:
 
 
 def main(argv: list[str]) -> int:
-    """Probe a data set. Returns the exit code: 0, or 2 if the input is invalid."""
+    """Train linear probes on a data set. Returns the exit code: 0, or 2 if the input is invalid."""
     parser = argparse.ArgumentParser(description="Few-shot linear probe.")
-    parser.add_argument("--dataset", required=True, help="the data set's folder below --feature_dir")
-    parser.add_argument("--feature_dir", default="clip_feat", help="folder of the features")
-    parser.add_argument("--num_step", type=int, default=8, help="number of halvings in the search for the L2 penalty")
+    parser.add_argument("--dataset", required=True, help="name of the data set's folder in --feature_dir")
+    parser.add_argument("--feature_dir", default="clip_feat", help="folder that holds the features of all data sets")
+    parser.add_argument(
+        "--num_step", type=int, default=8, help="number of halvings in the search for the best L2 penalty"
+    )
     parser.add_argument("--num_run", type=int, default=10, help="number of runs for each number of shots")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)

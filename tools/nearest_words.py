@@ -2,9 +2,10 @@
 
     python interpret_prompts/interpret_prompt.py output/.../MultiModalPromptLearner/model.pth.tar-5 3
 
-The words of a context vector are the tokens whose embeddings have the smallest Euclidean distance to it, as in CoOp,
-section 4.4. They are printed for the context vectors of all layers, and of all classes or tasks. --backbone or
---backbone-path selects the CLIP of the token embeddings. By default, it is the CLIP in the run's config.yaml.
+The nearest words of a context vector are the tokens whose embeddings have the smallest Euclidean distance to the vector
+(CoOp, section 4.4). The words are printed for the context vectors of all layers, and of all classes or tasks.
+--backbone or --backbone-path selects the CLIP whose token embeddings are used. The default is the CLIP in the run's
+config.yaml.
 """
 
 import argparse
@@ -31,14 +32,14 @@ class Row(TypedDict):
     """The nearest words of one context vector. --json writes a list of rows."""
 
     prompt: str  # name of the prompt in the checkpoint
-    vector: int  # number of the vector in the prompt, starting at 1
+    vector: int  # position of the vector in the prompt, starting at 1
     words: list[Word]
 
 
 def read_prompts(path: str, width: int) -> dict[str, torch.Tensor]:
-    """Return the text prompts in a checkpoint as name -> vectors (n_vectors, width).
+    """Return the text prompts in a checkpoint, as a dict that maps names to vectors (n_vectors, width).
 
-    Reads checkpoints of this project and of the methods' official code.
+    Can read checkpoints of this project and of the methods' official code.
 
     Raises:
         InputError: the checkpoint has no text prompts of this width.
@@ -55,7 +56,7 @@ def read_prompts(path: str, width: int) -> dict[str, torch.Tensor]:
             else:
                 found[name] = tensor
     if not found:
-        raise InputError(f"{path} has no text prompts of width {width}. It has: {', '.join(list(state)[:8])}")
+        raise InputError(f"{path} has no text prompts of width {width}. Some of its keys: {', '.join(list(state)[:8])}")
     return found
 
 
@@ -63,7 +64,7 @@ def nearest(prompts: dict[str, torch.Tensor], embedding: torch.Tensor, topk: int
     """Return the `topk` nearest words of every vector.
 
     Args:
-        prompts: name -> vectors (n_vectors, width).
+        prompts: maps the name of each prompt to its vectors (n_vectors, width).
         embedding: token embeddings (n_tokens, width).
         topk: number of words for each vector.
     """
@@ -86,8 +87,8 @@ def token_embeddings(checkpoint: str, name: str, path: str) -> torch.Tensor:
     Args:
         checkpoint: file of the learned prompts, in a subfolder of the run's folder.
         name: name of the backbone, or "".
-        path: file of the backbone's weights, or "". If `name` is "" too, both are read from the run's config.yaml.
-            Without this file, the backbone is ViT-B/16.
+        path: file of the backbone's weights, or "". If `name` and `path` are "", both are read from the run's
+            config.yaml. If the run has no config.yaml, the backbone is ViT-B/16.
     """
     config = Path(checkpoint).resolve().parents[1] / "config.yaml"
     if not (name or path) and config.is_file():
@@ -101,11 +102,15 @@ def token_embeddings(checkpoint: str, name: str, path: str) -> torch.Tensor:
 
 
 def main(argv: list[str]) -> int:
-    """Print the nearest words. Returns the exit code: 0, or 2 if the input is invalid."""
+    """Print the nearest words of learned prompts. Returns the exit code: 0, or 2 if the input is invalid."""
     parser = argparse.ArgumentParser(description="Nearest words of learned prompts.")
     parser.add_argument("fpath", metavar="FILE", help="checkpoint with learned text prompts")
     parser.add_argument("topk", type=int, metavar="TOPK", help="number of words for each vector")
-    parser.add_argument("--backbone", default="", help="name of the CLIP (default: the run's CLIP, else ViT-B/16)")
+    parser.add_argument(
+        "--backbone",
+        default="",
+        help="name of the CLIP (default: the run's CLIP, or ViT-B/16 if the run has no config.yaml)",
+    )
     parser.add_argument("--backbone-path", default="", help="file of the CLIP's weights")
     parser.add_argument("--json", default="", help="also write the words to this file")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

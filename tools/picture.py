@@ -1,8 +1,8 @@
 """Draws test images with the predictions of each method below them: picture.py FOLDER FILE.
 
 `scripts/demo.sh` runs this file. FOLDER holds base-to-new runs with the option TEST.SAVE_PREDICTIONS True. FILE is the
-picture to write. It has a row of test images of base classes, and a row of test images of new classes. They are evenly
-spaced in the data set's list of test images.
+picture to write. The first row of the picture shows test images of base classes, and the second row shows test images
+of new classes. The images are evenly spaced in the data set's list of test images.
 """
 
 import sys
@@ -27,7 +27,7 @@ COLUMNS = 8
 
 @dataclass(frozen=True)
 class PredictedRun:
-    """A test run: its config and its saved predictions."""
+    """A test run, with its config and its saved predictions."""
 
     cfg: CfgNode
     logits: np.ndarray  # (n_images, n_classes), in the order of the test images
@@ -46,14 +46,18 @@ def read_runs(folder: Path) -> list[PredictedRun]:
     """Read all runs with predictions below `folder`.
 
     Raises:
-        InputError: no run has predictions, or the runs have different data sets or seeds.
+        InputError: no run has saved predictions, or the runs have different data sets or seeds.
     """
     paths = sorted(folder.glob("**/predictions.npz"))
     runs = [PredictedRun(run_config(path.parent), np.load(path)["logits"]) for path in paths]
     if not runs:
-        raise InputError(f"no run below {folder} has predictions.npz: set TEST.SAVE_PREDICTIONS True in the runs")
+        raise InputError(
+            f"no run below {folder} has a predictions.npz. Run again with the option TEST.SAVE_PREDICTIONS True"
+        )
     if len({(run.cfg.DATASET.CONFIG, run.cfg.SEED) for run in runs}) > 1:
-        raise InputError(f"the runs below {folder} have different data sets or seeds: choose a folder with one of each")
+        raise InputError(
+            f"the runs below {folder} have different data sets or seeds. Choose a folder with one data set and seed"
+        )
     return runs
 
 
@@ -61,7 +65,7 @@ def draw(parts: list[tuple[str, list[PredictedRun]]], file: Path) -> None:
     """Draw one row of images for each part, and save the picture to `file`.
 
     Args:
-        parts: pairs of "base" or "new" and the runs that tested these classes.
+        parts: pairs (name, runs). The name is "base" or "new", and the runs are the runs that tested these classes.
         file: the picture to write.
     """
     from matplotlib.figure import Figure

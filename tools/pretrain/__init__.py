@@ -1,1 +1,1 @@
-"""Makes the files of ViT-Mini/8, the small CLIP in assets/: its weights, and the emoji drawings to pretrain it on."""
+"""Makes the weights of ViT-Mini/8, the small CLIP in assets/, and packs the emoji drawings for its pretraining."""

@@ -1,4 +1,4 @@
-"""Makes the captions of the emoji drawings. `pretrain.py` draws one random caption for each class of a batch."""
+"""Makes the captions of the emoji drawings. For each class in a batch, `pretrain.py` draws a random caption."""
 
 import itertools
 
@@ -26,15 +26,15 @@ TEMPLATES = (
     "a {} in a video game.",
     "a photo of the small {}.",
 )
-#: Category -> the noun that names it in captions.
+#: Maps each category to the noun for the category in captions.
 CATEGORY_NOUNS = {"animals": "animal", "food": "food", "travel": "place", "objects": "object", "activities": "activity"}
 
 
 class Captions:
-    """The captions of every class as token ids.
+    """Stores the captions of every class as token ids.
 
     ViT-Mini/8 has embeddings only for the token ids that occur in captions. `rows` lists these ids in increasing order,
-    and captions hold indices into `rows`. SOS and EOT still have the two largest indices, as CLIP's text tower expects.
+    and captions hold indices into `rows`. SOS and EOT still have the two largest indices, as CLIP's text tower needs.
     """
 
     def __init__(self, classes: list[DrawnClass]):
@@ -46,7 +46,7 @@ class Captions:
             for entry in classes
         ]
         ids = [tokenize(of_class) for of_class in texts]  # each (n_captions, 77)
-        self.rows = torch.cat(ids).unique()[1:]  # without 0, the padding
+        self.rows = torch.cat(ids).unique()[1:]  # all token ids except the padding, 0
         self.by_class = [self.compact(of_class) for of_class in ids]
 
     def compact(self, ids: torch.Tensor) -> torch.Tensor:
@@ -54,14 +54,15 @@ class Captions:
         return torch.searchsorted(self.rows, ids)
 
     def draw(self, labels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """Draw a random caption for each label. Takes labels (N,), and returns indices into `rows`, (N, 77).
+        """Draw a random caption for each label. The labels are (N,). Returns indices into `rows`, (N, 77).
 
-        Half of a class's captions use its first name, the other half its aliases, if it has any. One caption in five
-        starts with 1 to 14 random tokens, because prompt learning will put vectors there that aren't word embeddings.
+        If a class has aliases, half of its captions use an alias and the other half its first name. One caption in five
+        starts with 1 to 14 random tokens. These tokens prepare the model for prompt learning, which puts vectors
+        there that aren't word embeddings.
         """
         chosen = []
         for label in labels.tolist():
-            captions = self.by_class[label]  # captions with the first name, then captions with aliases
+            captions = self.by_class[label]  # first the captions with the first name, then the captions with aliases
             first = len(captions) == len(TEMPLATES) or rng.random() < 0.5
             row = captions[rng.integers(len(TEMPLATES)) if first else rng.integers(len(TEMPLATES), len(captions))]
             if rng.random() < 0.2:

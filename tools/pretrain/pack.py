@@ -1,8 +1,8 @@
 """Packs the emoji drawings into assets/emoji/drawings.json.xz: pack.py FOLDER_FOR_PACKAGES.
 
-The drawings come from npm packages whose licences allow copies. Missing packages are downloaded to FOLDER_FOR_PACKAGES.
-A class is a concrete thing with a drawing in both held-out styles, Noto and Fluent. Clock faces are left out, because
-they show times and not things.
+The drawings come from npm packages whose licences allow copying. Missing packages are downloaded to
+FOLDER_FOR_PACKAGES. A class is a concrete thing that has a drawing in both held-out styles, Noto and Fluent. Clock
+faces are left out, because they show times, not things.
 """
 
 import json
@@ -14,7 +14,7 @@ from datasets.scenes import DrawnClass
 from tools.pretrain.packages import PERMISSIVE, Icons, fetch
 
 FILE = Path(__file__).resolve().parents[2] / "assets" / "emoji" / "drawings.json.xz"
-#: Category in the Noto package -> our category.
+#: Maps a category of the Noto package to our category.
 CATEGORIES = {
     "Animals & Nature": "animals",
     "Food & Drink": "food",
@@ -25,7 +25,7 @@ CATEGORIES = {
 
 
 def classes(icons: dict[str, Icons]) -> list[DrawnClass]:
-    """Return the name, category, aliases and drawings (style -> SVG) of every class, by category and name."""
+    """Return the name, category, aliases and drawings (style -> SVG) of every class, sorted by category and name."""
     found, taken = [], set()
     for noto_category, category in CATEGORIES.items():
         for name in sorted(icons["noto"].categories[noto_category]):

@@ -1,4 +1,4 @@
-"""Downloads the npm packages of emoji drawings, and reads their SVGs. Used by `pack.py` and `pretrain.py`."""
+"""Downloads npm packages of emoji drawings and reads their SVGs. `pack.py` and `pretrain.py` use this module."""
 
 import json
 import shutil
@@ -6,8 +6,8 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-#: Packages whose drawings are in the repository. All are icon sets of Iconify.
-#: Style -> (package, version, licence, attribution that the licence requires).
+#: Packages whose drawings are in the repository. All packages are icon sets of Iconify.
+#: Maps a style to (package, version, licence, attribution that the licence requires).
 PERMISSIVE = {
     "noto": ("noto", "1.2.9", "Apache-2.0", "Noto Emoji, Google Inc, github.com/googlefonts/noto-emoji"),
     "fluent": ("fluent-emoji-flat", "1.2.6", "MIT", "Fluent UI Emoji, Microsoft, github.com/microsoft/fluentui-emoji"),
@@ -18,7 +18,7 @@ PERMISSIVE = {
     "emojione-line": ("emojione-monotone", "1.2.1", "CC-BY-4.0", "Emoji One 2, monotone, EmojiTwo"),
     "fxemoji": ("fxemoji", "1.2.2", "Apache-2.0", "FxEmojis, Mozilla, github.com/mozilla/fxemoji"),
 }
-#: Packages for pretraining only. Their licence (share-alike) doesn't allow their drawings in the repository.
+#: Packages for pretraining only. Their drawings can't be in the repository, because their licence is share-alike.
 SHARE_ALIKE = {
     "openmoji": ("openmoji", "1.2.29", "CC-BY-SA-4.0", "OpenMoji, HfG Schwaebisch Gmuend, openmoji.org"),
     "emojione-v1": ("emojione-v1", "1.2.3", "CC-BY-SA-4.0", "Emoji One 1, JoyPixels"),
@@ -31,7 +31,7 @@ def fetch(package: str, version: str, folder: Path) -> Path:
     if not archive.is_file():
         npm = shutil.which("npm")
         if npm is None:
-            raise SystemExit(f"error: {archive} is missing. It can't be downloaded, because npm isn't installed")
+            raise SystemExit(f"error: {archive} is missing and can't be downloaded, because npm isn't installed")
         folder.mkdir(parents=True, exist_ok=True)
         arguments = ["pack", "--silent", f"@iconify-json/{package}@{version}", "--pack-destination", str(folder)]
         subprocess.run([npm, *arguments], check=True)
@@ -50,9 +50,9 @@ class Icons:
             if metadata in members:
                 self.categories = json.load(tar.extractfile(metadata)).get("categories", {})  # type: ignore[arg-type]
         aliases = self._set.get("aliases", {})
-        # An alias with more keys than `parent` is a rotated or mirrored icon, so it isn't a second name of the icon.
+        # An alias with a key besides `parent` is a rotated or mirrored icon, so it isn't a second name of `parent`.
         parents = {name: alias["parent"] for name, alias in aliases.items() if set(alias) == {"parent"}}
-        self._icon = {name: name for name in self._set["icons"]}  # name or alias -> name of the icon
+        self._icon = {name: name for name in self._set["icons"]}  # maps a name or an alias to the name of the icon
         for name, parent in parents.items():
             while parent in parents:
                 parent = parents[parent]
@@ -75,5 +75,5 @@ class Icons:
         )
 
     def aliases(self, name: str) -> list[str]:
-        """Return all other names of the icon that has this name or alias."""
+        """Return all names of an icon except `name`. `name` is the icon's name or one of its aliases."""
         return sorted(other for other, icon in self._icon.items() if icon == self._icon.get(name) and other != name)

@@ -1,12 +1,13 @@
 """Pretrains ViT-Mini/8 on emoji drawings and writes assets/vit-mini/weights.safetensors.
 
-`scripts/mini/pretrain.sh` runs this file. There are few drawings, and the model has 2.7 million parameters. Four
-techniques are needed to learn more than chance from them:
+`scripts/mini/pretrain.sh` runs this file. The model has 2.7 million parameters, but there are only few drawings. Four
+techniques are needed to get an accuracy above chance level:
 
-* The outputs of both towers are batch-normalised. At the end, this is folded into the last layer norms and projections.
-* Each name has a learned vector, its anchor. In addition to InfoNCE, the features of both towers are trained to match
-  the anchor.
-* Muon optimises the matrices of the image tower.
+* The outputs of both towers are batch-normalised. At the end, the batch norms are folded into the last layer norms and
+  projections.
+* Each class has a learned vector, its anchor. In addition to the InfoNCE loss, the features of both towers are trained
+  to match the anchor.
+* The optimizer Muon trains the matrices of the image tower.
 * The drawings are rendered as scenes that get harder during training.
 """
 
@@ -33,21 +34,21 @@ from tools.pretrain.packages import SHARE_ALIKE, Icons, fetch
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 1
-NAMES = 56  # number of classes in a batch, with two images of each
+NAMES = 56  # number of classes in a batch; each class has two images
 SIZES = Sizes(
     embed_dim=128, image_resolution=48, vision_layers=6, vision_width=128, vision_patch_size=8, vision_heads=2,
     vision_mlp=512, context_length=77, vocab_size=49408, transformer_width=128, transformer_heads=2,
     transformer_layers=6, transformer_mlp=512,
 )  # fmt: skip
-#: Styles that training doesn't use.
+#: Styles that aren't used for training, but only for the test.
 HELD_OUT = ("noto", "fluent", "fluent-line")
 HARDEST = Scene(hidden=0.2, warp=0.06, recolour=0.6)
 
 
 class Batches(Dataset):
-    """The training batches. Batch i depends only on SEED and i, so it is the same for any number of workers.
+    """The training batches. Batch i depends only on SEED and i, so the number of workers doesn't change the batches.
 
-    A batch is a pair: the labels of its classes (NAMES,), and the images (2 * NAMES, 48, 48, 3), uint8. The two images
+    A batch is a pair: the class labels (NAMES,), and the images (2 * NAMES, 48, 48, 3), uint8. The two images
     of a class follow each other.
     """
 
@@ -84,8 +85,8 @@ class Pretraining(nn.Module):
 
         Args:
             images: two images of each of the `names` classes in the batch, (2 * names, 3, 48, 48).
-            ids: a caption of each class, (names, 77), as indices into `Captions.rows`.
-            labels: the indices of the classes, (names,).
+            ids: a caption of each class, as indices into `Captions.rows`, (names, 77).
+            labels: the index of each class, (names,).
         """
         image_features = F.normalize(self.norms[0](self.clip.encode_image(images)), dim=-1)  # (2 * names, embed_dim)
         text_features = F.normalize(self.norms[1](self.clip.encode_text(ids)), dim=-1)  # (names, embed_dim)
@@ -116,12 +117,12 @@ def _initialise(clip: CLIP) -> None:
 
 
 def load_drawings(packages: Path) -> tuple[list[DrawnClass], list[list[np.ndarray]], dict[str, list[np.ndarray]]]:
-    """Read the drawings. If a package is missing in the folder `packages`, download it.
+    """Read the drawings. A package that is missing in the folder `packages` is downloaded.
 
     Returns:
         1. the classes;
         2. the training drawings of each class;
-        3. held-out style -> one drawing of each class, for "noto" and "fluent".
+        3. a dict that maps each held-out style ("noto", "fluent") to a list with one drawing of each class.
     """
     classes = read_drawings()["classes"]
     more = [Icons(fetch(package, version, packages)) for package, version, *_ in SHARE_ALIKE.values()]
@@ -173,7 +174,7 @@ def drop_patches(share: float) -> Callable[[nn.Module, tuple[torch.Tensor]], tor
 def folded(clip: CLIP, statistics: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> CLIP:
     """Return a copy of the CLIP whose last layer norms and projections include the batch norms.
 
-    Its outputs equal the batch-normalised outputs up to rounding errors.
+    The outputs of the copy equal the batch-normalised outputs of the CLIP, up to rounding errors.
 
     Args:
         statistics: (mean, variance) of the image tower's outputs, then of the text tower's outputs. Each tensor has the
@@ -184,7 +185,7 @@ def folded(clip: CLIP, statistics: Sequence[tuple[torch.Tensor, torch.Tensor]]) 
     towers = ((clip.vision_transformer.ln_post, clip.vision_transformer.proj), (clip.ln_final, clip.text_projection))
     for (norm, projection), (mean, variance) in zip(towers, statistics, strict=True):
         exact = projection.double()
-        # The mean moves into the bias b of the norm: (ln(x) w + b) P - mean = (ln(x) w + b - mean inv(P)) P
+        # The mean is moved into the bias b of the layer norm: (ln(x) w + b) P - mean = (ln(x) w + b - mean inv(P)) P
         norm.bias.sub_((mean.double() @ torch.linalg.inv(exact)).float())
         projection.copy_(exact / (variance.double() + 1e-5).sqrt())
     return clip
@@ -196,7 +197,7 @@ def _running_statistics(model: Pretraining) -> list[tuple[torch.Tensor, torch.Te
 
 @torch.no_grad()
 def output_statistics(clip: CLIP, loader: DataLoader, captions: Captions) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return (mean, variance) of the outputs of both towers over the loader's batches. No patches are dropped."""
+    """Return the (mean, variance) of each tower's outputs over all batches of the loader. No patches are dropped."""
     rng = np.random.default_rng(0)
     outputs: list[list[torch.Tensor]] = [[], []]
     for labels, images in loader:
@@ -212,7 +213,8 @@ def zero_shot(
 ) -> dict[str, float]:
     """Return zero-shot accuracies in per cent on scenes of the held-out styles.
 
-    For each style, an image is classified among all classes, and also among the classes of its category only.
+    There are two kinds of accuracy for each style. Each image is classified among all classes, and also among only the
+    classes of its category.
     """
     ids = torch.stack([of_class[0] for of_class in captions.by_class])  # "a photo of a {}.", (n_classes, 77)
     text_features = F.normalize(clip.encode_text(ids), dim=-1)  # (n_classes, embed_dim)
@@ -248,8 +250,8 @@ def train(
     """Train the model for `steps` steps.
 
     Args:
-        look: function that is called `looks` times during training. Its argument is a copy of the CLIP that includes
-            the batch norms.
+        look: function that is called `looks` times during training. Its argument is a copy of the CLIP into which the
+            batch norms are folded.
     """
     both = optimizers(model)
     groups = [group for optimizer in both for group in optimizer.param_groups]
