@@ -1,6 +1,6 @@
-"""Checks that a data set's files exist, and builds the error that names a missing file. Doesn't import torch.
+"""Checks that a data set's files exist, and builds the error that names a missing file.
 
-`FewShotDataset` calls `missing_data` when a data set is built. `experiments/` calls it earlier, so that a wrong path is
+This module doesn't import torch. `FewShotDataset` calls `missing_data` when a data set is built. `experiments/` calls it earlier, so that a wrong path is
 reported before torch is imported. At that time, the data set's class isn't imported either. So `experiments/` passes a
 substitute class, whose attributes were read from the source code.
 """

@@ -28,12 +28,13 @@ from datasets.scenes import DrawnClass, Scene
 
 
 class EmojiScenes(FewShotDataset):
-    """Base class of the emoji data sets. An image is <split>/<class name>/<style>_<number>.png, 48 x 48 pixels.
+    """Base class of the emoji data sets.
 
-    The images are cached in XDG_CACHE_HOME or ~/.cache/prompt-learning. The name of a data set's folder
-    contains a hash of the drawings, of the file scenes.py and of the settings below. So if the drawings, the file or the
-    settings change, all images are rendered again. The random numbers for an image depend only on its number and on the
-    names of its data set, split, class and style.
+    An image has 48 x 48 pixels and is stored as <split>/<class name>/<style>_<number>.png in the data set's folder. The
+    folders are cached in XDG_CACHE_HOME or ~/.cache/prompt-learning. The name of a data set's folder
+    contains a hash of the drawings, of the file scenes.py and of the settings below. So if the drawings, the file or
+    the settings change, all images are rendered again. The random numbers for an image depend only on its number and
+    on the names of its data set, split, class and style.
     """
 
     category = ""  # category of the drawings; "" for all categories
@@ -91,7 +92,10 @@ class EmojiScenes(FewShotDataset):
             yield style, number, os.path.join(split, entry["name"], f"{style}_{number}.png")
 
     def classes(self) -> list[DrawnClass]:
-        """Return the classes of this category that have a drawing in one of the styles. The label is the index."""
+        """Return the classes of this category that have a drawing in one of the styles.
+
+        The index of a class in this list is its label.
+        """
         return [
             entry
             for entry in scenes.read_drawings()["classes"]
@@ -161,7 +165,10 @@ class Emoji(EmojiScenes):
 
 
 class EmojiVariant(TestOnly, EmojiScenes):
-    """Base class of test sets for prompts trained on `Emoji`. Has the classes with a drawing in its `styles`."""
+    """Base class of test sets for prompts trained on `Emoji`.
+
+    A test set has only the classes with a drawing in one of its `styles`.
+    """
 
     counts = {"test": 4}
 

@@ -75,7 +75,9 @@ class Folder(FewShotDataset):
             print(f"{self.path} has no test split, so its val split is used as the test set")
         val, test = splits.get("val"), splits.get("test") or splits.get("val")
         if "train" not in splits or test is None:
-            raise InputError(f"{self.path} needs a train split, and a test or val split. Its splits are: {', '.join(splits)}")
+            raise InputError(
+                f"{self.path} needs a train split, and a test or val split. Its splits are: {', '.join(splits)}"
+            )
         return splits["train"], val, test
 
 
@@ -93,7 +95,9 @@ def _from_folder(path: str) -> dict[str, list[Listed]]:
     if "train" not in map(_split_name, split_folders):
         return {"": list_class_folders(path)}
     if len(set(map(_split_name, split_folders))) < len(split_folders):
-        raise InputError(f"{path} has two folders for the same split. The folders of splits are: {', '.join(split_folders)}")
+        raise InputError(
+            f"{path} has two folders for the same split. The folders of splits are: {', '.join(split_folders)}"
+        )
     splits = {_split_name(name): list_class_folders(os.path.join(path, name)) for name in split_folders}
     return _same_labels(splits, path)
 

@@ -109,7 +109,7 @@ class MultiTask(DatasetBase):
             raise InputError(f"none of the tasks in DATASET.TASKS has data: {'; '.join(missing)}")
         if missing:
             names = "\n  ".join(missing)
-            print(f"Skipped {len(missing)} of {len(cfg.DATASET.TASKS)} tasks, because their data can't be used:\n  {names}")
+            print(f"Skipped {len(missing)} of {len(cfg.DATASET.TASKS)} tasks because of unusable data:\n  {names}")
         return tasks
 
     @staticmethod

@@ -61,7 +61,10 @@ class PlantSeedlingV1(ClassFolders):
 
 @DATASET_REGISTRY.register()
 class PlantVillage(ClassFolders):
-    """Folders are named <plant>___<condition>. In class names, underscores become spaces, as in "Apple Apple scab"."""
+    """Class folders are named <plant>___<condition>. In class names, underscores become spaces.
+
+    For example, the folder Apple___Apple_scab holds the class "Apple Apple scab".
+    """
 
     dataset_dir = "PlantVillage"
     image_dir = "Plant_leave_diseases_dataset_without_augmentation"
