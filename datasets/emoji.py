@@ -31,10 +31,10 @@ class EmojiScenes(FewShotDataset):
     """Base class of the emoji data sets.
 
     An image has 48 x 48 pixels and is stored as <split>/<class name>/<style>_<number>.png in the data set's folder. The
-    folders are cached in XDG_CACHE_HOME or ~/.cache/prompt-learning. The name of a data set's folder
-    contains a hash of the drawings, of the file scenes.py and of the settings below. So if the drawings, the file or
-    the settings change, all images are rendered again. The random numbers for an image depend only on its number and
-    on the names of its data set, split, class and style.
+    folders are cached in XDG_CACHE_HOME or ~/.cache/prompt-learning. The folder's name contains a hash of the
+    drawings, of the file scenes.py and of the settings below. So if the drawings, the file or the settings change, all
+    images are rendered again. The random numbers for an image depend only on its number and on the names of its data
+    set, split, class and style.
     """
 
     category = ""  # category of the drawings; "" for all categories

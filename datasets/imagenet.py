@@ -66,7 +66,7 @@ class ImageNet(ImageNetFolders):
         only_one = {item.classname for item in train} ^ {item.classname for item in test}
         if only_one:
             raise InputError(
-                f"{self.image_dir}: train/ and val/ must have the same classes, but only one has class {min(only_one)!r}"
+                f"{self.image_dir}: train/ and val/ must have the same classes, but one of them lacks {min(only_one)!r}"
             )
         return train, test, test
 
