@@ -1,8 +1,8 @@
 """Checks that a data set's files exist, and builds the error that names a missing file.
 
-This module doesn't import torch. `FewShotDataset` calls `missing_data` when a data set is built. `experiments/` calls the
-function earlier, so that a wrong path is reported before torch is imported. At that time, the data set's class isn't
-imported either. So `experiments/` passes a substitute class, whose attributes were read from the source code.
+This module doesn't import torch. `FewShotDataset` calls `missing_data` when a data set is built. `experiments/` calls
+the function earlier, so that a wrong path is reported before torch is imported. At that time, the data set's class
+isn't imported either. So `experiments/` passes a substitute class, whose attributes were read from the source code.
 """
 
 import os
