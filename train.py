@@ -32,10 +32,10 @@ def build_config(args: argparse.Namespace) -> "CfgNode":
 
 
 def run(cfg: "CfgNode", no_train: bool = False) -> None:
-    """Train and test with a config from `build_config`, or only test. A finished run is skipped with a message.
+    """Train and test, or only test, as the config says. If the run is finished already, only a message is printed.
 
     Args:
-        cfg: the config.
+        cfg: a config from `build_config`.
         no_train: build the data, model and optimiser, then stop.
     """
     from experiments.execute import run_config
@@ -44,7 +44,7 @@ def run(cfg: "CfgNode", no_train: bool = False) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv`. If it is None, use the program's command line. Returns the exit code.
+    """Execute the command line `argv` and return the exit code. If `argv` is None, `sys.argv` is used.
 
     The exit code is 0 for success and 2 for a wrong input. It is 1 if a file can't be read or written, or
     if the loss is infinite or NaN.

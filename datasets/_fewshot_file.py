@@ -1,8 +1,8 @@
 """Reads the few-shot images from a file (DATASET.FEWSHOT_FILE) instead of drawing them at random.
 
 `FewShotDataset.select` calls `pick_listed`. The file is the fewshot.json of a run, or a cache file (.pkl) of the
-original code. Its paths are absolute and may come from another machine. So only the last two parts of a path are
-compared: the class folder and the file name.
+original code. The paths in the file are absolute and may come from another machine. So only the last two parts of each
+path are compared: the class folder and the file name.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ def pick_listed(path: str, items: list[D], split: str, subsampled: bool) -> list
 
     Raises:
         InputError: if the file can't be read; if it lists images that aren't in `items`, although `subsampled` is
-            False; or if it lists no image of some class.
+            False; or if a class has no image in the file.
     """
     listed = _read_paths(path, split)
     known = {_key(item.impath): item for item in items}
@@ -37,12 +37,12 @@ def pick_listed(path: str, items: list[D], split: str, subsampled: bool) -> list
         )
     lost = {item.label for item in items} - {item.label for item in picks}
     if lost and (listed or split == "train"):
-        raise InputError(f"{path} (DATASET.FEWSHOT_FILE) lists no usable {split} image for labels {sorted(lost)}")
+        raise InputError(f"{path} (DATASET.FEWSHOT_FILE) lists no {split} images for the labels {sorted(lost)}")
     return picks
 
 
 def _read_paths(path: str, split: str) -> list[str]:
-    """Return the image paths that the file lists under `split`. An entry is a `Datum` or [path, ...]."""
+    """Return the image paths that the file lists under `split`. An entry is a `Datum` or a list [path, ...]."""
     try:
         content = read_pickle(path) if Path(path).suffix == ".pkl" else read_json(path)
         return [entry.impath if isinstance(entry, Datum) else entry[0] for entry in content.get(split, [])]
@@ -53,5 +53,5 @@ def _read_paths(path: str, split: str) -> list[str]:
 
 
 def _key(path: str) -> Key:
-    """Return (class folder, file name) of a path."""
+    """Return the last two parts of a path, which are the class folder and the file name."""
     return Path(path).parts[-2:]

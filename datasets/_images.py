@@ -1,8 +1,8 @@
-"""Lists the images in class folders, with their labels and class names. Data sets import it all from `datasets.base`.
+"""Lists the images in class folders, with their labels and class names.
 
-A listed image is first a `Listed`, whose file isn't checked. When a split or a few-shot draw has selected the image,
-`as_data` checks that the file exists and makes a `Datum`. So a few-shot draw from a large folder doesn't check every
-file.
+Data sets import all names of this file from `datasets.base`. An image is first stored as a `Listed`, without checking
+that its file exists. After a split or a few-shot draw has selected the image, `as_data` checks the file and turns the
+`Listed` into a `Datum`. So a few-shot draw from a large folder checks only the files of the selected images.
 """
 
 import os
@@ -30,7 +30,7 @@ class Item(Protocol):
 
 
 class Listed(NamedTuple):
-    """An image that was found in a folder or a list. `as_data` checks later that its file exists."""
+    """An image that was found in a folder or a list. `as_data` checks later that the image's file exists."""
 
     impath: str
     label: int
@@ -45,7 +45,7 @@ def list_images(folder: str) -> list[str]:
     """Return the sorted paths of all images in a folder. Files of other types are skipped, and their number is logged.
 
     Raises:
-        InputError: if the folder has no images, since a class without images can't be used.
+        InputError: if the folder has no images, because every class needs images.
     """
     names = listdir_nohidden(folder, sort=True)
     paths = [os.path.join(folder, name) for name in names if name.lower().endswith(IMG_EXTENSIONS)]
@@ -63,7 +63,7 @@ def list_class_folders(
     """Return all images in the class folders of `folder`. Labels start at 0 and follow the sorted folder names.
 
     Args:
-        ignored: names of the folders in `folder` that aren't classes.
+        ignored: names of subfolders that are skipped, because they aren't classes.
         new_cnames: folder name -> class name, for classes whose name isn't the folder name.
     """
     names = [name for name in listdir_nohidden(folder, sort=True) if os.path.isdir(os.path.join(folder, name))]

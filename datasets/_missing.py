@@ -1,8 +1,8 @@
-"""Finds the missing files of a data set, and builds the error that names them. Doesn't import torch.
+"""Checks that a data set's files exist, and builds the error that names a missing file.
 
-`FewShotDataset` calls `missing_data` when a data set is built. `experiments/` calls it earlier, so that a wrong path is
-reported before torch is imported. Instead of the data set's class, it passes a class with the same attributes, which
-were read from the source code.
+This module doesn't import torch. `FewShotDataset` calls `missing_data` when a data set is built. `experiments/` calls
+the function earlier, so that a wrong path is reported before torch is imported. At that time, the data set's class
+isn't imported either. So `experiments/` passes a substitute class, whose attributes were read from the source code.
 """
 
 import os
@@ -13,7 +13,7 @@ from dassl.utils.errors import InputError
 
 
 class Layout(NamedTuple):
-    """Paths of a data set's files, and how to get them. `FewShotDataset` explains these attributes."""
+    """The paths of a data set's files, and how to get the files. `FewShotDataset` explains these attributes."""
 
     dataset_dir: str
     image_dir: str
@@ -41,7 +41,7 @@ def missing_data(dataset: type, root: str, folder: str) -> InputError | None:
     if not missing:
         return None
     contents = ", ".join(filter(None, (layout.image_dir and layout.image_dir + "/", layout.split_file, *layout.needs)))
-    how = layout.by_hand or f"get it with: bash scripts/download.sh {name}"
+    how = layout.by_hand or f"get the data set with: bash scripts/download.sh {name}"
     return InputError(
         f"{name}: {missing[0]} doesn't exist. DATASET.ROOT (set by --root or DATA) is {root}; "
         f"{layout.dataset_dir}/ below it must hold {contents}; {how}"

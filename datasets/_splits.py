@@ -1,8 +1,7 @@
 """Splits images into train, val and test; reads and writes split files; selects base or new classes.
 
-`FewShotDataset` has most of these functions as static methods, because third-party data sets call them there. Images
-are drawn class by class, in the order in which the classes first appear in the list. So the same seed gives the same
-split.
+Third-party data sets call most of these functions as static methods of `FewShotDataset`. Images are drawn class by
+class, in the order in which the classes first appear in the list. So the same seed gives the same split.
 """
 
 import math
@@ -61,7 +60,10 @@ def save_split(
 
 
 def split_trainval(trainval: Sequence[Item], p_val: float = 0.2, rng: Rng = random) -> tuple[list[Item], list[Item]]:
-    """Return (train, val). Of every class, `rng` draws a share `p_val` of the images for val. Train gets the rest."""
+    """Split the images at random, and return (train, val).
+
+    Val gets a share `p_val` of the images of every class, drawn by `rng`. Train gets the rest.
+    """
     train: list[Item] = []
     val: list[Item] = []
     for items in DatasetBase.split_dataset_by_label(trainval).values():
@@ -94,8 +96,9 @@ def split_by_shares(
 ) -> tuple[list[Datum], list[Datum], list[Datum]]:
     """Split the images at random, and return train, val and test.
 
-    Of every class, `rng` draws a share `p_trn` of the images for train and a share `p_val` for val. The rest are for
-    test. Train gets at least one image of every class. If test would get none, val gives one image to test.
+    In every class, train gets a share `p_trn` of the images, val gets a share `p_val`, and test gets the rest. `rng`
+    draws the images. Train gets at least one image of every class. If no image is left for test, test gets one of the
+    images for val.
     """
     train: list[Item] = []
     val: list[Item] = []
@@ -112,7 +115,7 @@ def split_by_shares(
 
 
 def subsample_classes(*args: Sequence[Item], subsample: str = "all") -> Sequence[Sequence[Item]]:
-    """Return all lists, reduced to the images of the base or of the new classes, with labels that start at 0.
+    """Return the lists of images with only the base classes or only the new classes. Labels are renumbered from 0.
 
     The base classes are the first half of the sorted labels in the first list, rounded up. The new classes are the
     rest. If `subsample` is "all", the lists are returned unchanged.
@@ -143,8 +146,8 @@ def halves(things: Sequence[T], which: str) -> Sequence[T]:
     chosen = things[:half] if which == "base" else things[half:]
     if not chosen:
         raise InputError(
-            f"there is only {len(things)} class or task, so the {which} half is empty "
-            "(DATASET.SUBSAMPLE_CLASSES, SUBSAMPLE_TASKS)"
+            f"can't use only the {which} half of {len(things)} classes or tasks, because that half is empty "
+            "(set by DATASET.SUBSAMPLE_CLASSES or DATASET.SUBSAMPLE_TASKS)"
         )
     return chosen
 

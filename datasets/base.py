@@ -1,6 +1,6 @@
 """Base classes of the data sets in this folder. Data sets also import their helper functions from this file.
 
-To add a data set, add a file to this folder with a class that extends `FewShotDataset`. That class states where the
+To add a data set, add a file to this folder with a class that extends `FewShotDataset`. The new class states where the
 data set's files are, and reads the annotations. The base class reads the split file, draws few-shot images, and selects
 base or new classes.
 """
@@ -29,19 +29,19 @@ from datasets._splits import halves as halves
 
 
 class Download(NamedTuple):
-    """A file that `scripts/download.sh` downloads. It is an archive to unpack, or a file to store at `target`."""
+    """A file that `scripts/download.sh` downloads. An archive is unpacked; any other file is stored at `target`."""
 
     url: str
     target: str = ""  # path below the data set's folder; "" if `url` is an archive
     md5: str = ""  # expected checksum; "" if it isn't checked
-    inside: str = ""  # folder in the archive: only its contents are kept; "" if everything is kept
-    inner: str = ""  # another archive inside the archive, which is also unpacked; "" if none
-    filename: str = ""  # the archive's file name; "" if `url` ends with it
-    entries: tuple[int, int, int] | None = None  # expected numbers of train, val, test images, if it is a split file
+    inside: str = ""  # keep only the contents of this folder in the archive; "" to keep everything
+    inner: str = ""  # name of an archive inside the archive; it is also unpacked; "" if there is none
+    filename: str = ""  # the archive's file name; "" to use the last part of `url`
+    entries: tuple[int, int, int] | None = None  # for a split file: number of train, val and test images in it
 
 
 def gdrive(file_id: str) -> str:
-    """Return the address of a file on Google Drive."""
+    """Return the URL from which a file on Google Drive can be downloaded."""
     return f"https://drive.google.com/uc?id={file_id}"
 
 
@@ -50,8 +50,8 @@ class FewShotDataset(DatasetBase):
 
     A subclass sets the attributes below and defines `read_annotations`, which is called if there is no split file.
 
-    With the same seed and split file, the few-shot images are the same as in the original code. For this, train is
-    drawn before val, and both are drawn class by class, in the order in which the classes first appear. Val gets at
+    With the same seed and split file, the few-shot images are the same as in the original code. To ensure this, train
+    is drawn before val, and both are drawn class by class, in the order in which the classes first appear. Val gets at
     most 4 images per class. Base or new classes are selected after the draw.
 
     Raises:
@@ -65,7 +65,7 @@ class FewShotDataset(DatasetBase):
     downloads: Sequence[Download] = ()
     by_hand = ""  # instructions for getting files that scripts/download.sh can't download; "" if there are none
     metric = "overall_acc"  # score in a `MultiTask`: "overall_acc", or "mean_acc" (the mean over classes)
-    xd_source = "imagenet"  # cross-dataset protocol: config of the data set to train on before testing on this one
+    xd_source = "imagenet"  # cross-dataset protocol: config of the data set on which the prompts are trained
     fewshot_val = True  # whether val is also reduced to few shots
 
     def __init__(self, cfg: CfgNode):
@@ -73,7 +73,7 @@ class FewShotDataset(DatasetBase):
         if cfg.DATASET.PATH and not cls.takes_path:
             raise InputError(
                 f"{cls.__name__} doesn't use DATASET.PATH. DATASET.PATH is for your own data, "
-                "with the option --dataset-config-file configs/datasets/folder.yaml"
+                "which you select by --dataset-config-file configs/datasets/folder.yaml"
             )
         self.root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
         self.dataset_dir = self.locate(cfg)
@@ -87,7 +87,7 @@ class FewShotDataset(DatasetBase):
         return os.path.join(self.root, type(self).dataset_dir)
 
     def read_annotations(self, rng: random.Random) -> Splits:
-        """Return train, val and test images, read from the raw files. `rng` draws random splits."""
+        """Read the raw files and return the train, val and test images. `rng` draws the splits that are random."""
         raise TypeError(f"{type(self).__name__} must define read_annotations")
 
     def check_present(self) -> None:
@@ -97,7 +97,7 @@ class FewShotDataset(DatasetBase):
             raise error
 
     def _read_splits(self, seed: int) -> Splits:
-        """Return the splits of the published split file. If it doesn't exist, read the splits from the raw files."""
+        """Return the splits of the published split file, or of the raw files if the split file doesn't exist."""
         cls = type(self)
         if cls.split_file and os.path.isfile(self.split_path):
             return self.read_split(self.split_path, self.image_dir)
@@ -106,18 +106,18 @@ class FewShotDataset(DatasetBase):
             splits = self.read_annotations(random.Random(seed))
         except FileNotFoundError as error:
             split = f" and {cls.split_file} don't exist" if cls.split_file else " doesn't exist"
-            raise InputError(f"{cls.__name__}: {error.filename}{split}; get it with: {download}") from error
+            raise InputError(f"{cls.__name__}: {error.filename}{split}; get the data set with: {download}") from error
         if cls.split_file:
             print(
-                f"{self.split_path} is missing, so a split was drawn with seed {seed}. Published numbers use the file. "
-                f"Get it with: {download}"
+                f"{self.split_path} is missing, so a split was drawn with seed {seed}. Published results use "
+                f"the missing file. Get it with: {download}"
             )
         return splits
 
     def select(
         self, cfg: CfgNode, train: Sequence[Item], val: Sequence[Item] | None, test: Sequence[Item]
     ) -> dict[str, list[Datum] | None]:
-        """Return the arguments of `DatasetBase`: the images, reduced to the shots and classes that `cfg` asks for."""
+        """Select the shots and classes that `cfg` asks for. Returns the images as arguments for `DatasetBase`."""
         shots, picks, classes = cfg.DATASET.NUM_SHOTS, cfg.DATASET.FEWSHOT_FILE, cfg.DATASET.SUBSAMPLE_CLASSES
         rng: Rng = random.Random(cfg.SEED) if cfg.SEED >= 0 else random
         _splits.check_classes(train, val or [], test)
@@ -145,10 +145,10 @@ class FewShotDataset(DatasetBase):
 
 
 class TestOnly(FewShotDataset):
-    """Base class of data sets without training images. They test prompts that were trained on another data set.
+    """Base class of data sets without training images. Such a data set tests prompts that were trained on another one.
 
     All classes and images are used, so NUM_SHOTS and SUBSAMPLE_CLASSES have no effect. `train_x` holds the test images
-    too, because class names are read from `train_x`.
+    too, because the class names are read from `train_x`.
     """
 
     __test__ = False  # pytest would collect this class as a test, because its name starts with Test

@@ -8,7 +8,7 @@ from datasets.base import Download, FewShotDataset, Splits, gdrive
 
 @DATASET_REGISTRY.register()
 class Caltech101(FewShotDataset):
-    """Caltech101 without the classes in `ignored`. Labels follow the sorted folder names, with capitals first."""
+    """Caltech101 without the classes in `ignored`. Labels follow the sorted folder names, capital letters first."""
 
     dataset_dir = "caltech-101"
     image_dir = "101_ObjectCategories"

@@ -8,7 +8,10 @@ from datasets.base import Download, FewShotDataset, Splits, gdrive
 
 @DATASET_REGISTRY.register()
 class DescribableTextures(FewShotDataset):
-    """Train has 50 % of every class, val 20 %, test 30 %. The official lists in labels/ aren't used."""
+    """Every class is split at random into 50 % train, 20 % val and 30 % test images.
+
+    The official lists in labels/ aren't used.
+    """
 
     dataset_dir = "dtd"
     image_dir = "images"

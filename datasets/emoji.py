@@ -1,9 +1,9 @@
 """Emoji scenes, a benchmark without a download. On first use, images are rendered from drawings in this repository.
 
-Five data sets have the classes of one category each. `Emoji` has all classes; in the papers' protocols, it replaces
-ImageNet. Four versions of `Emoji` with a domain shift replace ImageNetV2, ImageNet-Sketch, ImageNet-A and ImageNet-R.
+Five data sets have the classes of one category each. `Emoji` has all classes and replaces ImageNet in the papers'
+protocols. Four versions of `Emoji` with a domain shift replace ImageNetV2, ImageNet-Sketch, ImageNet-A and ImageNet-R.
 Train, val and test show the same drawings in different scenes. ViT-Mini/8 saw no drawings of these styles in
-pretraining. EmojiR is an exception: ViT-Mini/8 saw its styles in pretraining, but no other data set here has them.
+pretraining. Only the styles of EmojiR were used in pretraining. The other data sets don't have these styles.
 """
 
 import hashlib
@@ -28,15 +28,18 @@ from datasets.scenes import DrawnClass, Scene
 
 
 class EmojiScenes(FewShotDataset):
-    """Base class of the emoji data sets. Images are <split>/<class name>/<style>_<number>.png, 48 x 48 pixels.
+    """Base class of the emoji data sets.
 
-    The images are cached in XDG_CACHE_HOME or ~/.cache/prompt-learning. The folder's name contains a hash of the
-    drawings, the file scenes.py and the settings below. So if one of these changes, all images are rendered again. The
-    random numbers for an image depend only on its number and on the names of its data set, split, class and style.
+    An image has 48 x 48 pixels and is stored as <split>/<class name>/<style>_<number>.png in the data set's folder. The
+    folders are cached in XDG_CACHE_HOME or ~/.cache/prompt-learning. The folder's name contains a hash of the
+    drawings, of the file scenes.py and of the settings below. So if the drawings, the file or the settings change, all
+    images are rendered again. The random numbers for an image depend only on its number and on the names of its data
+    set, split, class and style.
     """
 
     category = ""  # category of the drawings; "" for all categories
-    # Styles of the drawings, used in turn. A class skips the styles in which it has no drawing.
+    # Styles of the drawings. The scenes of a class use one style after another, except styles in which the class has no
+    # drawing.
     styles: Sequence[str] = ("noto", "fluent")
     scene = Scene().softened(0.5)
     # Number of scenes per class in every split. Few-shot images are drawn from "train".
@@ -89,7 +92,10 @@ class EmojiScenes(FewShotDataset):
             yield style, number, os.path.join(split, entry["name"], f"{style}_{number}.png")
 
     def classes(self) -> list[DrawnClass]:
-        """Return the classes of this category that have a drawing in one of the styles. The index is the label."""
+        """Return the classes of this category that have a drawing in one of the styles.
+
+        The index of a class in this list is its label.
+        """
         return [
             entry
             for entry in scenes.read_drawings()["classes"]
@@ -110,7 +116,7 @@ class EmojiScenes(FewShotDataset):
 
 @DATASET_REGISTRY.register()
 class EmojiAnimals(EmojiScenes):
-    """157 animals and plants. The images look dark and blue, as at dusk."""
+    """Images of 157 animals and plants. The images look dark and blue, as at dusk."""
 
     category = "animals"
     scene = Scene(camera="dusk").softened(0.5)
@@ -118,7 +124,7 @@ class EmojiAnimals(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class EmojiFood(EmojiScenes):
-    """130 dishes, drinks and fruits. The images have a low resolution."""
+    """Images of 130 dishes, drinks and fruits. The images have a low resolution."""
 
     category = "food"
     scene = Scene(camera="coarse").softened(0.5)
@@ -126,7 +132,7 @@ class EmojiFood(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class EmojiTravel(EmojiScenes):
-    """194 places, buildings, vehicles and skies. The images look pale, as in fog."""
+    """Images of 194 places, buildings, vehicles and skies. The images look pale, as in fog."""
 
     category = "travel"
     scene = Scene(camera="fog").softened(0.5)
@@ -134,7 +140,7 @@ class EmojiTravel(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class EmojiObjects(EmojiScenes):
-    """262 tools, clothes, instruments and other things. The images have false colours."""
+    """Images of 262 tools, clothes, instruments and other things. The images have false colours."""
 
     category = "objects"
     scene = Scene(camera="false colour").softened(0.5)
@@ -142,7 +148,7 @@ class EmojiObjects(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class EmojiActivities(EmojiScenes):
-    """84 things of sports, games, arts and festivals. The images are rotated by 90 degrees."""
+    """Images of 84 things that belong to sports, games, arts or festivals. The images are rotated by 90 degrees."""
 
     category = "activities"
     scene = Scene(camera="overhead").softened(0.5)
@@ -150,13 +156,19 @@ class EmojiActivities(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class Emoji(EmojiScenes):
-    """All 827 classes. Prompts are trained on it, as on ImageNet, to be tested on other emoji data sets."""
+    """The data set with all 827 classes. Prompts that are trained on it are tested on the other emoji data sets.
+
+    So it has the same role as ImageNet.
+    """
 
     counts = {"train": 24, "val": 4, "test": 4}
 
 
 class EmojiVariant(TestOnly, EmojiScenes):
-    """Base class of test sets for prompts trained on `Emoji`. Has only the classes with drawings in its `styles`."""
+    """Base class of test sets for prompts trained on `Emoji`.
+
+    A test set has only the classes with a drawing in one of its `styles`.
+    """
 
     counts = {"test": 4}
 
@@ -167,7 +179,7 @@ class EmojiVariant(TestOnly, EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class EmojiV2(EmojiVariant):
-    """New and slightly harder scenes of the same drawings (corresponds to ImageNetV2)."""
+    """New and slightly harder scenes of the drawings in `Emoji` (corresponds to ImageNetV2)."""
 
     scene = Scene().softened(0.65)
 
@@ -189,6 +201,6 @@ class EmojiA(EmojiVariant):
 
 @DATASET_REGISTRY.register()
 class EmojiR(EmojiVariant):
-    """Drawings in other styles, which ViT-Mini/8 saw in pretraining (corresponds to ImageNet-R)."""
+    """Drawings in styles that `Emoji` doesn't have. ViT-Mini/8 was pretrained on them (corresponds to ImageNet-R)."""
 
     styles = ("noto-v1", "twemoji", "emojione", "fxemoji")

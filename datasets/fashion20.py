@@ -13,7 +13,7 @@ from datasets.multitask import MultiTask
 
 
 class FashionTask(FewShotDataset):
-    """The images of one task, in fashion20/images/<task>/<class>/."""
+    """The data set of one task. Its images are in fashion20/images/<task>/<class>/."""
 
     metric = "mean_acc"
 
@@ -23,7 +23,7 @@ class FashionTask(FewShotDataset):
 
 @DATASET_REGISTRY.register()
 class Fashion20(MultiTask):
-    """The tasks that fashion20/task_info.csv lists.
+    """A multi-task data set with the tasks that fashion20/task_info.csv lists.
 
     The columns of that file are separated by tabs: number, task name, description, class names. The class names are
     separated by commas.

@@ -9,7 +9,7 @@ from datasets.base import Download, FewShotDataset, Listed, Splits
 
 @DATASET_REGISTRY.register()
 class FGVCAircraft(FewShotDataset):
-    """Train, val and test are the official lists. A label is a line number in variants.txt, counted from 0."""
+    """Train, val and test are the official lists. A class's label is its line number in variants.txt, from 0."""
 
     dataset_dir = "fgvc_aircraft"  # the archive calls this folder `data`
     image_dir = "images"
@@ -30,7 +30,10 @@ class FGVCAircraft(FewShotDataset):
         return train, val, test
 
     def _read(self, name: str, labels: dict[str, int]) -> list[Listed]:
-        """Return the images of a list. Its lines are like "0034309 707-320". A variant may contain spaces."""
+        """Return the images of a list file. Each line looks like "0034309 707-320" (image, variant).
+
+        Variants may contain spaces.
+        """
         items = []
         with open(os.path.join(self.dataset_dir, name)) as file:
             for line in file:

@@ -14,9 +14,9 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError, read_json
 from datasets.base import FewShotDataset, Listed, Splits, list_class_folders
 
-#: An entry of a list, as column name -> value. The values aren't checked yet.
+#: An entry of a list, as {column name: value}. The values aren't checked yet.
 Row = dict[str, object]
-#: Split -> names that a folder or a list may use for it.
+#: {split: names that folders and lists may use for the split}.
 _SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
@@ -26,7 +26,7 @@ _SPLITS = {
 
 @DATASET_REGISTRY.register()
 class Folder(FewShotDataset):
-    """The images at DATASET.PATH, which is one of these:
+    """A user's own images. DATASET.PATH is the path of one of these:
 
     * a folder with one subfolder per class;
     * a folder with train/, val/ (or validation/) and test/, each of which has one subfolder per class;
@@ -34,20 +34,20 @@ class Folder(FewShotDataset):
     * a JSON list of {"path": ..., "class": ..., "split": ...};
     * a published split file (JSON).
 
-    Paths in a list are relative to the list's folder. If the data set has no splits, SEED draws 50 % of the images of
-    every class for train, 20 % for val and 30 % for test. If there is no test split, val is also the test set. The name
-    of a class folder is the class name. Prompts replace underscores in class names by spaces. DATASET.TEMPLATE is the
-    zero-shot prompt.
+    Paths in a list are relative to the list's folder. If the data set has no splits, every class is split at random
+    into 50 % train, 20 % val and 30 % test images, with SEED as the seed. If only the test split is missing, the val
+    split is also used as the test set. The name of a class folder is the class name. In prompts, underscores in class
+    names become spaces. DATASET.TEMPLATE is the zero-shot prompt.
 
     Raises:
-        InputError: if the folder or the list is missing, empty or contradictory. The message names the wrong entry.
+        InputError: if the folder or the list is missing, empty or wrong. The message names the wrong entry.
     """
 
     takes_path = True
 
     def locate(self, cfg: CfgNode) -> str:
         if not cfg.DATASET.PATH:
-            raise InputError("DATASET.PATH is empty: set it to the folder of your data, or to a .csv or .json list")
+            raise InputError("DATASET.PATH is empty: set it to the folder of your images, or to a .csv or .json list")
         self.path = os.path.abspath(os.path.expanduser(cfg.DATASET.PATH))
         return self.path if os.path.isdir(self.path) else os.path.dirname(self.path)
 
@@ -65,27 +65,29 @@ class Folder(FewShotDataset):
             if isinstance(content, dict):
                 return self.read_split(self.path, os.path.dirname(self.path))
             if not isinstance(content, list):
-                raise InputError(f"{self.path} must hold a list of entries or a split file")
+                raise InputError(f"{self.path} must hold a list of images, or be a split file")
             splits = _from_rows(content, self.path)
         else:
-            raise InputError(f"{self.path} (DATASET.PATH) must be a folder, or a .csv or .json list")
+            raise InputError(f"{self.path} (DATASET.PATH) must be a folder, or a .csv or .json file")
         if list(splits) == [""]:
             return self.split_by_shares(splits[""], rng=rng)
         if "test" not in splits:
             print(f"{self.path} has no test split, so its val split is used as the test set")
         val, test = splits.get("val"), splits.get("test") or splits.get("val")
         if "train" not in splits or test is None:
-            raise InputError(f"{self.path} needs a train split and a test or val split; it has: {', '.join(splits)}")
+            raise InputError(
+                f"{self.path} needs a train split, and a test or val split. Its splits are: {', '.join(splits)}"
+            )
         return splits["train"], val, test
 
 
 def _split_name(name: str) -> str:
-    """Return "train", "val" or "test" for the name of a split in the data. Return "" for any other name."""
+    """Return the split ("train", "val" or "test") that a folder or list calls `name`. Returns "" for other names."""
     return next((split for split, names in _SPLITS.items() if name.lower() in names), "")
 
 
 def _from_folder(path: str) -> dict[str, list[Listed]]:
-    """Return {split: images}. If the class folders are directly in `path`, the only split is ""."""
+    """Return {split: images} of a folder. If the class folders are directly in `path`, the only split is ""."""
     folders = sorted(child.name for child in Path(path).iterdir() if child.is_dir() and not child.name.startswith("."))
     if not folders:
         raise InputError(f"{path} (DATASET.PATH) has no class folders")
@@ -93,7 +95,9 @@ def _from_folder(path: str) -> dict[str, list[Listed]]:
     if "train" not in map(_split_name, split_folders):
         return {"": list_class_folders(path)}
     if len(set(map(_split_name, split_folders))) < len(split_folders):
-        raise InputError(f"{path} has two folders for the same split among {', '.join(split_folders)}")
+        raise InputError(
+            f"{path} has two folders for the same split. The folders of splits are: {', '.join(split_folders)}"
+        )
     splits = {_split_name(name): list_class_folders(os.path.join(path, name)) for name in split_folders}
     return _same_labels(splits, path)
 
@@ -103,7 +107,7 @@ def _has_folders(path: str) -> bool:
 
 
 def _from_rows(rows: list[Row], path: str) -> dict[str, list[Listed]]:
-    """Return {split: images}, from rows with the keys path, class and optionally split. A missing split is ""."""
+    """Return {split: images} of rows with the keys path, class and optionally split. If split is missing, it is ""."""
     splits: dict[str, list[Listed]] = {}
     seen: set[str] = set()
     for number, row in enumerate(rows, 1):
@@ -128,7 +132,9 @@ def _from_rows(rows: list[Row], path: str) -> dict[str, list[Listed]]:
 
 
 def _same_labels(splits: dict[str, list[Listed]], path: str) -> dict[str, list[Listed]]:
-    """Return the images with new labels, which start at 0, follow the sorted class names and are equal in all splits.
+    """Return the images with new labels. A class has the same label in all splits.
+
+    Labels start at 0 and follow the sorted class names.
 
     Raises:
         InputError: if a class has no training images.

@@ -13,14 +13,14 @@ CLASSNAMES = Download(gdrive("1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"), "classnames.t
 
 
 class ImageNetFolders(FewShotDataset):
-    """Base class of data sets whose class folders are named by WordNet ids. classnames.txt holds the class names."""
+    """Base class of data sets whose class folders have WordNet ids as names. classnames.txt holds the class names."""
 
     needs: tuple[str, ...] = ("classnames.txt",)
     downloads: tuple[Download, ...] = (CLASSNAMES,)
 
     @staticmethod
     def read_classnames(text_file: str) -> OrderedDict[str, str]:
-        """Return {folder: class name} in the order of the file. A line is like "n01440764 tench"."""
+        """Return {folder: class name} in the order of the file. Each line looks like "n01440764 tench"."""
         names = OrderedDict()
         with open(text_file) as file:
             for line in file:
@@ -47,7 +47,10 @@ class ImageNetFolders(FewShotDataset):
 
 @DATASET_REGISTRY.register()
 class ImageNet(ImageNetFolders):
-    """Val and test are both the official validation set, so `best_val` would select a model by its test accuracy."""
+    """The official validation set is used as val and as test.
+
+    So TEST.FINAL_MODEL best_val would select the checkpoint by its test accuracy.
+    """
 
     dataset_dir = "imagenet"
     image_dir = "images"
@@ -63,7 +66,7 @@ class ImageNet(ImageNetFolders):
         only_one = {item.classname for item in train} ^ {item.classname for item in test}
         if only_one:
             raise InputError(
-                f"{self.image_dir}: train/ and val/ must have the same classes; only one folder has {min(only_one)!r}"
+                f"{self.image_dir}: train/ and val/ must have the same classes, but one of them lacks {min(only_one)!r}"
             )
         return train, test, test
 

@@ -7,7 +7,7 @@ from datasets.imagenet import CLASSNAMES, ImageNetVariant
 
 @DATASET_REGISTRY.register()
 class ImageNetR(ImageNetVariant):
-    """Images are classified among 200 classes only, not among ImageNet's 1,000."""
+    """A test set with 200 of ImageNet's classes. An image is classified among these 200 classes only."""
 
     dataset_dir = "imagenet-rendition"
     image_dir = "imagenet-r"

@@ -1,8 +1,8 @@
-"""A data set that joins several data sets, each as one task. SoftCPT and its baselines train on it.
+"""Joins several data sets to one multi-task data set, which SoftCPT and its baselines train on.
 
-Class names and labels have other types than in a single data set. `MultiTask.classnames` holds one list of class names
-per task. The label of a `MultiTaskDatum` is a row with one entry per class of any task. `MultiTask.tasks` lists the
-tasks with their class names.
+Each of the joined data sets is a task. In a multi-task data set, class names and labels have special types.
+`MultiTask.classnames` holds one list of class names per task. The label of a `MultiTaskDatum` is a row with one entry
+per class of any task. `MultiTask.tasks` lists the tasks with their class names.
 """
 
 import itertools
@@ -22,7 +22,7 @@ class MultiTaskDatum(Datum):
     Args:
         item: the image with its label within the task.
         task: index of the task.
-        columns: (first column, column after the last one) of the task in the row.
+        columns: (start, stop). The task's columns in the row are start to stop - 1.
         total: number of classes in all tasks together, which is the length of the row.
     """
 
@@ -31,8 +31,8 @@ class MultiTaskDatum(Datum):
         self.task, self._columns, self._total = task, columns, total
 
     @property
-    def label(self) -> torch.Tensor:  # type: ignore[override]  # a row instead of an int
-        """Row (total,): 1 for the image's class, 0 for the other classes of its task, -1 for classes of other tasks."""
+    def label(self) -> torch.Tensor:  # type: ignore[override]  # a tensor instead of an int
+        """Row (total,) with 1 for the image's class, 0 for other classes of the task, -1 for classes of other tasks."""
         row = torch.full((self._total,), -1)
         row[slice(*self._columns)] = 0
         row[self._columns[0] + self._label] = 1
@@ -41,24 +41,24 @@ class MultiTaskDatum(Datum):
 
 @DATASET_REGISTRY.register()
 class MultiTask(DatasetBase):
-    """The data sets that DATASET.TASKS lists, each as one task.
+    """A multi-task data set. Each data set that DATASET.TASKS lists is one task.
 
     An entry of DATASET.TASKS is [data set, task name], or [data set, task name, DATASET.PATH] for a user's own data.
     Tasks without data are skipped with a warning. DATASET.SUBSAMPLE_TASKS is "all", "base" (first half of the tasks),
-    "new" (second half), or the number of a single task, from 0. DATASET.SUBSAMPLE_CLASSES selects classes within each
+    "new" (second half), or the number of a single task (from 0). DATASET.SUBSAMPLE_CLASSES selects classes within each
     task.
 
     Attributes, each a list in the order of the tasks:
         tasknames: name of every task. `DatasetBase.task_name` says where the name comes from.
         classnames: list of class names of every task.
-        columns: (first column, column after the last one) of every task in a label row.
-        metrics: score of every task, "overall_acc" or "mean_acc".
+        columns: (start, stop) of every task. The task's columns in a label row are start to stop - 1.
+        metrics: name of the score of every task, "overall_acc" or "mean_acc".
     """
 
     def __init__(self, cfg: CfgNode):
         sources = self._pick(cfg.DATASET.SUBSAMPLE_TASKS, self.load_tasks(cfg))
         self.tasknames = [name for name, _ in sources]
-        # A third-party data set may have no `metric`.
+        # Third-party data sets may lack the attribute `metric`.
         self.metrics: list[str] = [getattr(source, "metric", "overall_acc") for _, source in sources]
         starts = [0, *itertools.accumulate(source.num_classes for _, source in sources)]
         self.columns = list(itertools.pairwise(starts))
@@ -74,7 +74,7 @@ class MultiTask(DatasetBase):
         self._lab2cname = dict(enumerate(name for names in self._task_classnames for name in names))
 
     @property
-    def classnames(self) -> list[list[str]]:  # type: ignore[override]  # a list per task instead of names
+    def classnames(self) -> list[list[str]]:  # type: ignore[override]  # a list of names per task
         """One list of class names per task, in the order of their labels within the task."""
         return self._task_classnames
 
@@ -90,7 +90,7 @@ class MultiTask(DatasetBase):
             InputError: if no task has data, if DATASET.TASKS is empty, or if it names an unknown data set.
         """
         if not cfg.DATASET.TASKS:
-            raise InputError('DATASET.TASKS is empty. An example is [["OxfordPets", "pet breed recognition"], ...]')
+            raise InputError('DATASET.TASKS is empty. It must be like [["OxfordPets", "pet breed recognition"], ...]')
         tasks, missing = [], []
         for entry in cfg.DATASET.TASKS:
             name, taskname, path = (*entry, "", "")[:3]
@@ -106,10 +106,10 @@ class MultiTask(DatasetBase):
             else:
                 tasks.append((source.task_name(taskname), source))
         if not tasks:
-            raise InputError(f"no task has data: {'; '.join(missing)}")
+            raise InputError(f"none of the tasks in DATASET.TASKS has data: {'; '.join(missing)}")
         if missing:
             names = "\n  ".join(missing)
-            print(f"Skipped {len(missing)} of {len(cfg.DATASET.TASKS)} tasks, which have no usable data:\n  {names}")
+            print(f"Skipped {len(missing)} of {len(cfg.DATASET.TASKS)} tasks because of unusable data:\n  {names}")
         return tasks
 
     @staticmethod

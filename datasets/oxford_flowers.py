@@ -12,7 +12,10 @@ _VGG = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102"
 
 @DATASET_REGISTRY.register()
 class OxfordFlowers(FewShotDataset):
-    """Train has 50 % of every class, val 20 %, test 30 %. The official setid.mat isn't used."""
+    """Every class is split at random into 50 % train, 20 % val and 30 % test images.
+
+    The official setid.mat isn't used.
+    """
 
     dataset_dir = "oxford_flowers"
     image_dir = "jpg"

@@ -11,7 +11,7 @@ _VGG = "https://www.robots.ox.ac.uk/~vgg/data/pets/data"
 
 @DATASET_REGISTRY.register()
 class OxfordPets(FewShotDataset):
-    """A class name is the image's file name without its number, in lower case."""
+    """The class name of an image is its file name without the number, in lower case."""
 
     dataset_dir = "oxford_pets"
     image_dir = "images"
@@ -29,7 +29,7 @@ class OxfordPets(FewShotDataset):
         return train, val, self._read_list("test.txt")
 
     def _read_list(self, name: str) -> list[Listed]:
-        """Return the images of a list. Its lines are "image label species breed". Labels in the file start at 1."""
+        """Return the images of a list file. Each line holds "image label species breed". The labels start at 1."""
         items = []
         with open(os.path.join(self.dataset_dir, "annotations", name)) as file:
             for line in file:

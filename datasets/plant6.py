@@ -10,8 +10,8 @@ from datasets.base import FewShotDataset, Splits
 class ClassFolders(FewShotDataset):
     """Base class of data sets that have class folders but no official split.
 
-    If `split_dk_<Name>.json` exists, it defines the split. Otherwise, of every class, train has 50 % of the images, val
-    20 % and test 30 %, drawn at random.
+    If `split_dk_<Name>.json` exists, it defines the split. Otherwise, every class is split at random into 50 %
+    train, 20 % val and 30 % test images.
     """
 
     by_hand = "register on Kaggle and download the data set there"
@@ -61,7 +61,10 @@ class PlantSeedlingV1(ClassFolders):
 
 @DATASET_REGISTRY.register()
 class PlantVillage(ClassFolders):
-    """Folders are named <plant>___<condition>. Underscores become spaces: Apple___Apple_scab is "Apple Apple scab"."""
+    """Class folders are named <plant>___<condition>. In class names, underscores become spaces.
+
+    For example, the folder Apple___Apple_scab holds the class "Apple Apple scab".
+    """
 
     dataset_dir = "PlantVillage"
     image_dir = "Plant_leave_diseases_dataset_without_augmentation"

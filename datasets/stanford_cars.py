@@ -18,7 +18,7 @@ class StanfordCars(FewShotDataset):
     by_hand = (
         "the official site (ai.stanford.edu/~jkrause/cars) no longer serves the images: download "
         "cars_train.tgz, cars_test.tgz, car_devkit.tgz and cars_test_annos_withlabels.mat from a mirror "
-        "and unpack them in that folder; to get the split file, run bash scripts/download.sh StanfordCars"
+        "and unpack them in stanford_cars/; to get the split file, run bash scripts/download.sh StanfordCars"
     )
 
     def read_annotations(self, rng: random.Random) -> Splits:

@@ -11,7 +11,10 @@ _SUN = "http://vision.princeton.edu/projects/2010/SUN"
 
 @DATASET_REGISTRY.register()
 class SUN397(FewShotDataset):
-    """Class names are the folder names in reverse order, without the letter: /a/apse/indoor becomes "indoor apse"."""
+    """A class name is made from the path of the class folder: /a/apse/indoor becomes "indoor apse".
+
+    The first letter is removed, and the order of the other parts is reversed.
+    """
 
     dataset_dir = "sun397"
     image_dir = "SUN397"
@@ -29,7 +32,7 @@ class SUN397(FewShotDataset):
         return train, val, self._read("Testing_01.txt", labels)
 
     def _read(self, name: str, labels: dict[str, int]) -> list[Listed]:
-        """Return the images of a list. Its lines are like "/a/abbey/sun_xyz.jpg"."""
+        """Return the images of a list file. Each line looks like "/a/abbey/sun_xyz.jpg"."""
         items = []
         with open(os.path.join(self.dataset_dir, name)) as file:
             for line in file:

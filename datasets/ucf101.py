@@ -10,7 +10,7 @@ from datasets.base import Download, FewShotDataset, Listed, Splits, gdrive
 
 @DATASET_REGISTRY.register()
 class UCF101(FewShotDataset):
-    """Class names and image folders have underscores: the action ApplyEyeMakeup is called Apply_Eye_Makeup."""
+    """Class names and image folders are written with underscores: ApplyEyeMakeup becomes Apply_Eye_Makeup."""
 
     dataset_dir = "ucf101"
     image_dir = "UCF-101-midframes"
@@ -28,7 +28,7 @@ class UCF101(FewShotDataset):
         return train, val, self._read("testlist01.txt", labels)
 
     def _read(self, name: str, labels: dict[str, int]) -> list[Listed]:
-        """Return the images of a list. Its lines are like "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1".
+        """Return the images of a list file. Each line looks like "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1".
 
         The lines of the test list have no number at the end.
         """

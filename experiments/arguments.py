@@ -1,4 +1,4 @@
-"""The parser of command lines, and `Run`, the data class that a command line is turned into.
+"""Defines the parser of command lines, and `Run`, the data class that describes one training or test.
 
 train.py and the protocols (`run.py`) share this parser. This module imports neither torch nor yacs, so that `--help`
 and errors in flags are printed without a delay.
@@ -15,7 +15,7 @@ from pathlib import Path
 class Run:
     """One training or one test, as its command line describes it. No config file has been read yet.
 
-    `config.resolve` makes the config from it. Paths are as the user wrote them, or "" if the user gave none.
+    `config.resolve` makes the config from a `Run`. Paths are as the user wrote them, or "" if the user gave none.
     """
 
     trainer: str
@@ -23,11 +23,11 @@ class Run:
     config: str = ""  # path of the trainer's config file; "" for the trainer's default file
     seed: int = -1  # negative: the run isn't seeded
     protocol: str = ""  # a name in protocols.PROTOCOLS; "" if train.py was called directly
-    variant: str = ""  # suffix of the config's name in folders and results, to distinguish runs by their options
+    variant: str = ""  # suffix of the config's name in folders and results, so that other options get another name
     output_dir: str = ""
-    trained_in: str = ""  # folder of the training run whose last checkpoint this run tests; "" if there is none
+    trained_in: str = ""  # folder of the training run whose last checkpoint is tested; "" for other runs
     flags: Mapping[str, object] = field(default_factory=dict)  # {config key: value} of all other flags
-    overrides: tuple[str, ...] = ()  # KEY VALUE KEY VALUE ...; the last value of a repeated key is used
+    overrides: tuple[str, ...] = ()  # KEY VALUE KEY VALUE ...; if a key is repeated, its last value is used
     no_train: bool = False  # build the data, model and optimiser, then stop
 
     @property

@@ -1,8 +1,8 @@
 """Finds trainer and data set classes by name, even before they are imported.
 
 `config.py`, `checks.py` and `plan.py` call `TRAINERS.find(name)` and `DATASETS.find(name)`. If the class isn't imported
-yet, they get an outline instead. An outline has only the class's name and literal attributes, which are read from the
-source file (`dassl/utils/outlines.py`). So an unknown name is reported before torch is imported.
+yet, the call returns an outline instead. An outline has only the class's name and literal attributes, which are read
+from the source file (`dassl/utils/outlines.py`). So an unknown name is reported before torch is imported.
 """
 
 import importlib
@@ -46,12 +46,15 @@ class Plugins:
         names = registered_names(self.folder, self.registry)
         if names is not None and name not in names:
             raise unknown(self.what, name, [*names, *self._imported()])
-        importlib.import_module("torch")  # fails here if torch is missing, not once for each plugin
+        importlib.import_module("torch")  # if torch is missing, fail here instead of once per plugin
         load_plugins(self.package)
         return find(getattr(importlib.import_module(self.module), self.registry), self.what, name)
 
     def outline(self, name: str) -> Outline | None:
-        """Read the outline of a class from its source. Returns None if no plugin defines it, or if it can't be read."""
+        """Read the outline of a class from its source.
+
+        Returns None if no plugin defines the class, or if its source can't be read.
+        """
         return read_class(self.folder, self.registry, name, self.attributes)
 
     def names(self) -> list[str]:

@@ -1,8 +1,8 @@
 """Resolves a `Run` to its config: chooses the config files and merges all sources of values in a fixed order.
 
 `execute.py`, `plan.py` and train.py call `resolve`, which imports torch. `known_value` and `known_text` return single
-values without importing torch, for the checks that come first. To choose the trainer's config file, they read the
-trainer's class attributes from its source file (`dassl/utils/outlines.py`).
+values without importing torch, for the checks that run before torch is imported. To choose the trainer's config file,
+both functions read the trainer's class attributes from its source file (`dassl/utils/outlines.py`).
 """
 
 import functools
@@ -33,7 +33,7 @@ def locate(path: str) -> str:
 
 
 def settings_of(path: str) -> Mapping[str, Setting]:
-    """Return the settings of a config file and of its base files, as {"NODE.KEY": setting}. For "", return {}.
+    """Return the settings of a config file and of its base files, as {"NODE.KEY": setting}. The path "" gives {}.
 
     A file is read again only if its modification time has changed. Raises InputError if the file is missing or isn't a
     valid config file.
@@ -93,8 +93,8 @@ def config_of(run: Run) -> str:
 def known_value(run: Run, key: str) -> object:
     """Return the value of a run's config key without building the config, which would import torch.
 
-    It is a string if a KEY VALUE pair sets it, and a Python value otherwise. Values that the trainer's class sets
-    (`values_of`) aren't considered.
+    The value is a string if a KEY VALUE pair sets the key, and a Python value otherwise. Values that the trainer sets
+    (`values_of`) are ignored.
     """
     if key in run.options:
         return run.options[key]
@@ -182,7 +182,7 @@ def protocol_of(run: Run, subsample_classes: str) -> str:
     """Return the value of the config key PROTOCOL for a run: base2new, few_shot, cross_dataset or "".
 
     If train.py was called directly, the value is base2new if the run uses only base or only new classes, and ""
-    otherwise. A KEY VALUE pair overrides it.
+    otherwise. The KEY VALUE pair PROTOCOL overrides this value.
 
     Args:
         run: the run.
@@ -199,14 +199,14 @@ def protocol_of(run: Run, subsample_classes: str) -> str:
 def values_of(trainer: type, dataset: str, protocol: str) -> dict[str, object]:
     """Return {config key: value} that the trainer sets for a data set (DATASET.NAME) and protocol.
 
-    A trainer defines them in the method `values(dataset, protocol)`. Returns {} if it has no such method, like trainers
-    written for the original Dassl.
+    A trainer defines these values in its method `values(dataset, protocol)`. Returns {} if the trainer has no such
+    method. For example, trainers written for the original Dassl don't have the method.
     """
     values = getattr(trainer, "values", None)
     return dict(values(dataset, protocol)) if callable(values) else {}
 
 
 def last_epoch(folder: str) -> int | None:
-    """Return the last epoch with a checkpoint in a run's folder. None if the folder holds no checkpoint."""
+    """Return the last epoch with a checkpoint in a run's folder. Returns None if there is no checkpoint."""
     saved = (path.name.rpartition("-")[2] for path in Path(folder).glob("*/model.pth.tar-*"))
     return max((int(epoch) for epoch in saved if epoch.isdigit()), default=None)

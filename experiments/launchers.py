@@ -1,7 +1,8 @@
 """Defines launchers, which run the jobs of a sweep on this machine, on Slurm or on Ray.
 
-`sweep.py` chooses a function of `LAUNCHERS` by --on. The function returns a launcher. A launcher takes a command,
-starts it, waits until it ends, and returns its exit code. It uses the packages subprocess, submitit or Ray.
+The option --on of `sweep.py` selects a function of `LAUNCHERS`, which returns a launcher. A launcher is a function that
+starts a command, waits until the command ends, and returns the exit code. The command is started through the package
+subprocess, submitit or Ray.
 """
 
 import os
@@ -48,17 +49,17 @@ def local(workers: int, threads: int, folder: Path, parameters: dict[str, str]) 
 def slurm(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
     """Return a launcher that submits Slurm jobs through submitit.
 
-    `parameters` are passed to submitit's `AutoExecutor.update_parameters`, for example slurm_partition, timeout_min.
+    `parameters` are passed to submitit's `AutoExecutor.update_parameters`, for example slurm_partition.
     """
     if not shutil.which("sbatch"):
         raise InputError(
-            "no sbatch here: use --on slurm on a login node of the cluster, or try --on submitit, which needs no Slurm"
+            "there is no sbatch here: use --on slurm on a cluster's login node, or --on submitit, which needs no Slurm"
         )
     return _submitit("slurm", {"gpus_per_node": "1"} | parameters, threads, folder)
 
 
 def submitit(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
-    """Return a launcher that runs jobs on this machine through submitit's local executor. It needs no Slurm."""
+    """Return a launcher that runs jobs on this machine through submitit's local executor. Slurm isn't needed."""
     return _submitit("local", parameters, threads, folder)
 
 
@@ -80,7 +81,7 @@ def _submitit(cluster: str, parameters: dict[str, str], threads: int, folder: Pa
 def ray(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
     """Return a launcher that runs jobs as Ray tasks.
 
-    It connects to the Ray cluster at RAY_ADDRESS. If RAY_ADDRESS isn't set, it starts Ray on this machine.
+    If RAY_ADDRESS is set, the jobs run on the Ray cluster at this address. Otherwise, Ray is started on this machine.
     """
     try:
         import ray

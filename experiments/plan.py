@@ -28,8 +28,8 @@ FILES = ROOT / "configs" / "sweeps"
 LISTS: dict[str, type] = {
     "trainers": str, "datasets": str, "seeds": int, "shots": int, "depths": int, "lengths": int, "backbones": str,
 }  # fmt: skip
-#: {protocol of a sweep: protocols of run.py that each job executes, in this order}. If there are two, the first trains
-#: prompts. The last protocol is executed for each data set of the job.
+#: {protocol of a sweep: protocols of run.py that each job executes, in this order}. If there are two protocols, the
+#: first trains the prompts that the second tests. The last protocol is executed once for each data set of the job.
 CHAINS = {
     "base2new": ("base2new_train", "base2new_test"),
     "few_shot": ("few_shot",),
@@ -49,10 +49,10 @@ class Sweep:
     datasets: list[str]  # names of files in configs/datasets/
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
     shots: list[int] = field(default_factory=lambda: [16])
-    depths: list[int] = field(default_factory=list)  # values for the trainers' options PROMPT_DEPTH*, if they have them
-    lengths: list[int] = field(default_factory=list)  # values for the trainers' options N_CTX*, if they have them
+    depths: list[int] = field(default_factory=list)  # values of PROMPT_DEPTH*; ignored by trainers without such options
+    lengths: list[int] = field(default_factory=list)  # values of N_CTX*; ignored by trainers without such options
     backbones: list[str] = field(default_factory=list)  # each item is NAME [KEY VALUE ...]
-    options: str = ""  # flags and KEY VALUE pairs for every run; trainers, depths, lengths and backbones override them
+    options: str = ""  # flags and KEY VALUE pairs for every run; the options of other fields override them
 
     @classmethod
     def read(cls, name: str) -> "Sweep":
@@ -80,11 +80,11 @@ class Sweep:
         """Return a copy of the sweep, with lists replaced and options added as the command line says.
 
         Args:
-            lists: {key: comma-separated items, such as "1,2"}. They replace the list of the file. None or "" keeps it.
+            lists: {key: comma-separated items, such as "1,2"}. They replace the file's lists. None or "" keeps a list.
             options: flags and KEY VALUE pairs that are added to every run.
 
         Raises:
-            InputError: if an item isn't a number but must be one.
+            InputError: if an item of a list of numbers isn't a number.
         """
         narrowed: dict[str, Any] = {}
         for key, item_type in LISTS.items():
@@ -118,8 +118,8 @@ class PlannedRun:
 
     argv: list[str]
     run: Run  # the run that the command line describes
-    known: dict[str, object]  # fields of result.json that are known before the run has written it
-    state: str = "to do"  # "to do", "cut off", "finished" or "failed"
+    known: dict[str, object]  # fields of result.json that are known before the run has written this file
+    state: str = "to do"  # "to do", "cut off" (interrupted), "finished" or "failed"
     error: str = ""  # why the run failed; "" for other states
 
     @classmethod
@@ -161,7 +161,7 @@ def known_fields(argv: list[str], run: Run) -> dict[str, object]:
 
     options = run.options
     path = ("DATASET.PATH", options["DATASET.PATH"]) if "DATASET.PATH" in options else ()
-    cfg = resolve(replace(run, overrides=path))  # other options are left out; a wrong option must not stop the plan
+    cfg = resolve(replace(run, overrides=path))  # without other options, because a wrong option must not stop the plan
     learns = getattr(TRAINERS.find(run.trainer), "checkpoints", True)  # third-party trainers may lack this attribute
     source = dataset_label(cfg)
     if argv[0] == "xd_test":
@@ -181,7 +181,7 @@ def known_fields(argv: list[str], run: Run) -> dict[str, object]:
     }
 
 
-#: Runs that are executed one after another. The first run trains prompts, and the other runs (if any) test them.
+#: The runs of a job, which are executed one after another. The first run trains prompts. Any other runs test them.
 Job = list[PlannedRun]
 
 
@@ -212,8 +212,8 @@ def plan(sweep: Sweep) -> list[Job]:
 def _groups(sweep: Sweep) -> list[list[str]]:
     """Return one list of data sets for each job.
 
-    Usually a list has one data set. In the cross-dataset protocol, a list has all data sets that test prompts trained
-    on the same source data set.
+    Usually a list has one data set. In the cross-dataset protocol, a list has all data sets with the same source
+    data set, because the same prompts are tested on them.
     """
     if sweep.protocol != "cross_dataset":
         return [[dataset] for dataset in sweep.datasets]
@@ -247,7 +247,7 @@ def variations(sweep: Sweep, spec: str, dataset: str) -> Iterator[list[str]]:
         sweep.lengths if keys["length"] and sweep.lengths else [0],
         sweep.backbones or [""],
     ):
-        names, varied = [variant, variant_of_all], [*options, *options_of_trainer]  # the last value of a key is used
+        names, varied = [variant, variant_of_all], [*options, *options_of_trainer]  # a key's last value is used
         for name, number in (("depth", depth), ("length", length)):
             if number:
                 names.append(f"{name}{number}")
@@ -268,9 +268,9 @@ def _split_variant(options: list[str]) -> tuple[str, list[str]]:
     return found.variant, others
 
 
-@functools.cache  # called again for every seed and number of shots
+@functools.cache  # cached, because `plan` repeats the call for every seed and number of shots
 def _keys(spec: str, dataset: str, start: str) -> list[str]:
-    """Return the trainer's config keys that begin with `start`, except keys that are 0 in its config."""
+    """Return the trainer's config keys that begin with `start`, except keys that its config sets to 0."""
     from trainers.common.options import node_of
 
     run = next(runs(["few_shot", spec, dataset, "1"]))

@@ -23,13 +23,13 @@ class Step:
     output: str  # the output folder of the run
     tests: str = ""  # folder of the trained prompts that the run tests; "" if the run trains
     classes: str = "all"  # DATASET.SUBSAMPLE_CLASSES: all, base or new
-    cross_dataset: bool = False  # use the trainer's config for the cross-dataset protocol
+    cross_dataset: bool = False  # whether to use the trainer's config for the cross-dataset protocol
     options: str = "DATASET.NUM_SHOTS 16"  # KEY VALUE pairs of the run
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A protocol: steps that are executed one after another, and the arguments of its command line.
+    """A protocol has steps, which are executed one after another, and a command line with positional arguments.
 
     If SEED isn't one of the arguments, the steps are executed for every seed of `seeds`.
     """
@@ -37,7 +37,7 @@ class Protocol:
     arguments: str  # names of the positional arguments, separated by spaces
     steps: tuple[Step, ...]
     family: str  # value of the config key PROTOCOL: base2new, few_shot, cross_dataset or ""
-    seeds: tuple[int, ...] = (1, 2, 3)  # (-1,): one run without a seed
+    seeds: tuple[int, ...] = (1, 2, 3)  # (-1,): each step is executed once, without a seed
 
 
 _COOP_OPTIONS = (
@@ -169,8 +169,8 @@ PROTOCOLS = {
         family="base2new",
     ),
 }
-#: {placeholder in a folder's name: config key whose value fills it in}. If a user's KEY VALUE pair sets the key, the
-#: folder's name changes, too.
+#: {placeholder in folder names: config key whose value replaces the placeholder}. So if a user's KEY VALUE
+#: pair changes the key's value, the folder's name also changes.
 IN_FOLDERS = {
     "shots": "DATASET.NUM_SHOTS",
     "nctx": "TRAINER.COOP.N_CTX",

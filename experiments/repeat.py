@@ -23,7 +23,7 @@ _CIRCUMSTANCES = ("seconds", "versions", "command", "threads", "text_chunk")
 def repeat(folder: Path, output: Path) -> dict[str, str]:
     """Repeat the run in `folder` with the same number of CPU threads, and write the repetition to `output`.
 
-    Returns the {package: version} that the first run was made with. Raises InputError if the run isn't finished or
+    Returns {package: version} of the first run. Raises InputError if the run isn't finished or
     wasn't seeded, or if `output` isn't empty.
     """
     import torch
@@ -35,14 +35,16 @@ def repeat(folder: Path, output: Path) -> dict[str, str]:
         if not (folder / name).is_file():
             raise InputError(f"{folder} isn't the folder of a finished run, because it holds no {name}")
     if output.exists() and any(output.iterdir()):
-        raise InputError(f"{output} is not empty")
+        raise InputError(f"the output folder {output} is not empty")
     result = read_json(folder / "result.json")
     cfg = config_of_folder(folder)
     cfg.OUTPUT_DIR, cfg.RESUME, cfg.TEST.CACHE_FEATURES = str(output), "", False
     cfg.TRAINER.TEXT_CHUNK = result.get("text_chunk", 0)
     cfg.freeze()
     if cfg.SEED < 0:
-        raise InputError(f"{folder} was not seeded (SEED is {cfg.SEED}), so a repetition would give another result")
+        raise InputError(
+            f"the run in {folder} was not seeded (SEED is {cfg.SEED}), so a repetition would give another result"
+        )
     threads = torch.get_num_threads()
     torch.set_num_threads(result.get("threads", threads))
     try:
@@ -55,10 +57,10 @@ def repeat(folder: Path, output: Path) -> dict[str, str]:
 def compare(first: Path, second: Path) -> Iterator[tuple[str, bool]]:
     """Compare the files of two runs: result, few-shot samples, losses, predictions and checkpoints.
 
-    Yields a pair for each file: its name, and whether it is equal in both folders.
+    Yields (file name, whether the file is equal in both folders) for every compared file.
     """
     results = [json.loads((folder / "result.json").read_text()) for folder in (first, second)]
-    compared = set(results[0]) - set(_CIRCUMSTANCES)  # the first run may be older and have fewer keys
+    compared = set(results[0]) - set(_CIRCUMSTANCES)  # an older first run may have fewer keys
     yield "result.json", all(results[0][key] == results[1].get(key) for key in compared)
     for name in ("fewshot.json", "metrics.jsonl"):
         if (first / name).is_file() or (second / name).is_file():

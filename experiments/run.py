@@ -3,9 +3,10 @@
     python -m experiments.run PROTOCOL TRAINER[:CONFIG] DATASET SEED [--variant NAME] [flags and KEY VALUE pairs]
                               [--then PROTOCOL TRAINER[:CONFIG] ...]
 
-The scripts in `scripts/` call this module. Output folders have the names that the original scripts use. They are in
-the folder OUTPUT (default: "output"). A folder's name contains the trainer, config and shots that are really used. So
-if a user replaces the script's trainer by --trainer, the run gets another folder and another default config.
+The scripts in `scripts/` call this module. Output folders have the names that the original scripts use. The
+environment variable OUTPUT sets the folder that holds all output folders (default: "output"). A folder's name contains
+the trainer, config and shots that are really used. So if a user replaces the script's trainer with --trainer, the run
+gets another folder and another default config.
 `--variant NAME` adds a suffix to the config's name.
 """
 
@@ -30,7 +31,7 @@ class Request:
     """One parsed command line of a protocol. It may describe several runs, one for each step and seed."""
 
     name: str  # name of the protocol
-    trainer: str  # trainer that the script names; the user may replace it by --trainer
+    trainer: str  # trainer that the script names; --trainer replaces it
     config: str  # config that the script names: a name or a .yaml file; "" for the trainer's default
     arguments: dict[str, str]  # the protocol's arguments by lower-case name: dataset, seed, shots ...
     args: argparse.Namespace  # the user's flags and KEY VALUE pairs
@@ -88,7 +89,8 @@ def runs(argv: Sequence[str]) -> Iterator[Run]:
 def make_run(request: Request, step: Step, seed: int, options: dict[str, str]) -> Run:
     """Return the run of one step of a protocol.
 
-    The user's `options` (KEY VALUE pairs) override the protocol's options, and the user's flags override the script's.
+    The user's `options` (KEY VALUE pairs) override the protocol's options. The user's flags override the flags
+    of the script.
     """
     from experiments.classes import TRAINERS
     from trainers.common.options import node_of

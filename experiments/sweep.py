@@ -52,7 +52,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def folder_name(args: argparse.Namespace) -> str:
-    """Return the name of the sweep's folder, made from the sweep's name and the lists given on the command line."""
+    """Return the name of the sweep's folder, made from the sweep's name and the lists in the command line."""
     narrowed = {key: getattr(args, key) for key in plans.LISTS if getattr(args, key)}
     names = [
         f"{key}_{re.sub(r' [^,]*', '', items)}".replace(",", "+").replace("/", "-") for key, items in narrowed.items()
@@ -63,7 +63,7 @@ def folder_name(args: argparse.Namespace) -> str:
 def command(job: plans.Job, log: Path, threads: int) -> list[str]:
     """Return the command that executes the unfinished runs of a job in the current folder.
 
-    Its output is appended to the file `log`.
+    The command's output is appended to the file `log`.
     """
     lines = [run.argv for run in job if run.is_left]
     argv = [word for line in lines for word in ("--then", *line)][1:]
@@ -100,7 +100,7 @@ def execute(jobs: list[plans.Job], launch: launchers.Launcher, workers: int, thr
         """Run a job and return its duration in seconds."""
         log, started = folder / f"{number:04d}.log", time.time()
         log.touch()
-        size_before, reason = log.stat().st_size, ""  # an earlier call may have written to this log, too
+        size_before, reason = log.stat().st_size, ""  # the log may already hold the output of an earlier call
         try:
             launch(command(job, log, threads))
         except Exception as error:  # raised by the launcher, for example if the scheduler kills or rejects the job
@@ -129,7 +129,7 @@ def execute(jobs: list[plans.Job], launch: launchers.Launcher, workers: int, thr
 
 
 def show(jobs: list[plans.Job], every: bool) -> None:
-    """Print the number of runs in each state. If `every`, also print a line for each run."""
+    """Print the number of runs in each state. If `every` is True, also print a line for each run."""
     runs = [run for job in jobs for run in job]
     for run in runs if every else ():
         print(f"{run.state:9} {shlex.join(run.argv)} -> {run.folder}" + (f": {run.error}" if run.error else ""))
