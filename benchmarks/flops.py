@@ -107,7 +107,7 @@ def _images(method: Method, count: int, backward: bool) -> int | None:
 
 
 def _text(method: Method, groups: int, backward: bool) -> int | None:
-    """Return the number of operations needed to encode the texts of all classes, once for each of `groups` contexts.
+    """Return the number of operations needed to encode the texts of all classes with every context.
 
     There is a formula only for methods with a single learned context. The context must follow SOS directly, and all
     classes must share it. The result is None in three cases: the method has no prompts; the context is on both sides

@@ -128,7 +128,7 @@ def naive(method: Method) -> Iterator[None]:
     if isinstance(method.clip.visual, VisionTransformer):
         towers.append(method.clip.visual.transformer)
     with contextlib.ExitStack() as stack:
-        for tower in towers:  # if a tower has a hook, it runs its plain, slow code
+        for tower in towers:  # a tower that has a hook runs the tower's plain, slow code
             stack.callback(tower.register_forward_hook(lambda *_: None).remove)
         stack.enter_context(mock.patch.object(method, "prompts_at_once", 1, create=True))
         stack.enter_context(mock.patch.object(method.clip, "text_chunk", 0))

@@ -1,8 +1,8 @@
-"""Joins several data sets to one multi-task data set, which SoftCPT and its baselines train on.
+"""Joins several data sets into one multi-task data set, which SoftCPT and its baselines train on.
 
 Each of the joined data sets is a task. In a multi-task data set, class names and labels have special types.
 `MultiTask.classnames` holds one list of class names per task. The label of a `MultiTaskDatum` is a row with one entry
-per class of any task. `MultiTask.tasks` lists the tasks with their class names.
+for each class of every task. `MultiTask.tasks` lists the tasks with their class names.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from datasets.base import halves
 
 
 class MultiTaskDatum(Datum):
-    """An image of one task. Its label is a row with one entry per class of any task, in the order of the tasks.
+    """An image of one task. Its label is a row with one entry for each class of every task, in the order of the tasks.
 
     Args:
         item: the image with its label within the task.

@@ -58,7 +58,7 @@ def parse(argv: Sequence[str]) -> Request:
 
 
 def protocol_parser(name: str) -> argparse.ArgumentParser:
-    """Return the parser of the part after a protocol's arguments: --variant, and all flags of train.py."""
+    """Return the parser for what follows a protocol's own arguments, which is --variant and all flags of train.py."""
     made = parser()
     made.prog = f"{name}.sh"
     made.usage = usage(name)

@@ -79,9 +79,9 @@ def test_experiments_start_light(argv, code, message):
 def test_a_missing_torch_is_one_line(tmp_path):
     """With a Python that has no torch, a correct command line reports it in one line."""
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import train; sys.exit(train.main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "--trainer", "MaPLe", *EMOJI, "--output-dir", str(tmp_path / "out")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "train.py", "--trainer", "MaPLe", *EMOJI, "--output-dir", str(tmp_path / "out")]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == (
         f"error: {sys.executable} has no torch: activate your environment, or let bash scripts/demo.sh make one\n"

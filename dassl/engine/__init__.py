@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dassl.engine.build import TRAINER_REGISTRY, build_trainer, get_trainer
-    from dassl.engine.trainer import SimpleNet, SimpleTrainer, TrainerBase, TrainerX, TrainerXU
+    from dassl.engine.trainer import SimpleNet, SimpleTrainer, TrainerBase, TrainerX
+    from dassl.engine.trainer_xu import TrainerXU
 
 __all__ = [
     "TRAINER_REGISTRY",

@@ -19,7 +19,7 @@ from yacs.config import CfgNode
 from dassl.data.seeds import mix_seed
 from dassl.utils.errors import InputError
 from dassl.utils.tools import set_random_seed, tolist_if_not, write_text
-from dassl.utils.torchtools import BEST, POINTER, load_checkpoint, resume_from_checkpoint, save_checkpoint
+from dassl.utils.torchtools import POINTER, find_checkpoint, load_checkpoint, resume_from_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -257,28 +257,11 @@ class TrainerBase:
         return start_epoch
 
     def find_checkpoint(self, directory: str, name: str, epoch: int | None = None) -> Path:
-        """Return the path of a checkpoint of the model `name`.
+        """Return the path of a checkpoint of the model `name`. `torchtools.find_checkpoint` explains which one.
 
-        If `epoch` (counted from 1) is given, this is the checkpoint of that epoch. Otherwise, this is the last
-        checkpoint. The best checkpoint (if it exists) is used instead of the last checkpoint in two cases:
-        TEST.FINAL_MODEL is best_val, or there is no other checkpoint.
-
-        Raises:
-            FileNotFoundError: the checkpoint doesn't exist. The message lists the checkpoints in the folder.
+        Raises FileNotFoundError if the checkpoint doesn't exist.
         """
-        folder = Path(directory) / name
-        found = {int(p.name.rpartition("-")[2]): p for p in folder.glob("model.pth.tar-*") if p.name[-1].isdigit()}
-        best = folder / BEST
-        if epoch is not None:
-            if epoch in found:
-                return found[epoch]
-        elif best.is_file() and (not found or self.cfg.TEST.FINAL_MODEL == "best_val"):
-            return best
-        elif found:
-            return found[max(found)]
-        files = ", ".join(sorted(p.name for p in folder.glob("*.tar*"))) if folder.is_dir() else "the folder is missing"
-        wanted = "no checkpoint" if epoch is None else f"no model.pth.tar-{epoch}"
-        raise FileNotFoundError(f"{wanted} in {folder} (checkpoints found there: {files or 'none'})")
+        return find_checkpoint(Path(directory) / name, epoch, self.cfg.TEST.FINAL_MODEL == "best_val")
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load the weights of each registered model from the checkpoint that `find_checkpoint` returns.

@@ -1,4 +1,4 @@
-"""`SimpleTrainer` builds the data and the model, tests and resumes. `TrainerX` and `TrainerXU` loop over batches.
+"""`SimpleTrainer` builds the data and the model, tests and resumes. `TrainerX` loops over batches.
 
 Prompt trainers and third-party trainers derive from `TrainerX`. They override `build_model` and `forward_backward`,
 and sometimes `test`, `load_model` or the hooks of `TrainerBase`. A training run calls `train()`. A test run calls
@@ -6,7 +6,6 @@ and sometimes `test`, `load_model` or the hooks of `TrainerBase`. A training run
 """
 
 import datetime
-import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,11 +33,18 @@ from dassl.utils.torchtools import BEST, load_checkpoint
 
 
 def __getattr__(name: str) -> type:
-    """Import `SummaryWriter` when it is first used, because the import is slow. Third-party trainers use it."""
+    """Import two names for third-party trainers when they are first used.
+
+    The import of `SummaryWriter` is slow, and `TrainerXU` derives from a class below.
+    """
     if name == "SummaryWriter":
         from torch.utils.tensorboard import SummaryWriter
 
         return SummaryWriter
+    if name == "TrainerXU":
+        from dassl.engine.trainer_xu import TrainerXU
+
+        return TrainerXU
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -278,31 +284,3 @@ class TrainerX(SimpleTrainer):
     def parse_batch_train(self, batch: dict) -> ParsedBatch:
         """Return the images, labels and domains of a batch, on the device."""
         return tuple(batch[key].to(self.device) for key in ("img", "label", "domain"))
-
-
-class TrainerXU(SimpleTrainer):
-    """A trainer that uses pairs of a labelled and an unlabelled batch.
-
-    A subclass defines `forward_backward(batch_x, batch_u)`. TRAIN.COUNT_ITER selects the loader that sets the length of
-    an epoch. The other loader restarts as often as needed.
-    """
-
-    def run_epoch(self) -> None:
-        x = self._present(self.train_loader_x, "labelled training")
-        u = self._present(self.train_loader_u, "unlabelled training")
-        lengths = {"train_x": len(x), "train_u": len(u), "smaller_one": min(len(x), len(u))}
-        if self.cfg.TRAIN.COUNT_ITER not in lengths:
-            raise unknown("length of an epoch (TRAIN.COUNT_ITER)", self.cfg.TRAIN.COUNT_ITER, lengths)
-        num_batches = lengths[self.cfg.TRAIN.COUNT_ITER]
-        pairs = zip(_endless(x), _endless(u), strict=False)
-        self.run_batches(itertools.islice(pairs, num_batches), num_batches)
-
-    def parse_batch_train(self, batch_x: dict, batch_u: dict) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
-        """Return the labelled images, their labels and the unlabelled images, on the device."""
-        return tuple(t.to(self.device) for t in (batch_x["img"], batch_x["label"], batch_u["img"]))
-
-
-def _endless(loader: DataLoader) -> Iterator[dict]:
-    """Yield the loader's batches without end. Restart the loader each time it ends."""
-    while True:
-        yield from loader

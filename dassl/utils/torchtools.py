@@ -84,6 +84,33 @@ def load_checkpoint(fpath: str | Path | None) -> Checkpoint:
         raise InputError(f"can't read the checkpoint {fpath}: {reason}") from error
 
 
+def find_checkpoint(folder: Path, epoch: int | None = None, prefers_best: bool = False) -> Path:
+    """Return the path of a checkpoint in a model's folder.
+
+    If `epoch` is given, this is the checkpoint of that epoch. Otherwise, this is the last checkpoint. The best
+    checkpoint (if it exists) is used instead of the last one if `prefers_best` is True or no other checkpoint exists.
+
+    Args:
+        epoch: counted from 1. None: the last or the best checkpoint.
+        prefers_best: whether to use the best checkpoint instead of the last one.
+
+    Raises:
+        FileNotFoundError: the checkpoint doesn't exist. The message lists the checkpoints in the folder.
+    """
+    found = {int(p.name.rpartition("-")[2]): p for p in folder.glob("model.pth.tar-*") if p.name[-1].isdigit()}
+    best = folder / BEST
+    if epoch is not None:
+        if epoch in found:
+            return found[epoch]
+    elif best.is_file() and (not found or prefers_best):
+        return best
+    elif found:
+        return found[max(found)]
+    files = ", ".join(sorted(p.name for p in folder.glob("*.tar*"))) if folder.is_dir() else "the folder is missing"
+    wanted = "no checkpoint" if epoch is None else f"no model.pth.tar-{epoch}"
+    raise FileNotFoundError(f"{wanted} in {folder} (checkpoints found there: {files or 'none'})")
+
+
 def resume_from_checkpoint(
     fdir: str | Path,
     model: nn.Module,

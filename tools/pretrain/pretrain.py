@@ -27,9 +27,10 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from clip import mini
 from clip.model import CLIP
-from clip.sizes import OPENAI_MEAN, OPENAI_STD, Sizes
+from clip.sizes import Sizes
 from datasets.scenes import DrawnClass, Scene, rasterise, read_drawings, render
-from tools.pretrain.captions import CATEGORY_NOUNS, Captions
+from tools.pretrain.captions import Captions
+from tools.pretrain.evaluate import to_input, zero_shot
 from tools.pretrain.packages import SHARE_ALIKE, Icons, fetch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,11 +136,6 @@ def load_drawings(packages: Path) -> tuple[list[DrawnClass], list[list[np.ndarra
     return classes, learned, held_out
 
 
-def to_input(images: torch.Tensor) -> torch.Tensor:
-    """Convert uint8 images (N, 48, 48, 3) to float images (N, 3, 48, 48), normalised with OpenAI's mean and std."""
-    return ((images.float() / 255 - torch.tensor(OPENAI_MEAN)) / torch.tensor(OPENAI_STD)).permute(0, 3, 1, 2)
-
-
 def optimizers(model: Pretraining) -> list[torch.optim.Optimizer]:
     """Return Muon for the matrices of the image tower's blocks, and AdamW for all other parameters."""
     matrices = [p for p in model.clip.vision_transformer.transformer.parameters() if p.ndim == 2]
@@ -205,38 +201,6 @@ def output_statistics(clip: CLIP, loader: DataLoader, captions: Captions) -> lis
         outputs[1].append(clip.encode_text(captions.draw(labels, rng)))
     rows = [torch.cat(output).double() for output in outputs]
     return [(row.mean(0), row.var(0, unbiased=False)) for row in rows]
-
-
-@torch.no_grad()
-def zero_shot(
-    clip: CLIP, captions: Captions, classes: list[DrawnClass], held_out: dict[str, list[np.ndarray]], scene: Scene
-) -> dict[str, float]:
-    """Return zero-shot accuracies in per cent on scenes of the held-out styles.
-
-    There are two kinds of accuracy for each style. Each image is classified among all classes, and also among only the
-    classes of its category.
-    """
-    ids = torch.stack([of_class[0] for of_class in captions.by_class])  # "a photo of a {}.", (n_classes, 77)
-    text_features = F.normalize(clip.encode_text(ids), dim=-1)  # (n_classes, embed_dim)
-    category = np.array([entry["category"] for entry in classes])
-    figures: dict[str, float] = {}
-    for style, drawings in held_out.items():
-        images = [
-            render(drawing, scene, np.random.default_rng([0, 7, label, shot]))
-            for shot in range(2)
-            for label, drawing in enumerate(drawings)
-        ]
-        batches = torch.from_numpy(np.stack(images)).split(256)  # each (at most 256, 48, 48, 3)
-        image_features = torch.cat([clip.encode_image(to_input(batch)) for batch in batches])
-        logits = F.normalize(image_features, dim=-1) @ text_features.t()  # (2 * n_classes, n_classes)
-        truth = torch.arange(len(classes)).repeat(2)  # (2 * n_classes,)
-        figures[f"{style}, all"] = 100 * (logits.argmax(1) == truth).float().mean().item()
-        for name in CATEGORY_NOUNS:
-            members = torch.from_numpy(np.flatnonzero(category == name))  # classes of the category
-            rows = torch.isin(truth, members)
-            correct = members[logits[rows][:, members].argmax(1)] == truth[rows]
-            figures[f"{style}, {name}"] = 100 * correct.float().mean().item()
-    return figures
 
 
 def train(

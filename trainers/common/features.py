@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from clip import blocks, inputs, resnet, vision
+from clip import blocks, inputs, mlp, resnet, vision
 from clip.blocks import is_original
 from clip.compiling import is_compiled
 from clip.model import CLIP
@@ -136,7 +136,7 @@ def _digest(clip: CLIP, loader: DataLoader, device: torch.device, precision: str
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.get_num_threads()
     compiled = is_compiled(clip.visual)
     how = (dataset.transform, loader.batch_size, precision, where, compiled)  # type: ignore[attr-defined]
-    code = cache.source_hash(blocks, inputs, resnet, vision, tools, cache)
+    code = cache.source_hash(blocks, inputs, mlp, resnet, vision, tools, cache)
     digest.update(repr((clip.sizes, *how, code, versions())).encode())
     for item in dataset.data_source:  # type: ignore[attr-defined]
         digest.update(repr(cache.file_identity(item.impath)).encode())
