@@ -17,7 +17,7 @@ from dassl.utils.errors import InputError, unknown
 BASE_KEY = "_BASE_"
 #: Maximum number of files in a chain of bases. In a chain, each file names the next file as its base.
 MAX_CHAIN = 8
-#: The project's folder. If a base isn't found relative to the file that names it, it is looked up in this folder.
+#: The project's folder. The path of a base is relative to the file that names the base, or else to this folder.
 _ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -152,8 +152,8 @@ def differences(cfg: CN, path: str | Path, nodes: Sequence[str] = ()) -> list[st
     """Compare `cfg` with the config.yaml of an earlier run. Return the keys that differ, each with both values.
 
     NEUTRAL keys are ignored. A key that is missing from the file may have been added to the code after the run, so its
-    value in `cfg` is compared with the default config. The default config doesn't contain the keys of plugins. If a
-    plugin's key is missing from the file, it is ignored, so that a new plugin doesn't make old runs different.
+    value in `cfg` is compared with the key's default. The default config doesn't contain the keys of plugins. If a
+    plugin's key is missing from the file, the key is ignored, so that a new plugin doesn't make old runs different.
 
     Args:
         path: the config.yaml of the earlier run.

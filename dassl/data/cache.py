@@ -82,7 +82,7 @@ class DecodedImageCache:
 
 
 def is_cacheable(transform: object) -> TypeGuard[T.Compose]:
-    """Return whether the output of `transform` may be cached in a file named after a hash of `repr(transform)`.
+    """Return whether the output of `transform` may be cached under a hash of `repr(transform)`.
 
     Return True only for the test transforms that `build_transform` makes. These transforms are deterministic, and
     their `repr` contains all their parameters. Other transforms may be random, or their `repr` may lack parameters.
@@ -152,7 +152,7 @@ def _warn_and_continue(action: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        # Python shows equal warnings only once. Omit the path, because it would make the images' warnings differ.
+        # Python shows equal warnings only once. Omit the path, so that the warnings of all images are equal.
         reason = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
         warnings.warn(f"can't {action} the cache: {reason}. Set XDG_CACHE_HOME to use another folder", stacklevel=4)
 

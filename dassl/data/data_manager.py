@@ -177,7 +177,7 @@ def build_data_loader(
         (dataset_wrapper or DatasetWrapper)(cfg, source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
         sampler=build_sampler(sampler_type, cfg, source, batch_size, n_domain, n_ins),
-        num_workers=min(cfg.DATALOADER.NUM_WORKERS, cpu_cores()),  # results don't depend on it, due to `_seeded`
+        num_workers=min(cfg.DATALOADER.NUM_WORKERS, cpu_cores()),  # any number gives equal results: see `_seeded`
         drop_last=is_train and len(source) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
     )

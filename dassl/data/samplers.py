@@ -17,7 +17,7 @@ from dassl.utils.errors import InputError, unknown
 
 
 class _GroupSampler(Sampler[int]):
-    """Fills each batch with items from `n_group` groups. Each group gives batch_size // n_group items.
+    """Fills each batch with items from `n_group` groups. Takes batch_size // n_group items from each group.
 
     An item is drawn at most once in an epoch.
 

@@ -136,7 +136,7 @@ class TrainerBase:
         optim: torch.optim.Optimizer | None = None,
         sched: LRScheduler | None = None,
     ) -> None:
-        """Register a model, so that the trainer sets its mode, steps `optim` and saves the model in the folder `name`.
+        """Register a model. The trainer sets the model's mode, steps `optim` and saves the model in the folder `name`.
 
         Raises:
             RuntimeError: `TrainerBase.__init__` hasn't been called.
@@ -246,7 +246,7 @@ class TrainerBase:
         print(f"Found checkpoint at {directory} (will resume training)")
         last = {folder: (folder / POINTER).read_text().strip() for folder in folders}
         if len(set(last.values())) > 1:
-            # The run was killed while it was saving the models. Resume from the last epoch that saved all models.
+            # The run was killed while it saved the models. Resume from the last epoch at which all models were saved.
             common = min(last.values(), key=lambda name: int(name.rpartition("-")[2]))
             for folder in folders:
                 write_text(common + "\n", folder / POINTER)

@@ -101,7 +101,7 @@ def write_result(trainer: "SimpleTrainer") -> None:
     }
     if cfg.TEST.SAVE_PREDICTIONS:
         write_predictions(trainer)
-    write_json(result, Path(cfg.OUTPUT_DIR) / RESULT)  # written last, because this file marks the run as finished
+    write_json(result, Path(cfg.OUTPUT_DIR) / RESULT)  # written last, because result.json marks the run as finished
 
 
 def write_predictions(trainer: "SimpleTrainer") -> None:

@@ -35,7 +35,8 @@ from dassl.utils.torchtools import BEST, load_checkpoint
 def __getattr__(name: str) -> type:
     """Import `SummaryWriter` or `TrainerXU` when a third-party trainer first gets it from this module.
 
-    `SummaryWriter` is slow to import. The module of `TrainerXU` imports this module, so it must be imported later.
+    `SummaryWriter` is slow to import. The module of `TrainerXU` imports this module, so this module can't import
+    `TrainerXU` at once.
     """
     if name == "SummaryWriter":
         from torch.utils.tensorboard import SummaryWriter

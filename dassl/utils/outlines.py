@@ -17,15 +17,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Outline:
-    """The outline of a plugin class: a class with the same name and literal attributes, and its source files."""
+    """The outline of a plugin class (a class with the same name and literal attributes), and the class's source files."""
 
     cls: type
     files: tuple[Path, ...]  # source files of the plugin class and of its base classes that are in the project
 
     def is_plain(self, base: str, methods: Sequence[str]) -> bool:
-        """Return whether the plugin class derives from the class called `base` and has the same `methods` as `base`.
+        """Return whether the plugin class derives from the class called `base` and overrides none of `methods`.
 
-        If the plugin class, or a class between it and `base`, overrides one of `methods`, return False.
+        If a class between the plugin class and `base` overrides one of `methods`, return False, too.
         """
         for cls in self.cls.__mro__:
             if cls.__name__ == base:
@@ -281,7 +281,7 @@ def _check_stores(path: Path, attributes: tuple[str, ...]) -> None:
 
 
 def _sets_attribute(call: ast.Call, attributes: Sequence[str]) -> bool:
-    """Return whether a call is setattr, delattr or `__setattr__` of one of `attributes`, or of a computed name."""
+    """Return whether a call of setattr or delattr may change one of `attributes`. A computed name may be any name."""
     function = call.func
     name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
     if name not in ("setattr", "delattr", "__setattr__", "__delattr__"):

@@ -36,7 +36,7 @@ def load_plugins(package: str) -> list[ModuleType]:
 
 
 def extend_config(cfg: CfgNode, plugins: Sequence[ModuleType]) -> None:
-    """Let each plugin that has a function `extend_cfg` add its node to the config. Calls `extend_cfg(cfg)`."""
+    """Call `extend_cfg(cfg)` of each plugin that defines this function, which adds the plugin's node to the config."""
     for plugin in plugins:
         if hasattr(plugin, "extend_cfg"):
             try:
@@ -46,7 +46,7 @@ def extend_config(cfg: CfgNode, plugins: Sequence[ModuleType]) -> None:
 
 
 def find(registry: Registry, what: str, name: str) -> Any:
-    """Return the class registered as `name`. Error messages call the class by the word `what`, such as "trainer".
+    """Return the class registered as `name`. `what` is the word for the class in error messages, such as "trainer".
 
     Raises:
         InputError: no class has this name, or the plugin that defines it can't be loaded. In the first case, the

@@ -1,7 +1,7 @@
 """Functions for checkpoints and parameters, with the same names as in Dassl. Trainers call them.
 
 Each checkpoint folder has a pointer file, which contains the name of the checkpoint from which a run resumes. This is
-the newest checkpoint of an epoch. The pointer file never names the checkpoint of the best model (`BEST`).
+the newest checkpoint, except that a run never resumes from the checkpoint of the best model (`BEST`).
 """
 
 import os

@@ -128,7 +128,7 @@ class DatasetBase:
         """Return the name of this data set's task.
 
         The name is the first line of `task_name.txt` in the data set's folder. If this file doesn't exist, the name is
-        `default`. If, in addition, `default` is "", the name is made from the name of the data set's class.
+        `default`; if `default` is "", the name is made from the name of the data set's class.
         """
         file = Path(self.dataset_dir) / "task_name.txt"
         if file.is_file():
