@@ -17,7 +17,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Outline:
-    """The outline of a plugin class (a class with the same name and literal attributes), and the class's source files."""
+    """A class with the name and the literal attributes of a plugin class, and the source files of the plugin class."""
 
     cls: type
     files: tuple[Path, ...]  # source files of the plugin class and of its base classes that are in the project
