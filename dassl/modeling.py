@@ -1,6 +1,8 @@
-"""`SimpleNet`, the image classifier of `SimpleTrainer.build_model`, and its parts: a backbone and a head.
+"""`SimpleNet`, an image classifier, and functions that build its backbone and its head.
 
-Prompt trainers build a CLIP instead and don't use this module.
+`SimpleTrainer.build_model` builds a `SimpleNet`.
+
+Prompt trainers build a CLIP model instead and don't use this module.
 """
 
 from torch import Tensor, nn
@@ -37,7 +39,8 @@ class SimpleNet(nn.Module):
     def forward(self, x: Tensor, return_feature: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Return the logits (batch, classes) of images (batch, 3, height, width).
 
-        With `return_feature`, return (logits, features). Without a classifier, return the features (batch, fdim).
+        If `return_feature` is True, return (logits, features). If the net has no classifier, return only the features
+        (batch, fdim).
         """
         features = self.backbone(x)
         if self.head is not None:
@@ -73,8 +76,8 @@ def build_head(head_cfg: CfgNode, in_features: int) -> tuple[nn.Module, int]:
     """Return a stack of linear layers, and the number of features that the stack returns.
 
     Args:
-        head_cfg: the MODEL.HEAD node of the config. HIDDEN_LAYERS lists the widths of the linear layers. Each of them
-            is followed by batch normalisation (if BN is set), the activation and dropout (if DROPOUT > 0).
+        head_cfg: the MODEL.HEAD node of the config. HIDDEN_LAYERS lists the widths of the linear layers. Each
+            linear layer is followed by batch normalisation (if BN is set), ACTIVATION, and dropout (if DROPOUT > 0).
         in_features: number of input features.
 
     Raises:

@@ -17,7 +17,7 @@ from dassl.utils.errors import InputError, unknown
 BASE_KEY = "_BASE_"
 #: Maximum number of files in a chain of bases. In a chain, each file names the next file as its base.
 MAX_CHAIN = 8
-#: The project's folder. A base that isn't found relative to the file that names it is looked up in this folder.
+#: The project's folder. The path of a base is relative to the file that names the base, or else to this folder.
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -56,7 +56,7 @@ def config_files(path: str | Path) -> list[Path]:
 
 
 def _read_chain(path: Path, named_by: tuple[Path, ...]) -> Iterator[tuple[Path, dict[str, object]]]:
-    """Yield each file with its content (without `_BASE_`) in the order of merging: bases first, `path` last."""
+    """Yield (file, content without `_BASE_`) for all bases and then for `path`, in the order of merging."""
     content = _read_yaml(path, named_by)
     chain = (*named_by, path)
     for base in _base_paths(content.pop(BASE_KEY, None), path):

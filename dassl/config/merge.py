@@ -1,4 +1,4 @@
-"""Functions that merge files and KEY VALUE pairs into a config, check the config, or compare it with an earlier run's.
+"""Functions that merge files and KEY VALUE pairs into a config, check a config, or compare it with another config.
 
 `train.py` and `experiments/` call these functions. Every error message names the config key. If the value comes from a
 file, the message also names the file.
@@ -20,7 +20,7 @@ ConfigValue = bool | int | float | str | list | tuple | None
 
 
 def keys(cfg: CN, prefix: str = "") -> Iterator[tuple[str, ConfigValue]]:
-    """Yield every ("NODE.KEY", value) of a config."""
+    """Yield ("NODE.KEY", value) for every key of a config."""
     for name, value in cfg.items():
         if isinstance(value, CN):
             yield from keys(value, f"{prefix}{name}.")
@@ -32,7 +32,7 @@ def merge_file(cfg: CN, path: str | Path, only: Sequence[str] = ()) -> None:
     """Merge a YAML file and the files that its `_BASE_` key names into `cfg`.
 
     Args:
-        only: merge only these top-level nodes of the file (all if empty).
+        only: names of the top-level nodes to merge. If empty, all nodes are merged.
 
     Raises:
         InputError: if a file is missing or isn't valid YAML, if a key is unknown, or if a value has the wrong type.
@@ -151,13 +151,13 @@ NEUTRAL = (
 def differences(cfg: CN, path: str | Path, nodes: Sequence[str] = ()) -> list[str]:
     """Compare `cfg` with the config.yaml of an earlier run. Return the keys that differ, each with both values.
 
-    NEUTRAL keys are ignored. If the file lacks a key, the key may have been added to the code after the run, so its
-    value in `cfg` is compared with its default. A plugin's key has no default here. If the file lacks a plugin's key,
-    the key is ignored, so that a new plugin doesn't make old runs different.
+    NEUTRAL keys are ignored. A key that is missing from the file may have been added to the code after the run, so its
+    value in `cfg` is compared with the key's default. The default config doesn't contain the keys of plugins. If a
+    plugin's key is missing from the file, the key is ignored, so that a new plugin doesn't make old runs different.
 
     Args:
         path: the config.yaml of the earlier run.
-        nodes: compare only these top-level nodes (all if empty).
+        nodes: names of the top-level nodes to compare. If empty, all nodes are compared.
 
     Raises:
         InputError: if the file isn't a config.
@@ -179,5 +179,5 @@ def differences(cfg: CN, path: str | Path, nodes: Sequence[str] = ()) -> list[st
 
 
 def _tuples_as_lists(value: object) -> object:
-    """Return `value` with all tuples, also nested ones, replaced by lists. YAML has no tuples."""
+    """Return `value` with every tuple, at any depth, replaced by a list. YAML has no tuples."""
     return [_tuples_as_lists(item) for item in value] if isinstance(value, list | tuple) else value

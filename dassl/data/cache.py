@@ -1,7 +1,7 @@
 """Two image caches: one keeps decoded training images in memory, the other keeps resized test images on disk.
 
 `DatasetWrapper` uses both caches. `trainers/common/features.py` calls `cached` to keep image features on disk, too.
-A cache never changes a result, because the name of a cache file is a hash of everything on which the file's content
+The caches never change a result, because the name of a cache file is a hash of everything on which the file's content
 depends. If a cache file can't be read or written, a warning is logged and the content is computed.
 """
 
@@ -36,8 +36,9 @@ _READER = sys.modules[read_image.__module__]  # the module whose code decodes im
 class DecodedImageCache:
     """A cache of decoded images in memory that all loader workers share.
 
-    Workers fill the cache during the first epoch. Images that don't fit are decoded in every epoch. Workers
-    share the memory only if they are forks of this process. A pickled or deep-copied cache is empty and stays empty.
+    Workers fill the cache during the first epoch. Images that don't fit into it are decoded in every epoch. Workers
+    share the memory only if they are forks of this process. If a cache is pickled or deep-copied, the copy is empty and
+    stays empty.
 
     Args:
         paths: the image files.
@@ -48,7 +49,7 @@ class DecodedImageCache:
         self._paths = list(paths)
         # Anonymous memory maps: the operating system allocates each page at the first write to the page.
         self._pixels = mmap.mmap(-1, max(budget, 1))
-        # (n_images, 3): each row is an image's (offset of the pixels, height, width). Width 0 means not cached.
+        # (n_images, 3): position of the first pixel, height and width of each image. Width 0: the image isn't cached.
         self._places = np.frombuffer(mmap.mmap(-1, 24 * max(len(paths), 1)), np.int64).reshape(-1, 3)
         self._used = multiprocessing.Value("q", 0)
 
@@ -75,13 +76,13 @@ class DecodedImageCache:
                 return image
             self._used.value += size
         self._pixels[start : start + size] = image.tobytes()
-        # Written last, because another worker must not read an entry whose pixels aren't complete yet.
+        # Set the position last, because other workers must not find the image before all its pixels are stored.
         self._places[index] = start, image.height, image.width
         return image
 
 
 def is_cacheable(transform: object) -> TypeGuard[T.Compose]:
-    """Return whether the output of `transform` may be cached under the hash of the transform's `repr`.
+    """Return whether the output of `transform` may be cached under a hash of `repr(transform)`.
 
     Return True only for the test transforms that `build_transform` makes. These transforms are deterministic, and
     their `repr` contains all their parameters. Other transforms may be random, or their `repr` may lack parameters.
@@ -151,7 +152,7 @@ def _warn_and_continue(action: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        # Python shows equal warnings only once. The path would make a different warning of each image, so omit it.
+        # Python shows equal warnings only once. Omit the path, so that the warnings of all images are equal.
         reason = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
         warnings.warn(f"can't {action} the cache: {reason}. Set XDG_CACHE_HOME to use another folder", stacklevel=4)
 

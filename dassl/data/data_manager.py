@@ -1,8 +1,8 @@
 """Makes batches from a data set. `DatasetWrapper` reads items, and `build_data_loader` returns a loader of batches.
 
 `DataManager` builds the data set and all its loaders. `SimpleTrainer.build_data_loader` makes a `DataManager`. Trainers
-that need another loader call `build_data_loader`. The augmentation of a training image depends only on the seed, the
-epoch and the item. Therefore neither the number of workers nor a resume changes a result.
+that need an additional loader call `build_data_loader`. The augmentation of a training image depends only on the seed,
+the epoch and the item. Therefore, neither the number of workers nor a resume changes a result.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ Transform = Callable[[Image.Image], object]
 
 
 class DatasetWrapper(Dataset):
-    """Reads and transforms the images of a list of `Datum`. An item is a dict with these keys:
+    """Reads and transforms the images of a list of `Datum`. Each item is a dict with these keys:
 
     * `img`: the transformed image, or the PIL image if there is no transform. In training, if k =
       DATALOADER.K_TRANSFORMS is greater than 1, `img` is a list of k augmented versions of the image.
@@ -71,7 +71,7 @@ class DatasetWrapper(Dataset):
         self.is_train = is_train
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
-        self.epoch = 0  # set by the training loop; the augmentation depends on it
+        self.epoch = 0  # the training loop updates this number, because the augmentation depends on the epoch
         self.decoded = _decoded_images(cfg, data_source) if is_train else None
         if self.k_tfm > 1 and transform is None:
             raise ValueError(f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, but there is no transform to apply")
@@ -162,8 +162,8 @@ def build_data_loader(
         data_source: the items.
         batch_size: items per batch.
         tfm: one transform or a list of transforms.
-        is_train: if True, augment the images, and drop the last batch if it is incomplete. The only batch of a small
-            data set isn't dropped.
+        is_train: if True, augment the images. Also drop the last batch if it is incomplete, unless it is the only
+            batch.
         dataset_wrapper: a class to use instead of `DatasetWrapper`. It is called with (cfg, data_source,
             transform=..., is_train=...).
 
@@ -177,7 +177,7 @@ def build_data_loader(
         (dataset_wrapper or DatasetWrapper)(cfg, source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
         sampler=build_sampler(sampler_type, cfg, source, batch_size, n_domain, n_ins),
-        num_workers=min(cfg.DATALOADER.NUM_WORKERS, cpu_cores()),  # doesn't change results: see `_seeded`
+        num_workers=min(cfg.DATALOADER.NUM_WORKERS, cpu_cores()),  # any number gives equal results: see `_seeded`
         drop_last=is_train and len(source) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
     )
@@ -186,7 +186,7 @@ def build_data_loader(
 def reads_in_order(loader: DataLoader) -> bool:
     """Return whether `loader` reads every item of `loader.dataset.data_source` in order, with one image per item.
 
-    If this is True, a trainer may compute or cache the features of `data_source` instead of iterating over the loader.
+    If so, a trainer may compute or cache the features of `data_source` instead of iterating over the loader.
     """
     dataset = loader.dataset
     return (

@@ -17,7 +17,7 @@ from dassl.utils.errors import InputError, unknown
 
 
 class _GroupSampler(Sampler[int]):
-    """Fills each batch with items from `n_group` groups: batch_size // n_group items from each group.
+    """Fills each batch with items from `n_group` groups. Takes batch_size // n_group items from each group.
 
     An item is drawn at most once in an epoch.
 
@@ -105,7 +105,7 @@ def build_sampler(
     """Return the sampler called `sampler_type` over `data_source`.
 
     Args:
-        sampler_type: name of a sampler. DATALOADER.*.SAMPLER sets it.
+        sampler_type: name of a sampler, such as the value of DATALOADER.TRAIN_X.SAMPLER.
         cfg: not used. Dassl's signature has this parameter.
         data_source: the items.
         batch_size: items per batch. Only the group samplers use it.

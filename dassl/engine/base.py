@@ -29,7 +29,7 @@ ParsedBatch = Any  # result of parse_batch_train, as forward_backward needs it; 
 
 
 class TrainerBase:
-    """The base class of trainers. It has the loop over epochs, its hooks, and the registered models.
+    """The base class of trainers. It has the loop over epochs, the loop's hooks, and the registered models.
 
     A subclass must define at least `run_epoch`.
     """
@@ -136,7 +136,7 @@ class TrainerBase:
         optim: torch.optim.Optimizer | None = None,
         sched: LRScheduler | None = None,
     ) -> None:
-        """Register a model, so that the loop sets its mode, steps its optimiser and saves it in the folder `name`.
+        """Register a model. The trainer sets the model's mode, steps `optim` and saves the model in the folder `name`.
 
         Raises:
             RuntimeError: `TrainerBase.__init__` hasn't been called.
@@ -237,7 +237,7 @@ class TrainerBase:
     def resume_model_if_exist(self, directory: str) -> int:
         """Load each model's last checkpoint in `directory`, and return the index of the next epoch.
 
-        If a model has no checkpoint there, load nothing and return 0.
+        If any of the models has no checkpoint there, load nothing and return 0.
         """
         folders = [Path(directory) / name for name in self.get_model_names()]
         if not folders or not all((folder / POINTER).is_file() for folder in folders):
@@ -246,7 +246,7 @@ class TrainerBase:
         print(f"Found checkpoint at {directory} (will resume training)")
         last = {folder: (folder / POINTER).read_text().strip() for folder in folders}
         if len(set(last.values())) > 1:
-            # The run was killed after it had saved only some models. Resume from the last epoch that all models have.
+            # The run was killed while it saved the models. Resume from the last epoch at which all models were saved.
             common = min(last.values(), key=lambda name: int(name.rpartition("-")[2]))
             for folder in folders:
                 write_text(common + "\n", folder / POINTER)
@@ -257,7 +257,7 @@ class TrainerBase:
         return start_epoch
 
     def find_checkpoint(self, directory: str, name: str, epoch: int | None = None) -> Path:
-        """Return the path of a checkpoint of the model `name`. `torchtools.find_checkpoint` explains which one.
+        """Return the path of the checkpoint of the model `name` that `torchtools.find_checkpoint` selects.
 
         Raises FileNotFoundError if the checkpoint doesn't exist.
         """

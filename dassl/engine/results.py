@@ -1,7 +1,7 @@
 """Writes a run's results: `metrics.jsonl`, `result.json`, `predictions.npz` and `fewshot.json`.
 
 `SimpleTrainer` and `train.py` call these functions. Reports identify a run by its `result.json` and don't use the names
-of folders, so this file contains everything that identifies a run.
+of folders, so `result.json` contains everything that identifies a run.
 """
 
 import json
@@ -38,7 +38,7 @@ class MetricsLog:
     def __init__(self, folder: str | Path, start_epoch: int):
         self.path = Path(folder) / "metrics.jsonl"
         lines = self.path.read_text().splitlines() if self.path.is_file() else []
-        complete = [line for line in lines if line.endswith("}")]  # if the run was killed, the last line may be cut
+        complete = [line for line in lines if line.endswith("}")]  # a killed run may leave an incomplete line
         earlier = [line for line in complete if json.loads(line)["epoch"] <= start_epoch]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text("".join(line + "\n" for line in earlier))
@@ -52,7 +52,7 @@ class MetricsLog:
 def trained_on(trainer: "SimpleTrainer") -> str | None:
     """Return the name of the data set that the tested prompts were trained on.
 
-    It is "" if the trainer learns nothing, and None if the folder of the tested prompts contains no config.
+    Return "" if the trainer learns nothing, and None if the folder of the tested prompts contains no config.
     """
     cfg = trainer.cfg
     if not trainer.get_model_names():
@@ -94,14 +94,14 @@ def write_result(trainer: "SimpleTrainer") -> None:
         **trainer.evaluator.record(),
         "seconds": round(time.time() - trainer.time_start if trainer.time_start else trainer.test_seconds, 3),
         "threads": torch.get_num_threads(),
-        "text_chunk": 0,  # number of class tokens that the text tower encodes at once; prompt trainers set it, too
+        "text_chunk": 0,  # class tokens that the text tower encodes at once; prompt trainers set it in `result_fields`
         "versions": versions(),
         "command": command_line(),
         **trainer.result_fields(),
     }
     if cfg.TEST.SAVE_PREDICTIONS:
         write_predictions(trainer)
-    write_json(result, Path(cfg.OUTPUT_DIR) / RESULT)  # written last, because it marks the run as finished
+    write_json(result, Path(cfg.OUTPUT_DIR) / RESULT)  # written last, because result.json marks the run as finished
 
 
 def write_predictions(trainer: "SimpleTrainer") -> None:
@@ -123,7 +123,7 @@ def write_picks(trainer: "SimpleTrainer") -> None:
     """Write `fewshot.json`: the training and validation images of this run, as [path, label, class name]."""
     dataset = trainer.dm.dataset
     picks = {
-        # `_label` is always a number. If the data set has several tasks, `label` is a row over all classes instead.
+        # `_label` is always a number. If the data set has several tasks, `label` is a row with one entry per class.
         split: [[_relative(item.impath, trainer), item._label, item.classname] for item in items or []]
         for split, items in (("train", dataset.train_x), ("val", dataset.val))
     }
@@ -131,7 +131,7 @@ def write_picks(trainer: "SimpleTrainer") -> None:
 
 
 def _relative(impath: str, trainer: "SimpleTrainer") -> str:
-    """Return `impath` relative to the user's own data (DATASET.PATH) or, if that isn't set, to the data sets' root.
+    """Return `impath` relative to DATASET.PATH, or relative to the data set's root folder if DATASET.PATH is "".
 
     If DATASET.PATH is a file that lists images, the returned path is relative to the folder of that file.
     """

@@ -76,8 +76,8 @@ def check_resume(cfg: CfgNode) -> None:
 def own_data_name(path: str) -> str:
     """Return the name that results use for a user's own data set.
 
-    If `path` is a folder, this is the folder's name. If `path` is a list file (.csv or .json), this is the file's name
-    without its suffix.
+    If `path` is a folder, return the folder's name. If `path` is a file that lists images (.csv or .json), return the
+    file's name without its suffix.
     """
     resolved = Path(path).expanduser().resolve()
     return resolved.stem if resolved.suffix in (".csv", ".json") else resolved.name
@@ -86,8 +86,8 @@ def own_data_name(path: str) -> str:
 def dataset_label(cfg: CfgNode) -> str:
     """Return the name that results use for the data set.
 
-    If DATASET.PATH is set, this is the name of the user's own data set (`own_data_name`). If the data set has several
-    tasks, this is the name of its config file. Otherwise, this is the name of the data set's class.
+    If DATASET.PATH is set, return the name of the user's own data set (`own_data_name`). If the data set has several
+    tasks, return the name of its config file. Otherwise, return the name of the data set's class.
     """
     if cfg.DATASET.PATH:
         return own_data_name(cfg.DATASET.PATH)

@@ -1,4 +1,4 @@
-"""`SimpleTrainer` builds the data and the model, tests and resumes. `TrainerX` loops over batches.
+"""`SimpleTrainer` builds the data and the model, tests the model, and resumes runs. `TrainerX` trains on batches.
 
 Prompt trainers and third-party trainers derive from `TrainerX`. They override `build_model` and `forward_backward`,
 and sometimes `test`, `load_model` or the hooks of `TrainerBase`. A training run calls `train()`. A test run calls
@@ -33,9 +33,10 @@ from dassl.utils.torchtools import BEST, load_checkpoint
 
 
 def __getattr__(name: str) -> type:
-    """Import two names for third-party trainers when they are first used.
+    """Import `SummaryWriter` or `TrainerXU` when a third-party trainer first gets it from this module.
 
-    The import of `SummaryWriter` is slow, and `TrainerXU` derives from a class below.
+    `SummaryWriter` is slow to import. The module of `TrainerXU` imports this module, so this module can't import
+    `TrainerXU` at once.
     """
     if name == "SummaryWriter":
         from torch.utils.tensorboard import SummaryWriter
@@ -117,7 +118,7 @@ class SimpleTrainer(TrainerBase):
         super().train(self.start_epoch, self.max_epoch)
 
     def before_train(self) -> None:
-        """Resume from the checkpoints in RESUME (or in OUTPUT_DIR if RESUME is ""), if any. Then open the logs."""
+        """Resume if RESUME (or OUTPUT_DIR, if RESUME is "") contains checkpoints. Then open the logs."""
         directory = self.cfg.RESUME or self.cfg.OUTPUT_DIR
         check_resume(self.cfg)
         self.start_epoch = self.resume_model_if_exist(directory)

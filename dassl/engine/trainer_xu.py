@@ -1,4 +1,4 @@
-"""`TrainerXU`: trains on labelled and unlabelled batches together. Third-party trainers derive from it."""
+"""`TrainerXU` trains on labelled and unlabelled batches together. Third-party trainers derive from it."""
 
 import itertools
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from dassl.utils.errors import unknown
 
 
 class TrainerXU(SimpleTrainer):
-    """A trainer that uses pairs of a labelled and an unlabelled batch.
+    """A trainer that trains on pairs of batches. Each pair has a labelled batch and an unlabelled batch.
 
     A subclass defines `forward_backward(batch_x, batch_u)`. TRAIN.COUNT_ITER selects the loader that sets the length of
     an epoch. The other loader restarts as often as needed.

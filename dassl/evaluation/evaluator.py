@@ -1,4 +1,4 @@
-"""`Classification` computes accuracy and F1 from logits, and prints them in the lines that log parsers read.
+"""`Classification` computes accuracy and F1 from logits, and prints them in the format that log parsers expect.
 
 `SimpleTrainer.test` calls `reset`, then `process` for each batch, then `evaluate`. `write_result` calls `record` to get
 the scores for `result.json`. TEST.EVALUATOR names the evaluator. A third-party evaluator may omit `record`.

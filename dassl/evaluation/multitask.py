@@ -27,12 +27,12 @@ class TaskTable(Protocol):
 
     @property
     def metrics(self) -> Sequence[str]:
-        """Score to compute for each task: "overall_acc" is the accuracy over all images of the task, and "mean_acc" is
-        the mean of the accuracies of the task's classes."""
+        """Name of the score of each task. "overall_acc" is the accuracy over all images of the task. "mean_acc" is the
+        mean of the accuracies of the task's classes."""
 
     @property
     def columns(self) -> Sequence[tuple[int, int]]:
-        """Columns of each task in a row of logits, as (start, end). Column `end` is excluded."""
+        """The range (start, end) of each task's columns in the logits. Column `end` isn't part of the task."""
 
 
 class MultiTaskRecord(TypedDict):
@@ -58,7 +58,7 @@ class ClassificationMT(EvaluatorBase):
     Args:
         cfg: the config.
         dataset: a data set of several tasks.
-        lab2cname: mapping from a column of the logits to the class name.
+        lab2cname: mapping from the index of a column of the logits to the name of the column's class.
         kwargs: ignored, because only other evaluators use these arguments.
 
     Raises:
@@ -79,8 +79,8 @@ class ClassificationMT(EvaluatorBase):
         self.reset()
 
     def reset(self) -> None:
-        self._y_true: list[int] = []  # column of the logits for each image's class
-        self._y_pred: list[int] = []  # column of the logits for each image's predicted class
+        self._y_true: list[int] = []  # for each image, the column of its class in the logits
+        self._y_pred: list[int] = []  # for each image, the column of its predicted class in the logits
         self._tasks: list[int] = []  # index of each image's task
         self.logits: list[torch.Tensor] = []
         self.labels: list[torch.Tensor] = []

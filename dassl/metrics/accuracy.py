@@ -8,7 +8,7 @@ import torch
 def compute_accuracy(
     output: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor, topk: Sequence[int] = (1,)
 ) -> list[torch.Tensor]:
-    """Return the top-k accuracy in percent for each k in `topk`, as tensors (1,).
+    """Return the top-k accuracy in percent for each k in `topk`, as a list of tensors of shape (1,).
 
     Args:
         output: logits (batch, classes); or a tuple or list whose first element is the logits.

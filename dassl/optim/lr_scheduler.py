@@ -2,7 +2,7 @@
 
 A warm-up scheduler wraps another schedule, called its successor, which sets the learning rates after the warm-up.
 Unlike torch's `SequentialLR`, a warm-up scheduler doesn't step the successor when the warm-up ends. The published
-results were obtained with these learning rates, so this behaviour must not change.
+results were obtained with this behaviour, so it must not change.
 """
 
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""`build_optimizer` returns the optimiser that OPTIM.NAME names. Trainers call it in `build_model`.
+"""`build_optimizer` returns the optimiser that OPTIM.NAME names. Trainers call this function in `build_model`.
 
 A trainer may pass a module that has frozen parameters. The optimiser skips frozen parameters, because they have no
 gradient.

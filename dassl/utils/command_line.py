@@ -53,8 +53,8 @@ def _is_ours(module: str) -> bool:
 def _reported_errors() -> tuple[type[Exception], ...]:
     """Return the types of errors that are printed as one line.
 
-    `clip.loading.WeightsError` is included only if its module has been imported. This function doesn't import it,
-    because that would import torch.
+    `clip.loading.WeightsError` is included only if its module has been imported. This function doesn't import the
+    module, because the module imports torch.
     """
     types: list[type[Exception]] = [InputError, OSError, FloatingPointError]
     if "clip.loading" in sys.modules:

@@ -64,7 +64,7 @@ def write_text(text: str, fpath: str | Path) -> None:
 
 @contextlib.contextmanager
 def write_atomically(fpath: str | Path) -> Iterator[Path]:
-    """A context manager that returns a temporary path. The caller writes the new content of `fpath` to this path.
+    """A context manager that yields a temporary path. The caller writes the new content of `fpath` to this path.
 
     When the context ends without an error, the temporary file replaces `fpath`. Other processes therefore see the
     complete old file or the complete new file. The file's folder is made if it is missing.

@@ -1,10 +1,10 @@
 """Reads facts about plugin classes from their source files, without importing them.
 
-`experiments/` uses this module to find a trainer or a data set before torch is imported. It gets an outline of the
-plugin class: a class that only has the same name and the same literal attributes. Plugins must therefore set some
-attributes as literals in the class body. These are the attributes that choose config files or folders:
-`default_config`, `cross_dataset_config`, `node`, `checkpoints`, `xd_source` and `test_only`. If a file can't be read,
-or if it sets such an attribute in another way, the functions return None, and the caller imports the plugins.
+`experiments/` uses this module to find a trainer or a data set before torch is imported. The outline of a plugin class
+is a class that has only the name and the literal attributes of the plugin class. Plugins must therefore set some
+attributes as literals in the class body. These attributes, which choose config files or folders, are `default_config`,
+`cross_dataset_config`, `node`, `checkpoints`, `xd_source` and `test_only`. If a file can't be read, or if it sets such
+an attribute in another way, the functions return None, and the caller imports the plugins.
 """
 
 import ast
@@ -17,15 +17,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Outline:
-    """The outline of a plugin class: a class with the same name and literal attributes, and its source files."""
+    """A class with the name and the literal attributes of a plugin class, and the source files of the plugin class."""
 
     cls: type
     files: tuple[Path, ...]  # source files of the plugin class and of its base classes that are in the project
 
     def is_plain(self, base: str, methods: Sequence[str]) -> bool:
-        """Return whether the class derives from the class called `base` and overrides none of `methods`.
+        """Return whether the plugin class derives from the class called `base` and overrides none of `methods`.
 
-        The classes between the class and `base` must not override them, either.
+        If a class between the plugin class and `base` overrides one of `methods`, return False, too.
         """
         for cls in self.cls.__mro__:
             if cls.__name__ == base:
@@ -81,11 +81,11 @@ def _plugin_files(folder: Path) -> list[Path]:
 
 @functools.cache
 def _source(path: Path) -> str:
-    """Return the text of a Python file, decoded as its coding line says. Raises _Unreadable if that fails."""
+    """Return the text of a Python file, decoded as its encoding declaration says. Raises _Unreadable if that fails."""
     try:
         with tokenize.open(path) as file:
             return file.read()
-    except (OSError, UnicodeDecodeError, SyntaxError) as error:  # SyntaxError: the coding line is wrong
+    except (OSError, UnicodeDecodeError, SyntaxError) as error:  # SyntaxError: the encoding declaration is wrong
         raise _Unreadable(path) from error
 
 
@@ -99,7 +99,7 @@ def _parsed(path: Path) -> ast.Module:
 
 @functools.cache
 def _registered_in(path: Path, registry: str) -> tuple[str, ...]:
-    """Return the names of the classes that a file registers with the decorator.
+    """Return the names of the classes that a file registers with the decorator `@<registry>.register()`.
 
     Raises _Unreadable if the file also registers classes in another way.
     """
@@ -133,11 +133,11 @@ def _is_named(node: ast.AST, name: str) -> bool:
 def _outline(
     path: Path, name: str, root: Path, attributes: tuple[str, ...], made: dict[tuple[Path, str], type]
 ) -> type | None:
-    """Return the outline's class for the class `name` in a file.
+    """Return a class that has the name and the literal attributes of the class `name` in a file.
 
-    It derives from the outlines of the base classes, so it inherits their attributes. Imports are followed to files
-    below `root`; if the class comes from elsewhere, return None. `made` stores the outlines by file and name, because a
-    class that is reached twice must get only one outline.
+    The returned class derives from the outlines of the base classes, so it inherits their attributes. Return None if
+    the class `name` is imported from a module that isn't below `root`. `made` maps (file, name) to each outline made so
+    far, because a class that is reached twice must get only one outline.
     """
     if (path, name) in made:
         return made[path, name]
@@ -151,7 +151,7 @@ def _outline(
                 methods = tuple(part.name for part in node.body if isinstance(part, ast.FunctionDef))
                 made[path, name] = type(name, bases, {_METHODS: methods, **_literals(node, attributes)})
                 return made[path, name]
-            except TypeError as error:  # no consistent order of the base classes
+            except TypeError as error:  # the base classes have no consistent order
                 raise _Unreadable(f"{name} in {path}") from error
     if name in ("object", "type"):
         return None
@@ -188,13 +188,13 @@ def _imports(path: Path, root: Path) -> dict[str, tuple[Path | None, str]]:
                 found[alias.asname or alias.name] = source
         elif isinstance(node, ast.Import):
             for alias in node.names:
-                if not _module_file(root, alias.name):  # `import trainers.x` isn't supported: _Unreadable
+                if not _module_file(root, alias.name):  # `import trainers.x` isn't supported
                     found[alias.asname or alias.name.partition(".")[0]] = (None, alias.name)
     return found
 
 
 def _module_file(root: Path, module: str) -> Path | None:
-    """Return the file of a module below `root`. Return None if there is none, or if the module is in dassl or clip."""
+    """Return the file of a module below `root`, or None if it doesn't exist or if the module is in dassl or clip."""
     path = root.joinpath(*module.split("."))
     if module.partition(".")[0] in ("dassl", "clip"):
         return None
@@ -267,7 +267,7 @@ def _is_registry(node: ast.AST) -> bool:
 def _check_stores(path: Path, attributes: tuple[str, ...]) -> None:
     """Raise _Unreadable if a file sets one of `attributes` on an object, for example by `X.node = "A"` or setattr.
 
-    The object may be a class. This finds the attributes that an `__init_subclass__` sets, too. `self.node = "A"` is
+    The object may be a class, so attributes that an `__init_subclass__` sets are found, too. `self.node = "A"` is
     allowed, because it sets an instance's attribute.
     """
     for node in ast.walk(_parsed(path)):
@@ -281,7 +281,7 @@ def _check_stores(path: Path, attributes: tuple[str, ...]) -> None:
 
 
 def _sets_attribute(call: ast.Call, attributes: Sequence[str]) -> bool:
-    """Return whether a call is setattr, delattr or `__setattr__` with one of `attributes`, or with an unknown name."""
+    """Return whether a call of setattr or delattr may change one of `attributes`. A computed name may be any name."""
     function = call.func
     name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
     if name not in ("setattr", "delattr", "__setattr__", "__delattr__"):
@@ -289,5 +289,5 @@ def _sets_attribute(call: ast.Call, attributes: Sequence[str]) -> bool:
     last = call.args[-2:] if "set" in name else call.args[-1:]  # [name, value] or [name]
     first = call.args[0] if call.args else None
     if isinstance(first, ast.Name) and first.id == "self":
-        return False  # it sets an instance's attribute
+        return False  # the call sets an instance's attribute
     return not (last and isinstance(last[0], ast.Constant)) or last[0].value in attributes

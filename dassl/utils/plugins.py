@@ -1,4 +1,4 @@
-"""Imports plugins. A plugin is a module in a certain folder; its decorators register its classes in a registry.
+"""Imports plugins. A plugin is a module of a package such as `trainers`. Decorators register the plugin's classes.
 
 If a plugin can't be imported, the other plugins are still imported. The error is stored, and `find` reports it if a
 class of that plugin is looked up. `outlines.py` reads the same files without importing them.
@@ -22,7 +22,7 @@ _failures: dict[Path, Exception] = {}
 
 
 def load_plugins(package: str) -> list[ModuleType]:
-    """Import all modules of `package` whose names don't start with "_" or ".". Return those that could be imported."""
+    """Import all modules of `package` whose names don't start with "_" or ".". Return the imported modules."""
     folder = Path(importlib.import_module(package).__path__[0])
     modules = []
     for path in sorted(folder.glob("*.py")):
@@ -36,7 +36,7 @@ def load_plugins(package: str) -> list[ModuleType]:
 
 
 def extend_config(cfg: CfgNode, plugins: Sequence[ModuleType]) -> None:
-    """Call `extend_cfg(cfg)` of every plugin that defines it. This function adds the plugin's node to the config."""
+    """Call `extend_cfg(cfg)` of each plugin that defines this function, which adds the plugin's node to the config."""
     for plugin in plugins:
         if hasattr(plugin, "extend_cfg"):
             try:
@@ -46,7 +46,7 @@ def extend_config(cfg: CfgNode, plugins: Sequence[ModuleType]) -> None:
 
 
 def find(registry: Registry, what: str, name: str) -> Any:
-    """Return the class registered as `name`. Error messages call it a `what`, for example "trainer".
+    """Return the class registered as `name`. `what` is the word for the class in error messages, such as "trainer".
 
     Raises:
         InputError: no class has this name, or the plugin that defines it can't be loaded. In the first case, the

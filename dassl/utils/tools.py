@@ -54,7 +54,7 @@ def _left_by_control_groups() -> Iterator[int]:
                 limit, used, stat = (_lines(inside / f"memory.{name}") for name in names)
                 if limit and limit[0].isdigit():
                     files = sum(int(line.split()[1]) for line in stat if line.startswith("inactive_file "))
-                    yield int(limit[0]) - int(used[0]) + files  # the kernel frees inactive file pages on demand
+                    yield int(limit[0]) - int(used[0]) + files  # the kernel can free inactive file pages
 
 
 def _lines(path: Path) -> list[str]:
@@ -74,7 +74,7 @@ def set_random_seed(seed: int) -> None:
 
 
 def set_deterministic(on: bool) -> None:
-    """Allow only deterministic algorithms in torch if `on` is True, or all algorithms if it is False.
+    """Allow only deterministic algorithms in torch if `on` is True, or all algorithms if `on` is False.
 
     If `on` is True, torch raises RuntimeError for an operation that has no deterministic algorithm.
     """
@@ -85,7 +85,7 @@ def set_deterministic(on: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this setting
     torch.use_deterministic_algorithms(on)
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # filling new memory costs time
-    torch.backends.cudnn.benchmark = not on  # True: cuDNN times algorithms and picks the fastest, so runs may differ
+    torch.backends.cudnn.benchmark = not on  # if True, cuDNN picks the algorithm that runs fastest, so runs may differ
 
 
 def check_availability(requested: str, available: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Functions for checkpoints and parameters, with the same names as in Dassl. Trainers call them.
 
-Each checkpoint folder contains a pointer file. It contains the name of the newest checkpoint, from which a run resumes.
-The checkpoint of the best model (`BEST`) doesn't count, so that a run always resumes from its last epoch.
+Each checkpoint folder has a pointer file, which contains the name of the checkpoint from which a run resumes. This is
+the newest checkpoint, except that a run never resumes from the checkpoint of the best model (`BEST`).
 """
 
 import os
@@ -45,7 +45,7 @@ def save_checkpoint(
     """Save `state` in the folder `save_dir`, and return the path of the checkpoint.
 
     The file is called `model_name`. If `model_name` is "", the file is called `model-best.pth.tar` if `is_best` is
-    True, or else `model.pth.tar-<epoch>`. The pointer file is then updated, unless the file is `model-best.pth.tar`.
+    True, or else `model.pth.tar-<epoch>`. The pointer file is then updated, unless `model-best.pth.tar` was saved.
     """
     folder = Path(save_dir)
     if remove_module_from_keys:
@@ -87,12 +87,12 @@ def load_checkpoint(fpath: str | Path | None) -> Checkpoint:
 def find_checkpoint(folder: Path, epoch: int | None = None, prefers_best: bool = False) -> Path:
     """Return the path of a checkpoint in a model's folder.
 
-    If `epoch` is given, this is the checkpoint of that epoch. Otherwise, this is the last checkpoint. The best
-    checkpoint (if it exists) is used instead of the last one if `prefers_best` is True or no other checkpoint exists.
+    If `epoch` is given, return the checkpoint of that epoch. Otherwise, return the last checkpoint or the best one.
 
     Args:
-        epoch: counted from 1. None: the last or the best checkpoint.
-        prefers_best: whether to use the best checkpoint instead of the last one.
+        epoch: number of an epoch, counted from 1.
+        prefers_best: if `epoch` is None and the last and the best checkpoint both exist, return the best checkpoint
+            (True) or the last checkpoint (False). If only one of them exists, return it.
 
     Raises:
         FileNotFoundError: the checkpoint doesn't exist. The message lists the checkpoints in the folder.
@@ -135,7 +135,7 @@ def resume_from_checkpoint(
         optimizer.load_state_dict(checkpoint["optimizer"])
     if scheduler is not None and checkpoint.get("scheduler"):
         if isinstance(checkpoint["scheduler"].get("successor"), unpickle.Inert):
-            for _ in range(checkpoint["epoch"]):  # the original code's schedule can't be loaded: repeat its steps
+            for _ in range(checkpoint["epoch"]):  # the original code's schedule can't be loaded, so repeat its steps
                 scheduler.step()
         else:
             scheduler.load_state_dict(checkpoint["scheduler"])
@@ -165,7 +165,7 @@ def load_pretrained_weights(model: nn.Module, weight_path: str | Path) -> None:
 def count_num_param(
     model: nn.Module | None = None, params: Iterable[torch.Tensor | dict[str, Any]] | None = None
 ) -> int:
-    """Return the total number of elements in the parameters of `model`, or in `params` (tensors or groups)."""
+    """Return the number of elements in the parameters of `model`, or in `params` (tensors or parameter groups)."""
     if model is not None:
         return sum(p.numel() for p in model.parameters())
     if params is None:

@@ -66,10 +66,11 @@ class Task(NamedTuple):
 
 
 class DatasetBase:
-    """The base class of data sets. It has lists of `Datum` for training, validation and test.
+    """The base class of data sets. A data set has a list of `Datum` for each split.
 
-    `train_x` contains labelled training images, and `train_u` unlabelled ones. The number of classes and their names
-    come only from `train_x`. A list is None if the data set has no such split.
+    `train_x` contains labelled training images, and `train_u` contains unlabelled training images. `val` and `test`
+    contain the images for validation and test. If a data set lacks a split, the split's list is None. The number of
+    classes and the class names come only from `train_x`.
     """
 
     dataset_dir = ""  # the data set's folder in DATASET.ROOT
@@ -127,7 +128,7 @@ class DatasetBase:
         """Return the name of this data set's task.
 
         The name is the first line of `task_name.txt` in the data set's folder. If this file doesn't exist, the name is
-        `default`. If `default` is "", too, the name is made from the name of the data set's class.
+        `default`; if `default` is "", the name is made from the name of the data set's class.
         """
         file = Path(self.dataset_dir) / "task_name.txt"
         if file.is_file():

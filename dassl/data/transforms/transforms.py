@@ -1,7 +1,7 @@
 """Builds the image transforms that INPUT.TRANSFORMS names. Most of them are torchvision's.
 
 `DataManager` calls `build_transform` once for training and once for testing. The order of the steps is fixed, as in
-Dassl: it doesn't depend on the order of the names. The steps before ToTensor take PIL images, and the steps after
+Dassl, and doesn't depend on the order of the names. The steps before ToTensor take PIL images, and the steps after
 ToTensor take tensors.
 """
 
@@ -60,7 +60,7 @@ class RandomTranslation(nn.Module):
 
 
 class Cutout(nn.Module):
-    """Set `n` random squares of an image tensor (channels, height, width) to 0. Each side of a square is `length`."""
+    """Set `n` random squares of an image tensor (channels, height, width) to 0. A square is `length` pixels wide."""
 
     def __init__(self, n: int, length: int):
         super().__init__()
