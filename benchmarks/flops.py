@@ -103,7 +103,10 @@ def step(method: Method, batch: int) -> int | None:
 
 
 def test(method: Method, count: int) -> int | None:
-    """Return the number of operations of a test on `count` images. None if there is no formula for the method."""
+    """Return the number of operations of a test. None if there is no formula for the method.
+
+    `count` is the number of images.
+    """
     return _operations(method, count, backward=False)
 
 
@@ -114,7 +117,10 @@ def _operations(method: Method, count: int, backward: bool) -> int | None:
 
 
 def _images(method: Method, count: int, backward: bool) -> int | None:
-    """Return the number of operations needed to encode `count` images. None if the image tower is a ResNet."""
+    """Return the number of operations needed to encode images. None if the image tower is a ResNet.
+
+    `count` is the number of images.
+    """
     if not isinstance(method.clip.visual, VisionTransformer):
         return None
     prompts = method.image_inputs().prompts.get(0)  # (n, width)

@@ -63,7 +63,7 @@ def _bar_chart(heights: Mapping[str, Mapping[str, tuple[float, float]]], groups:
     """Draw groups of bars, with a bar for each method in each group.
 
     Args:
-        heights: maps a method's name in the legend to a dict that maps each group to the (height, spread) of the bar.
+        heights: maps a method's name in the legend to {group: (height, spread) of the bar}.
         groups: names of the groups, in the order in which the chart shows the groups.
         label: text beside the y axis.
     """
@@ -134,7 +134,7 @@ def curves(runs: pd.DataFrame, protocol: str, by: str) -> Figure | None:
         if protocol == "base2new" and {"base", "new"} <= set(table):
             table = with_harmonic_mean(table)
         for measure in (name for name in measures if name in table):
-            values = table[measure].groupby(level=0)  # each group holds the values of all seeds for one `by`
+            values = table[measure].groupby(level=0)  # a group holds the seeds' values for one value of `by`
             _draw_band(panels[measure], values.mean().index, values.mean(), values.std().fillna(0), name)
     for measure, axes in panels.items():
         axes.set(xlabel=by, title=_TITLES[measure])
