@@ -14,9 +14,9 @@ from pathlib import Path
 
 
 def read_values(folder: Path, keyword: str) -> dict[Path, float]:
-    """Return a dict that maps each result.json in the subfolders of `folder` to its value of `keyword`.
+    """Return a dict that maps the path of each result.json in the subfolders of `folder` to a number from the file.
 
-    Raises ValueError if a file has no such value, or if the value isn't a number.
+    `keyword` is the key of the number in the file. Raises ValueError if the key is missing or its value isn't a number.
     """
     found = {}
     for path in sorted(folder.glob("*/result.json")):

@@ -3,9 +3,9 @@
     python benchmarks/complexity.py [--trainers MaPLe CoOp ...] [--backbone vit_b16] [--classes 100] [--batch 4]
 
 The weights are random tensors with the shapes of the backbone's weights, and the class names are from ImageNet. The
-column `GFLOPs` is for one test image. It excludes the text features, because a test computes them only once. The column
-`+ text` includes the text features of all classes, as in the papers. Images per second are measured on this machine in
-float32, and computed from the median time of --repeats steps.
+column `GFLOPs` is for one test image, without the text features, because a test computes the text features only once.
+The column `+ text` includes the text features of all classes, as in the papers. Images per second are measured on this
+machine in float32, and computed from the median time of --repeats steps.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from dassl.utils import InputError, count_num_param
 
 
 class Row(TypedDict):
-    """A row of the table. The benchmark's last output is JSON with the same keys."""
+    """A row of the table. The last line that the benchmark prints is JSON with a list of these rows."""
 
     trainer: str
     parameters: int

@@ -1,11 +1,13 @@
-"""Times a base-to-new run with images from disk: end_to_end.py [--classes 20] [--shots 4] [--test 5] [--baseline ...].
+"""Measures how long a base-to-new run with images from disk takes.
+
+    python benchmarks/end_to_end.py [--classes 20] [--shots 4] [--test 5] [--baseline naive]
 
 A run trains on the base classes and tests on base and new classes, as `scripts/<method>/base2new_*.sh` do. The images
 are generated JPEG files of 500 x 375 pixels.
 
-The baseline `naive` is the same run, computed as in the original code. With the baseline `first`, two runs with
-different seeds are compared, and only their tests on new classes are timed. The test of the first run is the baseline.
-It writes the image features to a cache, so the test of the second run can read them.
+The baseline `naive` is the same run, computed as in the original code. With the baseline `first`, the benchmark starts
+two runs with different seeds, and measures only the tests on new classes. The first run's test is the baseline. This
+test writes the image features to a cache, so the second run's test can read the features.
 """
 
 import argparse
@@ -96,7 +98,7 @@ def base_to_new(args: argparse.Namespace, folder: Path, output: Path, *opts: str
 def as_original(trainer: str) -> Iterator[None]:
     """Inside this context, the trainer computes as the original code does.
 
-    The trainer's methods are patched by `measure.naive`, and recompute the text features for every batch.
+    Methods that the trainer builds are patched by `measure.naive`, and recompute the text features for every batch.
     """
     cls = TRAINER_REGISTRY.get(trainer)
     build = cls.build_method
@@ -121,8 +123,7 @@ def as_original(trainer: str) -> Iterator[None]:
 def needed_flops(args: argparse.Namespace, model: CLIP) -> int | None:
     """Return the number of operations of the training and both tests. None if there is no formula for the method.
 
-    For the test on new classes, the new classes are assumed to have names with as many tokens as the names of the base
-    classes.
+    The names of the new classes are assumed to have as many tokens as the names of the base classes.
     """
     base = math.ceil(args.classes / 2)
     method = measure.build_method(args.trainer, model, base, args.opts)
@@ -156,7 +157,7 @@ def main(argv: list[str]) -> int:
             shutil.rmtree(cache_folder() / "features", ignore_errors=True)
     print(f"{args.trainer}, {args.classes} classes, {args.test} test images a class: {seconds}, baseline {baselines}")
     median, baseline = statistics.median(seconds), statistics.median(baselines) if baselines else None
-    # With cached image features, a test needs few operations.
+    # With the baseline `first`, the number isn't reported: a test with cached image features needs few operations.
     needed = needed_flops(args, model) if args.baseline != "first" else None
     measure.report(median, baseline, needed, measure.rate(args.prec))
     return 0

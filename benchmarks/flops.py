@@ -33,7 +33,15 @@ class Rows:
 
 
 def tower(rows: list[Rows], width: int, mlp: int, layers: int, backward: bool) -> int:
-    """Return the number of operations of a tower's blocks for all `rows`. If `backward`, include the backward pass."""
+    """Return the number of operations that a tower's blocks need.
+
+    Args:
+        rows: all groups of tokens that the tower computes.
+        width: width of the tokens.
+        mlp: width of the MLPs.
+        layers: number of blocks.
+        backward: whether to include the backward pass.
+    """
     count = sum(r.count for r in rows)
     keys = sum(r.keys for r in rows)
     queries_last = sum(r.queries_last for r in rows)
@@ -52,7 +60,13 @@ def tower(rows: list[Rows], width: int, mlp: int, layers: int, backward: bool) -
 
 
 def image_tower(sizes: Sizes, batch: int, prompts: int, backward: bool) -> int:
-    """Return the number of operations to encode `batch` images, each with `prompts` learnable tokens."""
+    """Return the number of operations needed to encode a batch of images.
+
+    Args:
+        batch: number of images.
+        prompts: number of learnable tokens that are added to each image.
+        backward: whether to include the backward pass.
+    """
     patches = (sizes.image_resolution // sizes.vision_patch_size) ** 2
     tokens = patches + 1 + prompts
     rows = Rows(batch * tokens, batch * tokens**2, batch * prompts, batch, batch * tokens)
@@ -64,13 +78,14 @@ def image_tower(sizes: Sizes, batch: int, prompts: int, backward: bool) -> int:
 
 
 def text_tower(sizes: Sizes, lengths: torch.Tensor, shared: int, prompts: int, groups: int, backward: bool) -> int:
-    """Return the number of operations needed to encode all classes, once for each context.
+    """Return the number of operations needed to encode all classes with every context.
 
     Args:
         lengths: number of class tokens of each class, (n_classes,).
         shared: length of the prefix that all classes share.
         prompts: number of learnable tokens in the prefix.
         groups: number of contexts.
+        backward: whether to include the backward pass.
     """
     n_class_tokens = int(lengths.sum())
     keys = int((lengths * shared + lengths * (lengths + 1) // 2).sum())
@@ -83,12 +98,15 @@ def text_tower(sizes: Sizes, lengths: torch.Tensor, shared: int, prompts: int, g
 
 
 def step(method: Method, batch: int) -> int | None:
-    """Return the number of operations of a training step. None if there is no formula for the method."""
+    """Return the number of operations of a training step on a batch. None if there is no formula for the method."""
     return _operations(method, batch, backward=True)
 
 
 def test(method: Method, count: int) -> int | None:
-    """Return the number of operations of a test on `count` images. None if there is no formula for the method."""
+    """Return the number of operations of a test. None if there is no formula for the method.
+
+    `count` is the number of images.
+    """
     return _operations(method, count, backward=False)
 
 
@@ -99,7 +117,10 @@ def _operations(method: Method, count: int, backward: bool) -> int | None:
 
 
 def _images(method: Method, count: int, backward: bool) -> int | None:
-    """Return the number of operations needed to encode `count` images. None if the image tower is a ResNet."""
+    """Return the number of operations needed to encode images. None if the image tower is a ResNet.
+
+    `count` is the number of images.
+    """
     if not isinstance(method.clip.visual, VisionTransformer):
         return None
     prompts = method.image_inputs().prompts.get(0)  # (n, width)

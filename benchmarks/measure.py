@@ -1,5 +1,6 @@
-"""Shared code of the benchmarks: builds methods on a random CLIP of real size, times jobs and prints results.
+"""Shared code of the benchmarks.
 
+The code builds methods on a full-size CLIP with random weights, measures how long jobs take, and prints the results.
 Every benchmark imports this module. Jobs that are compared take turns in the same process, because the speed of the
 machine changes from minute to minute.
 """
@@ -55,13 +56,13 @@ def trainer_names() -> list[str]:
 
 
 def class_names(count: int) -> list[str]:
-    """Return `count` class names: first the 1,000 names of ImageNet, then combinations of two of these names."""
+    """Return `count` class names. The first 1,000 are ImageNet's names. Each further name combines two of these."""
     names = list(IMAGENET_CLASSNAMES)
     return [names[i] if i < 1000 else f"{names[i % 1000]} {names[(i * 7) % 997].split()[0]}" for i in range(count)]
 
 
 def parser(description: str, baselines: Sequence[str] = ("naive",), **defaults: object) -> argparse.ArgumentParser:
-    """Return a parser with the arguments that all benchmarks share. `defaults` overrides their default values."""
+    """Return a parser with the arguments that all benchmarks share. `defaults` replaces default values of arguments."""
     made = argparse.ArgumentParser(description=description)
     made.add_argument("--trainer", default="MaPLe", choices=trainer_names())
     made.add_argument("--classes", type=int, default=100, help="number of classes")
@@ -93,7 +94,7 @@ def config_of(trainer: str, opts: Sequence[str]) -> CfgNode:
 
 
 def build_method(trainer: str, model: CLIP, classes: int, opts: Sequence[str]) -> Method:
-    """Build the method of a trainer, with `model` as its CLIP and `classes` classes."""
+    """Build the method of a trainer. `model` is the method's CLIP, and `classes` is the number of classes."""
     cls, cfg, data = TRAINER_REGISTRY.get(trainer), config_of(trainer, opts), NamedClasses(class_names(classes))
     return cls.build_method(cfg, model, cls.class_names(data), cls.template(cfg, data))
 
@@ -122,7 +123,7 @@ def naive(method: Method) -> Iterator[None]:
 
     The text tower encodes all 77 tokens of every class, and the last layers of both towers compute all tokens. Both
     towers use `nn.MultiheadAttention`. If the method's text features depend on the image, the method tests one
-    image at a time. Text features that were cached before the context are discarded.
+    image at a time. Text features that were cached before this context was entered are discarded.
     """
     towers = [method.clip.transformer]
     if isinstance(method.clip.visual, VisionTransformer):
@@ -152,8 +153,8 @@ def interleaved(jobs: Mapping[str, Job], repeats: int) -> dict[str, float]:
 def products(prec: str, side: int = 2048, count: int = 5) -> tuple[Callable[[], None], int]:
     """Return a job of large matrix products, and the number of its floating-point operations.
 
-    The time of this job gives the operations per second that the machine reaches. Run the job interleaved with the
-    benchmark that is compared with this rate.
+    The number divided by the job's time is the rate that the machine reaches, in operations per second. To compare a
+    benchmark with this rate, run this job interleaved with the benchmark's job.
     """
     a, b = (torch.randn(side, side).to(TYPES[prec]) for _ in range(2))
 
@@ -178,7 +179,7 @@ def report(
     ratio: float | None = None,
     peak_bytes: int | None = None,
 ) -> None:
-    """Print the last line of a benchmark: its measurements as JSON. A value that wasn't measured is null.
+    """Print a benchmark's measurements as a line of JSON. A value that wasn't measured is null.
 
     The key `share` is the fraction of the peak rate that the job reaches: `needed_flops` / `seconds` / `peak_flops`.
 

@@ -1,8 +1,8 @@
 """Measures the peak memory of a training step: memory.py [--classes 300] [--chunk 1024] [--baseline naive].
 
 The peak memory is the largest resident size of the process minus its resident size before the step. A process can't
-reset its largest resident size, so our step and the baseline run in separate processes. The value `seconds` is the time
-of the step.
+reset its largest resident size, so our step and the baseline run in separate processes. The benchmark also prints how
+long the step takes, as the value `seconds`.
 """
 
 import argparse

@@ -1,4 +1,6 @@
-"""Times a training step (forward and backward pass): step_time.py [--trainer MaPLe] [--classes 100] [--baseline naive].
+"""Measures how long a training step (forward and backward pass) takes.
+
+    python benchmarks/step_time.py [--trainer MaPLe] [--classes 100] [--baseline naive]
 
 The baseline `naive` computes the step as the original code does. The baseline `fp32` computes the step with this
 project's code in float32. Use it to find the gain of --prec bf16.

@@ -1,8 +1,10 @@
-"""Times an evaluation, including the text features: test_time.py [--images 200] [--spread 2000] [--baseline ...].
+"""Measures how long an evaluation takes, including the text features.
 
-The value `seconds` is the time for --spread images. It is the time of --images images, extrapolated to --spread images,
-plus the time to compute the text features once. The baseline `naive` recomputes the text features for every batch, as
-the original code does. The baseline `tower` runs only the frozen image tower.
+    python benchmarks/test_time.py [--images 200] [--spread 2000] [--baseline naive]
+
+The benchmark classifies --images images, and extrapolates the time to --spread images. The value `seconds` is the
+extrapolated time plus the time to compute the text features once. The baseline `naive` recomputes the text
+features for every batch, as the original code does. The baseline `tower` runs only the frozen image tower.
 """
 
 import math

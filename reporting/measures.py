@@ -1,7 +1,7 @@
-"""Computes mean accuracies over seeds and data sets, and their spread. The tables and plots call these functions.
+"""Averages accuracies over seeds and data sets, and computes the spread over seeds. Tables and plots use this module.
 
-A measure is an accuracy in per cent. The measure `hm` is the harmonic mean of two accuracies: the accuracy on base
-classes and the accuracy on new classes.
+A measure is an accuracy in per cent. The measure `hm` is the harmonic mean of the accuracy on base classes and the
+accuracy on new classes.
 """
 
 import math
@@ -47,7 +47,7 @@ def with_harmonic_mean(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_seed(runs: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    """Return the accuracies of the runs on one data set.
+    """Return a table of the accuracies in `runs`, which are one method's runs on one data set.
 
     The table has a row for each seed and a column for each measure. A missing accuracy is NaN.
     """
@@ -60,16 +60,17 @@ def by_seed(runs: pd.DataFrame, protocol: str) -> pd.DataFrame:
 def summarize(frames: Sequence[pd.DataFrame], measures: Sequence[str]) -> tuple[dict[str, Value], list[int]]:
     """Average the accuracies over seeds and data sets.
 
-    The mean `hm` is computed from the mean base accuracy and the mean new accuracy, as in the papers. The spread is
+    The mean of `hm` is computed from the mean base accuracy and the mean new accuracy, as in the papers. The spread is
     computed over seeds, after averaging each seed's accuracies over data sets. Only seeds that all data sets have are
     used for the spread.
 
     Args:
         frames: a list with the result of `by_seed` for each data set.
-        measures: names of the measures to return. The value of a measure without data is Value().
+        measures: names of the measures to return.
 
     Returns:
-        The value of each measure, and the seeds that all data sets have.
+        A dict that maps each measure to its value, and a list of the seeds that all data sets have. A measure without
+        data has the value Value(), in which all numbers are None.
     """
     frames = [some for frame in frames if len(some := frame.dropna(how="all"))]
     means = pd.DataFrame([frame.mean() for frame in frames]).mean()

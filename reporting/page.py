@@ -46,9 +46,9 @@ def write(
 
     Args:
         found: maps each protocol to the rows of its table.
-        notes: notes about the runs. The page shows them at its end, together with the notes about plots.
-        compared: the two trainers that the plot by class compares. If None, the trainer with the best average is
-            compared with ZeroshotCLIP. Without a ZeroshotCLIP run, the two best trainers are compared.
+        notes: notes about the runs. The page ends with these notes and with the returned notes about plots.
+        compared: the two trainers to compare in the plot that has a bar for each class. If None,
+            `_default_comparison` chooses the trainers.
     """
     undrawn: list[str] = []
     drawn = [
@@ -108,7 +108,11 @@ def _plots_of_protocol(runs: pd.DataFrame, protocol: str, rows: list[tables.Row]
 
 
 def _default_comparison(found: Mapping[str, list[tables.Row]]) -> list[str] | None:
-    """Return the two trainers that `write` compares by default, the better trainer last. None if there aren't two."""
+    """Return the two trainers to compare if the user names none. None if there are fewer than two trainers.
+
+    The first trainer is ZeroshotCLIP; or, if ZeroshotCLIP has no runs, the trainer with the second-best average. The
+    second trainer is the trainer with the best average, where ZeroshotCLIP is ignored.
+    """
     averages = [row for row in next(iter(found.values())) if row.dataset == "average"]
     measure = "hm" if "hm" in averages[0].values else "accuracy"
     means = [(mean, row.trainer) for row in averages if (mean := row.values[measure].mean) is not None]
@@ -122,8 +126,8 @@ def _default_comparison(found: Mapping[str, list[tables.Row]]) -> list[str] | No
 def _plots_of_one_run(runs: pd.DataFrame, trainers: Sequence[str] | None, undrawn: list[str]) -> Iterator[Plot]:
     """Yield the confusion matrix and the worst images of one run.
 
-    Only runs that saved their predictions are considered. The first run of trainers[1] is used. If trainers[1] has no
-    such run, the first run of any trainer is used.
+    The plots use the first run of the trainer `trainers[1]` that has saved its predictions. If this trainer has no such
+    run, the plots use the first run of any trainer that has saved its predictions.
     """
     saved = [run for run in records(runs) if (Path(run.folder) / "predictions.npz").is_file()]
     preferred = [run for run in saved if trainers and run.trainer == trainers[1]]
@@ -151,7 +155,7 @@ def _plots_of_one_run(runs: pd.DataFrame, trainers: Sequence[str] | None, undraw
 def _worst_images(
     run: Run, dataset: DatasetBase, logits: np.ndarray, label: np.ndarray, undrawn: list[str]
 ) -> Iterator[Plot]:
-    """Yield a plot of wrongly classified images: the images whose true class got the lowest probabilities."""
+    """Yield a plot of the wrongly classified images whose true classes got the lowest probabilities."""
     from dassl.utils import InputError, read_image
 
     names, predicted, items = dataset.classnames, logits.argmax(1), dataset.test or []

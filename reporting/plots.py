@@ -1,6 +1,7 @@
 """Draws the plots of a report's HTML page. `page.write` calls these functions.
 
-Each plot function takes runs or table rows. It returns a matplotlib figure, or None if there is no data for the plot.
+Each public function except `legend_names` draws one plot and returns it as a matplotlib figure. A function returns None
+if there is no data for its plot.
 """
 
 import json
@@ -24,17 +25,21 @@ _TITLES = {"base": "base classes", "new": "new classes", "hm": "harmonic mean", 
 
 
 def legend_names(methods: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Return the legend name of each (trainer, config). If a trainer has only one config, the name omits the config."""
+    """Return a dict that maps each method, which is a pair (trainer, config), to the method's name in legends.
+
+    The name is the trainer. If the trainer has several configs, the config is added to the name.
+    """
     methods = list(dict.fromkeys(methods))
     trainers = [trainer for trainer, _ in methods]
     return {pair: pair[0] if trainers.count(pair[0]) == 1 else f"{pair[0]} {pair[1]}" for pair in methods}
 
 
 def bars(table: Sequence[Row], protocol: str) -> Figure | None:
-    """Draw the means of all methods as bars, for the largest number of shots.
+    """Draw the means of all methods as bars. Only results with the largest number of shots are shown.
 
-    For base2new, there are three groups of bars: base classes, new classes and harmonic mean, averaged over data sets.
-    For other protocols, each data set has a group of bars.
+    For base2new, three groups of bars show the accuracy on base classes, the accuracy on new classes, and their
+    harmonic mean, all averaged over data sets. For other protocols, each data set has a group of bars, and the average
+    over data sets has a group too.
     """
     by_measure = protocol == "base2new"
     rows = [row for row in table if row.dataset == "average" or not by_measure]
@@ -55,7 +60,13 @@ def bars(table: Sequence[Row], protocol: str) -> Figure | None:
 
 
 def _bar_chart(heights: Mapping[str, Mapping[str, tuple[float, float]]], groups: list[str], label: str) -> Figure:
-    """Draw bars. `heights[name][group]` is the (height, spread) of a bar. `name` is the method's name in the legend."""
+    """Draw groups of bars, with a bar for each method in each group.
+
+    Args:
+        heights: maps a method's name in the legend to {group: (height, spread) of the bar}.
+        groups: names of the groups, in the order in which the chart shows the groups.
+        label: text beside the y axis.
+    """
     figure = Figure(figsize=(max(7, 1.4 * len(groups)), 3.6), layout="constrained")
     axes, width = figure.subplots(), 0.85 / len(heights)
     for number, (name, values) in enumerate(heights.items()):
@@ -70,7 +81,10 @@ def _bar_chart(heights: Mapping[str, Mapping[str, tuple[float, float]]], groups:
 
 
 def scatter(table: Sequence[Row]) -> Figure | None:
-    """Draw a point for each method and data set: x is the accuracy on base classes, y the accuracy on new classes."""
+    """Draw a point for each method and data set.
+
+    The x axis shows the accuracy on base classes, and the y axis shows the accuracy on new classes.
+    """
     points: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in table:
         base, new = row.values["base"].mean, row.values["new"].mean
@@ -92,13 +106,14 @@ def scatter(table: Sequence[Row]) -> Figure | None:
 
 
 def curves(runs: pd.DataFrame, protocol: str, by: str) -> Figure | None:
-    """Draw a curve for each measure and method: the measure, averaged over data sets, against `by`.
+    """Draw how the accuracy of each method depends on the number of shots, the prompt depth or the prompt length.
 
-    A band around the curve shows one standard deviation over seeds. A method is a trainer and a config. If the names of
-    configs differ only in the value of `by` or of a prompt option, the configs are points of the same curve.
+    There is a panel for each measure, with a curve for each method. A curve shows the mean over data sets, and a band
+    around the curve shows one standard deviation over seeds. A method is a trainer and a config. Configs whose names
+    differ only in the value of `by`, PROMPT_DEPTH or N_CTX are points of the same curve.
 
     Args:
-        by: the column of `runs` on the x axis: shots, depth or length.
+        by: the column of `runs` that the x axis shows: "shots", "depth" or "length".
     """
     runs = of_protocol(runs, protocol).dropna(subset=[by, "accuracy"])
     runs = runs[runs["role"] != "source"]
@@ -119,7 +134,7 @@ def curves(runs: pd.DataFrame, protocol: str, by: str) -> Figure | None:
         if protocol == "base2new" and {"base", "new"} <= set(table):
             table = with_harmonic_mean(table)
         for measure in (name for name in measures if name in table):
-            values = table[measure].groupby(level=0)  # one group of seeds for each value of `by`
+            values = table[measure].groupby(level=0)  # a group holds the seeds' values for one value of `by`
             _draw_band(panels[measure], values.mean().index, values.mean(), values.std().fillna(0), name)
     for measure, axes in panels.items():
         axes.set(xlabel=by, title=_TITLES[measure])
@@ -133,7 +148,7 @@ def _draw_band(
     axes: Axes, x: np.ndarray | pd.Index, mean: np.ndarray | pd.Series, std: np.ndarray | pd.Series, label: str,
     marker: str = "o-",
 ) -> None:  # fmt: skip
-    """Draw a line, and a band of one standard deviation around it."""
+    """Draw the line `mean` against `x`, and a band of one standard deviation around the line."""
     (line,) = axes.plot(x, mean, marker, label=label)
     axes.fill_between(x, mean - std, mean + std, alpha=0.2, color=line.get_color())
 
@@ -147,7 +162,7 @@ def training(runs: pd.DataFrame) -> Figure | None:
         lines = path.read_text().splitlines() if path.is_file() else []
         losses = np.array([json.loads(line)["loss"] for line in lines])
         if len(losses) > 1:
-            window = max(1, len(losses) // 20)  # average neighbouring batches: a single batch's loss is noisy
+            window = max(1, len(losses) // 20)  # number of batches to average, because single losses are noisy
             smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
             course = np.interp(points, np.linspace(0, 1, len(smooth)), smooth)
             found.setdefault((run.trainer, run.config), []).append(course)
@@ -167,7 +182,7 @@ def training(runs: pd.DataFrame) -> Figure | None:
 def by_class(runs: pd.DataFrame, trainers: Sequence[str]) -> Figure | None:
     """For each class, draw the accuracy of the second trainer minus the accuracy of the first trainer.
 
-    If there are more than CLASSES classes, only the classes with the largest losses and gains are shown.
+    If there are more than CLASSES classes, only the classes with the lowest and the highest differences are shown.
     """
     first, second = (_class_accuracies(runs, trainer) for trainer in trainers)
     gains = sorted((second[name] - first[name], name) for name in first.keys() & second.keys())
@@ -195,7 +210,9 @@ def _class_accuracies(runs: pd.DataFrame, trainer: str) -> dict[str, float]:
 
 
 def confusion(predicted: np.ndarray, label: np.ndarray, classnames: Sequence[str]) -> Figure:
-    """Draw the confusion matrix of the classes with the most errors. Each row is in per cent of a true class's images.
+    """Draw the confusion matrix of the classes with the most errors.
+
+    Each row belongs to a true class. It shows how many per cent of the true class's images got each predicted class.
 
     Args:
         predicted, label: class indices, both (n_images,).

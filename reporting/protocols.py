@@ -1,7 +1,8 @@
 """Finds the evaluation protocol of each run. The modules `read`, `tables` and `plots` call these functions.
 
 The key `protocol` of a run's result.json names the run's protocol. Results of older versions and of plain train.py runs
-name no protocol. It is then derived from the tested classes and from the data set that the prompts were trained on.
+name no protocol. For these runs, the protocol is derived from the tested classes and from the data set that the prompts
+were trained on.
 """
 
 from typing import TYPE_CHECKING
@@ -19,10 +20,10 @@ MEASURES = {
 
 
 def assign(runs: "pd.DataFrame") -> "pd.DataFrame":
-    """Return `runs` with all values of the column `protocol` filled in, and with a new column `role`.
+    """Return a copy of `runs` with the protocol of every run in the column `protocol`, and with a new column `role`.
 
-    Every value of `protocol` is then a key of MEASURES. `role` is "source" if the run trained prompts that are tested
-    on other data sets, else "". A source run counts for both cross_dataset and domain_generalization.
+    Every protocol in the copy is a key of MEASURES. `role` is "source" if the run trained prompts that are tested on
+    other data sets, else "". A source run counts for both cross_dataset and domain_generalization.
     """
     named, trained_on = runs["protocol"], runs["trained_on"].fillna("")
     on_all = runs["part"] == "all"  # runs on base or on new classes always belong to base2new
@@ -50,9 +51,9 @@ def assign(runs: "pd.DataFrame") -> "pd.DataFrame":
 def of_protocol(runs: "pd.DataFrame", protocol: str) -> "pd.DataFrame":
     """Return the runs that count for `protocol`, source runs first.
 
-    For domain_generalization, source runs count only if a target data set of domain_generalization was tested. For
-    cross_dataset, source runs count if a target of cross_dataset was tested, or if no target of any protocol was
-    tested.
+    A target run tests the prompts of a source run on another data set. For domain_generalization, source runs count
+    only if domain_generalization has target runs. For cross_dataset, source runs count if cross_dataset has target
+    runs, or if neither of the two protocols has target runs.
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Reads the published results that reports compare the runs with. `reporting.tables` calls `read_published`.
+"""Reads published results, which reports compare with the results of runs. `reporting.tables` calls `read_published`.
 
 By default, the published results are in assets/paper_results.json. Other files need the same structure.
 """
@@ -39,6 +39,9 @@ def _base_to_new(datasets: Figures, average: list[float]) -> Figures:
 
 
 def _by_dataset(order: list[str], values: list[float]) -> Figures:
-    """Return the figures of each data set and their average. As in the papers, the average excludes the source."""
+    """Return the figures of each data set and their average.
+
+    As in the papers, the average leaves out the first data set, which is the source data set.
+    """
     named = dict(zip(order, values, strict=True)) | {"average": sum(values[1:]) / (len(values) - 1)}
     return {name: {"accuracy": value} for name, value in named.items()}

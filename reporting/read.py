@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Run:
-    """A row of the table of runs. If result.json doesn't hold a value, the value is None or NaN."""
+    """A run, as a row of the table of runs. A field without a value in result.json is None or NaN."""
 
     trainer: str
     config: str
@@ -43,7 +43,7 @@ class Run:
 
 
 COLUMNS = [field.name for field in fields(Run) if field.name != "role"]
-#: Runs that have the same values in all these columns are duplicates.
+#: Columns that identify a run. Rows with the same values in all these columns are duplicates.
 IDENTITY = COLUMNS[: COLUMNS.index("protocol") + 1]
 
 
@@ -84,13 +84,13 @@ def records(runs: pd.DataFrame) -> list[Run]:
 
 def _planned_runs(plan: Path) -> Iterator[Json]:
     for run in _read_json(plan)["runs"]:
-        planned = run["fields"] if "fields" in run else run["facts"]  # sweep.json files of older versions have `facts`
+        planned = run["fields"] if "fields" in run else run["facts"]  # older versions wrote the key `facts`
         folder = (plan.parent / run["folder"]).resolve()
         yield planned | {"folder": folder, "state": run["state"], "error": run["error"]}
 
 
 def _row(run: Json) -> Json | None:
-    """Return the row of a planned, finished or interrupted run.
+    """Return a run's row for the table of runs. The run is planned, finished or interrupted.
 
     Returns None if the folder doesn't belong to a run, or if the run tested validation images.
     """
@@ -119,7 +119,7 @@ def _row(run: Json) -> Json | None:
 
 
 def _fields_of_config(folder: Path) -> Json | None:
-    """Return the fields of a run without a result, read from its config.yaml. None if the file isn't a run's config."""
+    """Read the fields of a run without a result from its config.yaml. Returns None if the file isn't a run's config."""
     from dassl.engine.run_folder import dataset_label  # imported here because only unfinished runs need it
 
     try:
@@ -149,7 +149,7 @@ def _read_json(path: Path) -> Json:
 
 
 def _name_by_options(runs: pd.DataFrame) -> pd.DataFrame:
-    """Rename configs of the same name that were run with different options or backbones.
+    """Rename configs that have the same name, but were run with different options or backbones.
 
     The options that differ are appended to the config's name, for example "vit_b16 N_CTX=4".
     """

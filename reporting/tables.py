@@ -1,6 +1,6 @@
 """Makes the tables of a report. A table has a row for every method and data set. report.py calls `rows` and `show`.
 
-A row also has the published figures, if there are any for the same method, data set, backbone and number of shots.
+If a paper has published figures for the same method, data set, backbone and number of shots, the row holds these too.
 """
 
 import json
@@ -37,8 +37,8 @@ class Row:
     def as_dict(self) -> dict[str, object]:
         """Return the row as a dict for JSON and CSV.
 
-        For example, the measure `base` has the keys `base`, `base_std` and `base_ci95`. If there is a published figure,
-        the keys `base_paper`, `base_diff` and `base_off` are added.
+        The dict has three keys for each measure. For the measure `base`, the keys are `base`, `base_std` and
+        `base_ci95`. If there is a published figure, the keys `base_paper`, `base_diff` and `base_off` are added.
         """
         identity = {
             "trainer": self.trainer, "config": self.config, "shots": self.shots, "backbone": self.backbone,
@@ -61,7 +61,7 @@ class Row:
 def rows(runs: pd.DataFrame, protocol: str, paper: str | Path = PAPER) -> list[Row]:
     """Return a row for every method, number of shots and data set. A method is a trainer and a config.
 
-    The last row of each method is its average over data sets.
+    For each method and number of shots, the last row is the average over data sets.
 
     Args:
         paper: file of the published results.
@@ -88,7 +88,8 @@ def _rows_of_method(
     """Return a method's rows, and the names of the data sets that its average covers.
 
     Args:
-        method: a row with the values that are the same in all rows of the method.
+        method: a row that holds the method's trainer, config, number of shots and backbone. These values are copied to
+            all returned rows.
         runs: the method's runs.
         expected: runs of all methods. If a data set or a seed occurs in these runs but not in `runs`, it is reported as
             missing.
@@ -116,10 +117,13 @@ def _rows_of_method(
 
 
 def _missing(runs: pd.DataFrame, seeds: Sequence[int], measures: Sequence[str]) -> list[str]:
-    """Return a text for each missing or unfinished run on a data set.
+    """Return a text for each missing or unfinished run of a method on a data set.
 
-    `seeds` are the expected seeds. If the method learns nothing, `seeds` is ignored, because every seed gives the same
-    result.
+    Args:
+        runs: the method's runs on the data set.
+        seeds: the expected seeds. If the method learns nothing, they are ignored, because every seed gives the same
+            result.
+        measures: the measures of the protocol.
     """
     finished = runs[runs["state"] == "finished"]
     learns_nothing = len(finished) and (finished["trained_on"] == "").all()
@@ -191,7 +195,7 @@ def without_empty_columns(table: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def cells(row: Row, protocol: str) -> dict[str, str]:
-    """Return a dict that maps each column title of a table to the row's text in this column."""
+    """Return the texts of a table row, as a dict that maps the title of each column to the text in the column."""
     texts = {
         "trainer": row.trainer, "config": str(row.config), "dataset": row.dataset, "shots": str(row.shots),
     }  # fmt: skip

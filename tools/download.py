@@ -88,7 +88,8 @@ def unpack(archive: Path, folder: Path, inside: str = "") -> None:
         inside: the folder in the archive whose contents are unpacked; "" for the whole archive.
 
     Raises:
-        InputError: the archive is damaged, or would write files outside `folder`. The archive is then deleted.
+        InputError: the archive is damaged, or would write files outside `folder`. In both cases, the archive is
+            deleted.
     """
     unpacked = archive.parent / "unpacking"
     shutil.rmtree(unpacked, ignore_errors=True)
@@ -118,7 +119,7 @@ def get(download: Download, folder: Path) -> None:
     if download.target:
         path = folder / download.target
         if download.entries and path.is_file():
-            return  # an existing split file may be made by the user, so don't check or replace it
+            return  # the user may have made the split file, so don't check or replace the file
         fetch(download.url, path, download.md5)
         if download.entries:
             check_split(path, download.entries)
@@ -139,7 +140,7 @@ def check_split(path: Path, entries: tuple[int, int, int]) -> None:
     """Check that a split file lists the expected numbers (`entries`) of train, val and test images.
 
     Raises:
-        InputError: the numbers differ, or the file isn't a split file. The file is then deleted.
+        InputError: the numbers differ, or the file isn't a split file. In both cases, the file is deleted.
     """
     try:
         content = read_json(path)

@@ -4,7 +4,7 @@
         --dataset-config-file configs/datasets/dtd.yaml --config-file configs/trainers/CoOp/rn50_val.yaml
 
 The features are written to <output-dir>/<DATASET.NAME>/<split>.npz, which linear_probe_search.py reads. The file holds
-two arrays: `feature_list` (n_images, embed_dim), without normalisation, and `label_list` (n_images,).
+the arrays `feature_list` (n_images, embed_dim) and `label_list` (n_images,). The features aren't normalised.
 """
 
 import argparse

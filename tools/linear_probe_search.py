@@ -4,9 +4,9 @@
 
     python lpclip/linear_probe.py --dataset DescribableTextures --feature_dir clip_feat --num_step 8 --num_run 3
 
-The probes are trained with 1, 2, 4, 8 and 16 shots, and --num_run times for each number of shots. A run draws this
-number of training images of each class. It also draws as many validation images of each class, but at most 4. The mean
-accuracies over runs are printed and written to report/<dataset>.json.
+A run with N shots draws N training images and min(N, 4) validation images of each class, and trains a probe on the
+training images. N is 1, 2, 4, 8 or 16, and there are --num_run runs for each N. The mean accuracies over runs are
+printed and written to report/<dataset>.json.
 """
 
 import argparse
@@ -23,7 +23,7 @@ SHOTS = (1, 2, 4, 8, 16)
 
 
 class Row(TypedDict):
-    """The test accuracy for a number of shots, in per cent: mean and standard deviation over runs (divisor n)."""
+    """The mean test accuracy for a number of shots, and the standard deviation over runs (divisor n), in per cent."""
 
     shots: int
     accuracy: float
@@ -48,12 +48,12 @@ def draw_shots(data: Arrays, shots: int, rng: np.random.RandomState) -> Arrays:
 
 
 def probe(folder: Path, num_step: int, num_run: int) -> list[Row]:
-    """Return the test accuracies of a data set, one row for each number of shots.
+    """Return the test accuracies on a data set. Each row holds the result for one number of shots.
 
     Args:
         folder: the folder that holds train.npz, val.npz and test.npz.
         num_step: number of halvings in the search for the strength of the L2 penalty.
-        num_run: number of runs for each number of shots. Their seeds are 1 to num_run.
+        num_run: number of runs for each number of shots. The seeds of the runs are 1 to `num_run`.
     """
     splits = {split: read_split(folder, split) for split in ("train", "val", "test")}
     rows: list[Row] = []

@@ -39,7 +39,7 @@ class Row(TypedDict):
 def read_prompts(path: str, width: int) -> dict[str, torch.Tensor]:
     """Return the text prompts in a checkpoint, as a dict that maps names to vectors (n_vectors, width).
 
-    Can read checkpoints of this project and of the methods' official code.
+    The checkpoint may come from this project or from a method's official code.
 
     Raises:
         InputError: the checkpoint has no text prompts of this width.
@@ -87,8 +87,10 @@ def token_embeddings(checkpoint: str, name: str, path: str) -> torch.Tensor:
     Args:
         checkpoint: file of the learned prompts, in a subfolder of the run's folder.
         name: name of the backbone, or "".
-        path: file of the backbone's weights, or "". If `name` and `path` are "", both are read from the run's
-            config.yaml. If the run has no config.yaml, the backbone is ViT-B/16.
+        path: file of the backbone's weights, or "".
+
+    If `name` and `path` are both "", the name and the file are read from the run's config.yaml. If the run has no
+    config.yaml, the backbone is ViT-B/16.
     """
     config = Path(checkpoint).resolve().parents[1] / "config.yaml"
     if not (name or path) and config.is_file():
@@ -97,7 +99,7 @@ def token_embeddings(checkpoint: str, name: str, path: str) -> torch.Tensor:
     model = load_clip(name or "ViT-B/16", path)
     embedding = model.token_embedding.weight.clone()
     if model.trained_rows is not None:
-        embedding[~model.trained_rows] = 1e4  # untrained embeddings must not be nearest to any prompt
+        embedding[~model.trained_rows] = 1e4  # far from every prompt, so that no nearest word is untrained
     return embedding
 
 

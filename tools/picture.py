@@ -1,8 +1,8 @@
 """Draws test images with the predictions of each method below them: picture.py FOLDER FILE.
 
-`scripts/demo.sh` runs this file. FOLDER holds base-to-new runs with the option TEST.SAVE_PREDICTIONS True. FILE is the
-picture to write. The first row of the picture shows test images of base classes, and the second row shows test images
-of new classes. The images are evenly spaced in the data set's list of test images.
+`scripts/demo.sh` runs this file. FOLDER holds base-to-new runs that had the option TEST.SAVE_PREDICTIONS True. FILE is
+the picture to write. The first row of the picture shows test images of base classes, and the second row shows test
+images of new classes. The images are evenly spaced in the data set's list of test images.
 """
 
 import sys
@@ -65,7 +65,7 @@ def draw(parts: list[tuple[str, list[PredictedRun]]], file: Path) -> None:
     """Draw one row of images for each part, and save the picture to `file`.
 
     Args:
-        parts: pairs (name, runs). The name is "base" or "new", and the runs are the runs that tested these classes.
+        parts: pairs (name, runs). `name` is "base" or "new", and `runs` holds the runs that tested these classes.
         file: the picture to write.
     """
     from matplotlib.figure import Figure

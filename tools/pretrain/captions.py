@@ -1,4 +1,4 @@
-"""Makes the captions of the emoji drawings. For each class in a batch, `pretrain.py` draws a random caption."""
+"""Makes the captions of the emoji drawings. For each class in a batch, `pretrain.py` selects a random caption."""
 
 import itertools
 
@@ -31,10 +31,11 @@ CATEGORY_NOUNS = {"animals": "animal", "food": "food", "travel": "place", "objec
 
 
 class Captions:
-    """Stores the captions of every class as token ids.
+    """Stores the tokenized captions of every class.
 
-    ViT-Mini/8 has embeddings only for the token ids that occur in captions. `rows` lists these ids in increasing order,
-    and captions hold indices into `rows`. SOS and EOT still have the two largest indices, as CLIP's text tower needs.
+    ViT-Mini/8 has embeddings only for the token ids that occur in captions. `rows` lists these ids in increasing order.
+    Each token of a caption is stored as the index of its id in `rows`. SOS and EOT still have the two largest indices,
+    as CLIP's text tower requires.
     """
 
     def __init__(self, classes: list[DrawnClass]):
@@ -50,19 +51,19 @@ class Captions:
         self.by_class = [self.compact(of_class) for of_class in ids]
 
     def compact(self, ids: torch.Tensor) -> torch.Tensor:
-        """Convert CLIP's token ids to indices into `rows`."""
+        """Return the index in `rows` of each of CLIP's token ids in `ids`. The shape stays the same."""
         return torch.searchsorted(self.rows, ids)
 
     def draw(self, labels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """Draw a random caption for each label. The labels are (N,). Returns indices into `rows`, (N, 77).
+        """Select a random caption for each of the class labels (N,). Returns indices into `rows`, (N, 77).
 
-        If a class has aliases, half of its captions use an alias and the other half its first name. One caption in five
-        starts with 1 to 14 random tokens. These tokens prepare the model for prompt learning, which puts vectors
-        there that aren't word embeddings.
+        If a class has aliases, half of its captions use an alias, and the other half use the class's first name. One
+        caption in five starts with 1 to 14 random tokens. These tokens prepare the model for prompt learning, which
+        puts learned vectors before the class name.
         """
         chosen = []
         for label in labels.tolist():
-            captions = self.by_class[label]  # first the captions with the first name, then the captions with aliases
+            captions = self.by_class[label]  # captions with the first name precede captions with aliases
             first = len(captions) == len(TEMPLATES) or rng.random() < 0.5
             row = captions[rng.integers(len(TEMPLATES)) if first else rng.integers(len(TEMPLATES), len(captions))]
             if rng.random() < 0.2:

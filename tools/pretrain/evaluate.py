@@ -1,4 +1,4 @@
-"""Measures zero-shot accuracies of the small CLIP on drawings of held-out styles. `pretrain.py` prints them."""
+"""Measures zero-shot accuracies of the small CLIP on drawings of held-out styles. Called by `pretrain.py`."""
 
 import numpy as np
 import torch
@@ -19,10 +19,10 @@ def to_input(images: torch.Tensor) -> torch.Tensor:
 def zero_shot(
     clip: CLIP, captions: Captions, classes: list[DrawnClass], held_out: dict[str, list[np.ndarray]], scene: Scene
 ) -> dict[str, float]:
-    """Return zero-shot accuracies in per cent on scenes of the held-out styles.
+    """Return zero-shot accuracies on images of the held-out styles, in per cent.
 
-    There are two kinds of accuracy for each style. Each image is classified among all classes, and also among only the
-    classes of its category.
+    For example, the key "noto, all" holds the accuracy on all images of the style noto, classified among all classes.
+    The key "noto, food" holds the accuracy on the images of food, classified among the food classes only.
     """
     ids = torch.stack([of_class[0] for of_class in captions.by_class])  # "a photo of a {}.", (n_classes, 77)
     text_features = F.normalize(clip.encode_text(ids), dim=-1)  # (n_classes, embed_dim)
@@ -40,7 +40,7 @@ def zero_shot(
         truth = torch.arange(len(classes)).repeat(2)  # (2 * n_classes,)
         figures[f"{style}, all"] = 100 * (logits.argmax(1) == truth).float().mean().item()
         for name in CATEGORY_NOUNS:
-            members = torch.from_numpy(np.flatnonzero(category == name))  # classes of the category
+            members = torch.from_numpy(np.flatnonzero(category == name))  # indices of the category's classes
             rows = torch.isin(truth, members)
             correct = members[logits[rows][:, members].argmax(1)] == truth[rows]
             figures[f"{style}, {name}"] = 100 * correct.float().mean().item()

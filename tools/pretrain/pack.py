@@ -25,7 +25,11 @@ CATEGORIES = {
 
 
 def classes(icons: dict[str, Icons]) -> list[DrawnClass]:
-    """Return the name, category, aliases and drawings (style -> SVG) of every class, sorted by category and name."""
+    """Return all classes in the order of CATEGORIES. Within a category, the classes are sorted by name.
+
+    Args:
+        icons: maps each style to the icons of its package.
+    """
     found, taken = [], set()
     for noto_category, category in CATEGORIES.items():
         for name in sorted(icons["noto"].categories[noto_category]):

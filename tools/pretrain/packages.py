@@ -75,5 +75,5 @@ class Icons:
         )
 
     def aliases(self, name: str) -> list[str]:
-        """Return all names of an icon except `name`. `name` is the icon's name or one of its aliases."""
+        """Return the other names of the icon called `name`. `name` is the icon's main name or one of its aliases."""
         return sorted(other for other, icon in self._icon.items() if icon == self._icon.get(name) and other != name)

@@ -41,7 +41,7 @@ SIZES = Sizes(
     vision_mlp=512, context_length=77, vocab_size=49408, transformer_width=128, transformer_heads=2,
     transformer_layers=6, transformer_mlp=512,
 )  # fmt: skip
-#: Styles that aren't used for training, but only for the test.
+#: Styles that aren't used for training. The test uses the first two of these styles.
 HELD_OUT = ("noto", "fluent", "fluent-line")
 HARDEST = Scene(hidden=0.2, warp=0.06, recolour=0.6)
 
@@ -49,8 +49,8 @@ HARDEST = Scene(hidden=0.2, warp=0.06, recolour=0.6)
 class Batches(Dataset):
     """The training batches. Batch i depends only on SEED and i, so the number of workers doesn't change the batches.
 
-    A batch is a pair: the class labels (NAMES,), and the images (2 * NAMES, 48, 48, 3), uint8. The two images
-    of a class follow each other.
+    A batch is a pair (labels, images). `labels` holds the classes in the batch, (NAMES,). `images` holds two adjacent
+    images of each class, (2 * NAMES, 48, 48, 3), uint8.
     """
 
     def __init__(self, drawings: list[list[np.ndarray]], steps: int):
@@ -72,7 +72,7 @@ class Batches(Dataset):
 
 
 class Pretraining(nn.Module):
-    """A CLIP with two parts that only pretraining needs: batch norms of the outputs, and an anchor for each class."""
+    """A CLIP with batch norms for its outputs and an anchor for each class. Only pretraining needs these two parts."""
 
     def __init__(self, classes: int, vocabulary: int):
         super().__init__()
@@ -82,12 +82,15 @@ class Pretraining(nn.Module):
         self.anchors = nn.Parameter(torch.randn(classes, SIZES.embed_dim))
 
     def forward(self, images: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the loss of a batch: InfoNCE, and cross entropy of both towers' features against the anchors.
+        """Return the loss of a batch.
+
+        The loss is the sum of InfoNCE and of two cross entropies. Each cross entropy compares one tower's features with
+        the anchors. In the shapes below, `names` is the number of classes in the batch.
 
         Args:
-            images: two images of each of the `names` classes in the batch, (2 * names, 3, 48, 48).
-            ids: a caption of each class, as indices into `Captions.rows`, (names, 77).
-            labels: the index of each class, (names,).
+            images: two adjacent images of each class in the batch, (2 * names, 3, 48, 48).
+            ids: a caption of each class in the batch, as indices into `Captions.rows`, (names, 77).
+            labels: the index of each class in the batch, (names,).
         """
         image_features = F.normalize(self.norms[0](self.clip.encode_image(images)), dim=-1)  # (2 * names, embed_dim)
         text_features = F.normalize(self.norms[1](self.clip.encode_text(ids)), dim=-1)  # (names, embed_dim)
@@ -137,7 +140,7 @@ def load_drawings(packages: Path) -> tuple[list[DrawnClass], list[list[np.ndarra
 
 
 def optimizers(model: Pretraining) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrices of the image tower's blocks, and AdamW for all other parameters."""
+    """Return two optimizers: Muon for the matrices of the image tower's blocks, and AdamW for all other parameters."""
     matrices = [p for p in model.clip.vision_transformer.transformer.parameters() if p.ndim == 2]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
@@ -157,7 +160,7 @@ def drop_patches(share: float) -> Callable[[nn.Module, tuple[torch.Tensor]], tor
     """Return a forward pre-hook for `ln_pre` that drops a random share of every image's patches, as in FLIP."""
 
     def hook(_: nn.Module, inputs: tuple[torch.Tensor]) -> torch.Tensor:
-        x = inputs[0]  # (N, 1 + patches, width); row 0 is the class token
+        x = inputs[0]  # (N, 1 + patches, width); x[:, 0] is the class token
         count = x.shape[1] - 1
         rows = torch.rand(len(x), count).argsort(1)[:, : round(count * (1 - share))] + 1
         rows = torch.cat([torch.zeros(len(x), 1, dtype=rows.dtype), rows], 1)  # (N, 1 + remaining patches)
@@ -173,8 +176,8 @@ def folded(clip: CLIP, statistics: Sequence[tuple[torch.Tensor, torch.Tensor]]) 
     The outputs of the copy equal the batch-normalised outputs of the CLIP, up to rounding errors.
 
     Args:
-        statistics: (mean, variance) of the image tower's outputs, then of the text tower's outputs. Each tensor has the
-            shape (embed_dim,).
+        statistics: two pairs (mean, variance). The first pair is for the image tower's outputs, and the second pair is
+            for the text tower's outputs. Each tensor has the shape (embed_dim,).
     """
     clip = copy.deepcopy(clip).eval()
     clip.vision_transformer.ln_pre._forward_pre_hooks.clear()
@@ -211,11 +214,13 @@ def train(
     look: Callable[[CLIP], None],
     looks: int = 9,
 ) -> None:
-    """Train the model for `steps` steps.
+    """Train the model.
 
     Args:
-        look: function that is called `looks` times during training. Its argument is a copy of the CLIP into which the
-            batch norms are folded.
+        steps: number of training steps.
+        look: function that is called at regular intervals during training. Its argument is a copy of the CLIP into
+            which the batch norms are folded.
+        looks: number of calls of `look`.
     """
     both = optimizers(model)
     groups = [group for optimizer in both for group in optimizer.param_groups]
