@@ -146,7 +146,7 @@ class ResidualAttentionBlock(nn.Module):
         return _add(x, adapter.beside(h))
 
     def output_and_mlp(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-        """Compute `output` for a block without an adapter. Because all arguments are tensors, it can be compiled."""
+        """Compute `output` for a block without an adapter. `torch.compile` works because all arguments are tensors."""
         x = x + self.attn.out_proj(attended)
         return x + self._mlp(self.ln_2(x))
 

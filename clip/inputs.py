@@ -17,10 +17,10 @@ Rows = Literal["inserted", "patches"]
 
 
 class TowerOutput(NamedTuple):
-    """The output of a tower. The features (N, embed_dim) aren't normalised. `rows` is None unless the caller wants rows.
+    """The output of a tower, which has features (N, embed_dim), not normalised, and rows (N, n, width).
 
-    `rows` has the shape (N, n, width) and comes from the last layer's output. The tower has applied its final norm (`ln_post`
-    or `ln_final`) to the rows, but not its projection.
+    `rows` is None if the caller wants only features. Otherwise, `rows` are rows of the last layer's output. The tower
+    has applied its final norm (`ln_post` or `ln_final`) to the rows, but not its projection.
     """
 
     features: torch.Tensor
@@ -64,7 +64,7 @@ class TowerInputs:
             unchanged output of the previous layer.
             In the text tower, the shape is (n, width) if all sequences have the same prompts. It is (G, n, width) if
             each of G prefixes has n prompts, and (N, n, width) if each of N sequences has n prompts. The prompts
-            replace positions 1 to n. At layer 0 they replace token embeddings, so positional embeddings are added.
+            replace positions 1 to n. At layer 0 they replace token embeddings, before positional embeddings are added.
             In the image tower, the shape is (n, width). At layer 0 the prompts are appended after the patches, before
             `ln_pre` and without positional embeddings. At a later layer, the prompts replace the prompts of an earlier
             layer. If no earlier layer has prompts, the prompts are appended.

@@ -50,7 +50,7 @@ class Layout:
 
     def __init__(self, lengths: torch.Tensor, group: torch.Tensor | None = None):
         self.count = len(lengths)
-        self.offset = _offsets(lengths)  # (total,) position of each class token in its sequence; the prefix isn't counted
+        self.offset = _offsets(lengths)  # (total,) each class token's position in its sequence, without the prefix
         self.eot = lengths.cumsum(0) - 1  # (N,) packed row of each sequence's EOT
         self.lengths, self.group = lengths, group
         self.order = lengths.argsort(stable=True)  # (N,) indices of the sequences, from short to long

@@ -112,7 +112,7 @@ def load_clip(name: str = "", path: str | Path = "", root: str | Path | None = N
 def _weights_and_sizes(name: str, path: str | Path, root: str | Path | None) -> tuple[Weights, Sizes | None]:
     """Return weights with OpenAI's parameter names, and the model's sizes.
 
-    The sizes are None if the weights come without a config, because they are then inferred from the weights.
+    The sizes are None if there is no config. The caller must then infer the sizes from the weights.
     """
     if path:
         local = Path(path).expanduser()
@@ -158,7 +158,7 @@ def _openclip(name: str, path: Path | None, root: str | Path | None = None) -> t
             f"unknown backbone (MODEL.BACKBONE.NAME). Known {choices}. Or give an OpenCLIP model as ARCHITECTURE:TAG"
         )
     quick_gelu = (pretrained or model_cfg).get("quick_gelu", False)
-    # This raises ValueError if the model isn't supported. So call it before the download.
+    # `openclip_sizes` raises ValueError if the model isn't supported. Call it first, to avoid a useless download.
     sizes = convert.openclip_sizes(model_cfg, pretrained, quick_gelu)
     file = path or Path(_checked_hub_file(download_pretrained(pretrained, cache_dir=root and str(root))))
     return convert.openclip_weights(read_weights(file)), sizes

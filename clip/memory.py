@@ -1,4 +1,4 @@
-"""Limits the text tower's memory. Computes how many tokens fit, and returns freed memory to the system between chunks.
+"""Helps to limit the text tower's memory. Computes how many tokens fit, and gives freed memory back to the system.
 
 `PromptTrainer` picks the chunk size with `fitting_chunk`. The text tower calls `trim_heap` before each chunk.
 """

@@ -113,8 +113,8 @@ class CLIP(nn.Module):
     def encode_text(self, ids: torch.Tensor, inputs: TowerInputs = NO_INPUTS) -> torch.Tensor:
         """Encode token ids (N, context length) from `tokenize` as features (N, embed_dim), not normalised.
 
-        The n prompts of a layer in `inputs` replace the n tokens after SOS (positions 1 to n). At layer 0, the prompts
-        replace token embeddings. At a later layer, they replace outputs of the previous layer.
+        If `inputs` has n prompts for a layer, the prompts replace positions 1 to n, which follow SOS. At layer 0, the
+        prompts replace token embeddings. At a later layer, the prompts replace outputs of the previous layer.
 
         Raises:
             ValueError: a text has fewer tokens between SOS and EOT than a layer has prompts.
@@ -212,7 +212,7 @@ def convert_weights(model: nn.Module, dtype: torch.dtype = torch.float16) -> Non
 
 
 def from_state_dict(state: Mapping[str, torch.Tensor], sizes: Sizes | None = None) -> CLIP:
-    """Build a frozen float32 CLIP in eval mode. Float32 tensors of `state` aren't copied.
+    """Build a frozen float32 CLIP in eval mode. It uses the float32 tensors of `state` without copying them.
 
     Args:
         state: weights with OpenAI's parameter names. Entries that only TorchScript archives have are ignored.

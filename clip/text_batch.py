@@ -74,7 +74,7 @@ class DeepPrompts:
         }
 
     def _by_prefix(self, layer: int) -> bool:
-        """Return True if 3-D prompts of `layer` have the shape (G, n, width), and False if it is (N, n, width)."""
+        """Return True if 3-D prompts of `layer` are (G, n, width), and False if the prompts are (N, n, width)."""
         return self.split_layer is None or layer < self.split_layer
 
 

@@ -1,7 +1,7 @@
 """CLIP's Vision Transformer. It takes prompts, inserted tokens and adapters as arguments (`TowerInputs`).
 
 `CLIP.encode_image` calls this image tower. At the last layer, queries are computed only up to the last row that is
-returned. If the caller wants only features, the only query is that of the class token (CLS), which is the first row.
+returned. If the caller wants only features, this is the first row, the class token (CLS).
 """
 
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ class VisionTransformer(nn.Module):
         """Return the first `n_rows` rows of the last layer's output, (batch, n_rows, width).
 
         Args:
-            parts: the frozen tokens (batch, length, width), and the prompts of layer 0, if any (batch, n, width).
+            parts: the frozen tokens (batch, length, width); and, if any, the prompts of layer 0, (batch, n, width).
         """
         heads = self.transformer.heads
         *blocks, last = self.transformer.blocks()
@@ -125,7 +125,7 @@ def _over_batch(prompt: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def _change_input(x: torch.Tensor, inputs: TowerInputs, layer: int) -> torch.Tensor:
-    """Put the prompts of `layer` at the end of `x` (batch, length, width). Put its inserted tokens after CLS."""
+    """Put the prompts of `layer` at the end of x (batch, length, width), and the layer's inserted tokens after CLS."""
     if layer and layer in inputs.prompts:  # the prompts of layer 0 are in `x` already
         length = x.shape[1] - inputs.n_prompts_before(layer)
         x = torch.cat([x[:, :length], _over_batch(inputs.prompts[layer], x)], dim=1)
