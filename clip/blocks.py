@@ -2,7 +2,8 @@
 
 The towers call a block in one of two ways. The reference path calls `forward`, which runs every submodule. The fast
 paths call `queries`, `keys_values` and `output` on packed rows. The fast paths use the submodules' weights directly,
-so they would ignore a replaced or hooked submodule. Therefore a tower takes a fast path only if `is_original` is True.
+so they would ignore a submodule that a user has replaced or hooked. Therefore a tower takes a fast path only if
+`is_original` returns True.
 """
 
 import inspect
@@ -64,8 +65,8 @@ class ResidualAttentionBlock(nn.Module):
     """A transformer block with pre-norm attention and MLP.
 
     `forward` takes whole sequences and calls the `forward` of every submodule. Each of the other methods computes one
-    step of the block on rows (..., width), which needn't be whole sequences. The attention itself is computed by the
-    caller, who decides which rows attend to which.
+    step of the block on rows (..., width), which needn't be whole sequences. Between these steps, the caller computes
+    the attention. So the caller decides to which rows each row attends.
     """
 
     def __init__(self, width: int, heads: int, causal: bool = False, mlp: int = 0, activation: str = "quick_gelu"):
@@ -109,7 +110,9 @@ class ResidualAttentionBlock(nn.Module):
     def _project(
         self, h: torch.Tensor, rows: slice, names: Sequence[Projection], adapter: BlockAdapter | None
     ) -> torch.Tensor:
-        """Compute the projections `names` of `h`, add the adapter's deltas, and return the results side by side.
+        """Compute the projections of `h` that are listed in `names`, and add the adapter's deltas.
+
+        The results are returned side by side: (..., number of projections * width).
 
         Args:
             rows: rows of the joint weight (3 * width, width) that belong to these projections.
@@ -134,7 +137,7 @@ class ResidualAttentionBlock(nn.Module):
             x: input rows of the block.
             attended: result of the attention for these rows, before `out_proj`.
             adapter: the block's adapter, if it has one.
-            h: output of `ln_1` for these rows. Only the adapter needs `h`. None: this function computes `h`.
+            h: output of `ln_1` for these rows. None: this method computes `h` if the adapter needs it.
         """
         if adapter is None:
             return self.output_and_mlp(x, attended)
@@ -143,12 +146,12 @@ class ResidualAttentionBlock(nn.Module):
         return _add(x, adapter.beside(h))
 
     def output_and_mlp(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-        """Compute `output` for a block without an adapter. All arguments are tensors, so this can be compiled."""
+        """Compute `output` for a block without an adapter. `torch.compile` works because all arguments are tensors."""
         x = x + self.attn.out_proj(attended)
         return x + self._mlp(self.ln_2(x))
 
     def _mlp(self, h: torch.Tensor) -> torch.Tensor:
-        """Apply `mlp`. If its weights are frozen, use `FrozenMLP`, whose backward pass needs less memory."""
+        """Apply the MLP. If the MLP's weights are frozen, use `FrozenMLP`, whose backward pass needs less memory."""
         fc, activation, proj = self.mlp
         weights = (fc.weight, fc.bias, proj.weight, proj.bias)
         quick = type(activation) is QuickGELU
@@ -161,7 +164,7 @@ class ResidualAttentionBlock(nn.Module):
         """Return whether `attn` is unchanged. An adapter's deltas can be added only to an unchanged attention.
 
         Raises:
-            TypeError: `attn` was replaced or hooked, but the adapter changes q, k, v or out.
+            TypeError: `attn` was replaced or hooked, but the adapter returns a delta for q, k, v or out.
         """
         if type(self.attn) is nn.MultiheadAttention and not has_hooks(self.attn):
             return True
@@ -206,7 +209,7 @@ class Transformer(nn.Module):
         Args:
             change_input: function called before each layer, with the layer's input and the layer's number. The
                 function returns the changed input, which may have another length.
-            adapters: layer -> adapter of that layer's block.
+            adapters: {layer: adapter of the layer's block}.
         """
         if change_input is None and not adapters:
             return self.resblocks(x)
@@ -223,10 +226,10 @@ def run_blocks(
     change_input: Callable[[torch.Tensor, int], torch.Tensor] | None,
     adapters: Mapping[int, BlockAdapter],
 ) -> torch.Tensor:
-    """Call each block on x (length, batch, width). The other arguments are those of `Transformer.forward`.
+    """Call each block on x (length, batch, width). `Transformer.forward` explains the other arguments.
 
     Raises:
-        TypeError: a user replaced a block that has an adapter, and the new `forward` doesn't take `adapter`.
+        TypeError: a user replaced a block that has an adapter, and the new block's `forward` doesn't accept `adapter`.
     """
     for layer, block in enumerate(blocks):
         x = x if change_input is None else change_input(x, layer)
@@ -243,16 +246,16 @@ def run_blocks(
 
 
 def _takes_adapter(block: nn.Module) -> bool:
-    """Return whether the block's `forward` takes a keyword argument `adapter`."""
+    """Return whether the block's `forward` accepts a keyword argument `adapter`."""
     parameters = inspect.signature(block.forward).parameters
     return "adapter" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def is_original(module: nn.Module) -> bool:
-    """Return whether `module` and all its submodules are the original ones: none is replaced, wrapped or hooked.
+    """Return False if a user has replaced, wrapped or hooked the module or one of its submodules, otherwise True.
 
-    The fast paths use the weights of a block's submodules directly. If a user has replaced a submodule by an adapter,
-    the fast paths would bypass the adapter. So a tower uses them only if this function returns True.
+    The fast paths use the weights of a block's submodules directly. If a user has replaced a submodule, the
+    fast paths would never call the new submodule. So a tower takes a fast path only if this function returns True.
 
     Args:
         module: a `Transformer` or an image tower.

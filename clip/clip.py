@@ -1,4 +1,4 @@
-"""The public functions of OpenAI's package: load a model by name, preprocess images, tokenize texts.
+"""The public functions of OpenAI's package. They load a model by name, preprocess images and tokenize texts.
 
 Third-party trainers import these functions from this module, under OpenAI's names. Our own trainers use `clip.loading`
 and `tokenize`.
@@ -64,10 +64,12 @@ def load(
 
 
 def tokenize(texts: str | Sequence[str], context_length: int = 77, truncate: bool = False) -> torch.Tensor:
-    """Return token ids (n_texts, context_length), int64. A row has the start token, the text, the end token and zeros.
+    """Return token ids (n_texts, context_length), int64.
+
+    A row has the start token, the tokens of the text, the end token, and then zeros.
 
     Args:
-        truncate: True: cut a text that is too long, but keep its end token. False: raise RuntimeError.
+        truncate: whether to shorten a text that is too long. A shortened text still ends with the end token.
 
     Raises:
         RuntimeError: a text is too long and `truncate` is False. The message contains the text.

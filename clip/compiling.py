@@ -21,5 +21,5 @@ def compile_blocks(model: nn.Module) -> None:
 
 
 def is_compiled(model: nn.Module) -> bool:
-    """Return whether `compile_blocks` compiled a block of `model`."""
+    """Return whether `compile_blocks` has compiled a block of `model`."""
     return any("output_and_mlp" in vars(part) for part in model.modules())

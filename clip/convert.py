@@ -1,6 +1,6 @@
-"""Converts OpenCLIP and Hugging Face models. Configs become `Sizes`, and weights are renamed to OpenAI's names.
+"""Converts OpenCLIP and Hugging Face models. Configs become `Sizes`, and weights get OpenAI's parameter names.
 
-`clip.loading` calls these functions. If our towers can't compute a model, the functions raise ValueError
+`clip.loading` calls these functions. If our image and text towers don't support a model, the functions raise ValueError
 with the reason.
 """
 
@@ -33,7 +33,7 @@ def openclip_sizes(model_cfg: Config, preprocess: Config, quick_gelu: bool) -> S
         quick_gelu: whether the weights were trained with QuickGELU.
 
     Raises:
-        ValueError: our towers can't compute the model. The message names the field of the config.
+        ValueError: our image and text towers don't support the model. The message names the field of the config.
     """
     _check_fields("vision_cfg", model_cfg["vision_cfg"], CLIPVisionCfg)
     _check_fields("text_cfg", model_cfg["text_cfg"], CLIPTextCfg)
@@ -78,7 +78,7 @@ def _check_fields(key: str, config: Config, cls: type[CLIPVisionCfg] | type[CLIP
 
 
 def openclip_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename OpenCLIP's weights to OpenAI's names.
+    """Rename OpenCLIP's weights to OpenAI's parameter names.
 
     In OpenCLIP's "custom text" models, the names in the text tower start with `text.`, which is removed.
     """
@@ -89,7 +89,7 @@ def huggingface_sizes(config: Config, preprocess: Config) -> Sizes:
     """Return the sizes of a Hugging Face `CLIPModel`, given its config.json and preprocessor_config.json.
 
     Raises:
-        ValueError: the model isn't a CLIPModel, or our towers don't support its activation or vocabulary.
+        ValueError: the model isn't a `CLIPModel`; or our towers don't support the model's activation or vocabulary.
     """
     if config.get("model_type") != "clip":
         raise ValueError(f"its config.json has model_type {config.get('model_type')!r}: only 'clip' is supported")
@@ -124,8 +124,8 @@ def huggingface_sizes(config: Config, preprocess: Config) -> Sizes:
     )
 
 
-#: Pairs (regular expression, replacement) that turn Hugging Face's names into OpenAI's names. All pairs are applied to
-#: each name, in this order.
+#: Pairs (regular expression, replacement) that turn Hugging Face's parameter names into OpenAI's. All pairs are applied
+#: to each name, in this order.
 _HUGGINGFACE_NAMES = (
     (r"text_model\.embeddings\.token_embedding\.weight", "token_embedding.weight"),
     (r"text_model\.embeddings\.position_embedding\.weight", "positional_embedding"),
@@ -133,7 +133,7 @@ _HUGGINGFACE_NAMES = (
     (r"vision_model\.embeddings\.class_embedding", "visual.class_embedding"),
     (r"vision_model\.embeddings\.patch_embedding\.", "visual.conv1."),
     (r"vision_model\.embeddings\.position_embedding\.weight", "visual.positional_embedding"),
-    (r"vision_model\.pre_layrnorm\.", "visual.ln_pre."),  # Hugging Face's weights do spell it "layrnorm"
+    (r"vision_model\.pre_layrnorm\.", "visual.ln_pre."),  # "layrnorm" is the spelling in Hugging Face's weights
     (r"vision_model\.post_layernorm\.", "visual.ln_post."),
     (r"text_model\.encoder\.layers\.", "transformer.resblocks."),
     (r"vision_model\.encoder\.layers\.", "visual.transformer.resblocks."),
@@ -147,7 +147,7 @@ _HUGGINGFACE_NAMES = (
 
 
 def huggingface_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Convert the weights of a Hugging Face `CLIPModel` to OpenAI's names and layout.
+    """Convert the weights of a Hugging Face `CLIPModel` to OpenAI's parameter names and shapes.
 
     The three projections of queries, keys and values are merged into one matrix. The matrices that project to the
     embedding space are transposed.
@@ -155,7 +155,7 @@ def huggingface_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Te
     weights: dict[str, torch.Tensor] = {}
     for name, weight in state.items():
         if name.endswith("position_ids") or re.search(r"\.self_attn\.[kv]_proj\.", name):
-            # Skip position_ids, which our towers don't have. Skip k and v too: they are merged with q, below.
+            # Skip position_ids, which our towers don't have. Skip k and v, because the code below merges them with q.
             continue
         new = name
         if ".self_attn.q_proj." in name:

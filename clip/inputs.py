@@ -1,7 +1,7 @@
-"""Prompts, inserted tokens and adapters: the inputs that a method passes to a tower in addition to images or texts.
+"""Defines what a method passes to a tower in addition to images or texts: prompts, inserted tokens and adapters.
 
-Methods build a `TowerInputs` and pass it to `CLIP.encode_image`, `encode_text` or `encode_prompts`. Only the towers
-read it. Prompts, inserted tokens and adapters are given for each layer. Layers are numbered from 0.
+Methods build a `TowerInputs` object and pass the object to `CLIP.encode_image`, `encode_text` or `encode_prompts`. Only
+the towers read the object. Each layer can have separate prompts, inserted tokens and adapters. The first layer is 0.
 """
 
 from collections.abc import Mapping
@@ -10,17 +10,17 @@ from typing import Literal, NamedTuple
 
 import torch
 
-#: The linear maps of an attention: queries, keys, values and the output projection.
+#: Names of the attention's linear maps, which compute queries, keys, values and the output.
 Projection = Literal["q", "k", "v", "out"]
-#: Rows that a tower can return in addition to its feature.
+#: Names of the rows that a tower can return in addition to features.
 Rows = Literal["inserted", "patches"]
 
 
 class TowerOutput(NamedTuple):
-    """A tower's output: features (N, embed_dim), not normalised, and other rows (N, n, width) if the caller wants them.
+    """The output of a tower, which has features (N, embed_dim), not normalised, and rows (N, n, width).
 
-    The tower has applied its final norm (`ln_post` or `ln_final`) to the rows, but not its projection. `rows` is None
-    if the caller didn't ask for rows.
+    `rows` is None if the caller wants only features. Otherwise, `rows` are rows of the last layer's output. The tower
+    has applied its final norm (`ln_post` or `ln_final`) to the rows, but not its projection.
     """
 
     features: torch.Tensor
@@ -31,22 +31,25 @@ class BlockAdapter:
     """Base class for the adapter of one block. By default both methods return None; a subclass overrides one or both.
 
     An adapter must be row-wise: each row of the result may depend only on the same row of `h`. The towers rely on this,
-    because they pack the rows of many sequences in one matrix. At the last layer, they compute only some of the rows.
+    because they pack the rows of many sequences in one matrix. At the last layer, the towers compute only some rows.
 
     `h` has the shape (..., width) with any leading dimensions. The tower casts the result to the tower's dtype.
     An adapter with parameters also derives from nn.Module: `class Adapter(BlockAdapter, nn.Module)`.
     """
 
     def beside(self, h: torch.Tensor) -> torch.Tensor | None:
-        """Return rows (..., width) to add to the block's output, or None. `h` is the output of the block's `ln_1`."""
+        """Return rows (..., width) that the tower adds to the block's output, or None to add nothing.
+
+        `h` is the output of the block's `ln_1`.
+        """
         return None
 
     def delta(self, projection: Projection, h: torch.Tensor) -> torch.Tensor | None:
-        """Return rows (..., width) to add to the output of a projection of the attention, or None.
+        """Return rows (..., width) that the tower adds to the output of `projection`, or None to add nothing.
 
         Args:
-            projection: name of the projection.
-            h: input of the projection. For "q", "k" and "v" this is the output of `ln_1`. For "out" it is the
+            projection: name of one of the attention's linear maps.
+            h: input of this linear map. For "q", "k" and "v" this is the output of `ln_1`. For "out" it is the
                 attention's output before `out_proj`.
         """
         return None
@@ -57,19 +60,20 @@ class TowerInputs:
     """A method's inputs to one tower. By default they are empty, so that the tower computes CLIP's original features.
 
     Args:
-        prompts: layer -> prompts, which become part of this layer's input. A layer without an entry keeps the output
-            of the previous layer.
-            Text tower: the shape is (n, width), or (G, n, width) with one entry per prefix, or (N, n, width) with one
-            entry per sequence. The prompts replace positions 1 to n. At layer 0 they replace token embeddings, so
-            positional embeddings are added to them.
-            Image tower: the shape is (n, width). At layer 0 the prompts are appended after the patches, before `ln_pre`
-            and without positional embeddings. At a later layer they replace the prompts of an earlier layer. If no
-            earlier layer has prompts, they are appended.
-        inserted: layer -> tokens (n, width) (MMRL, arXiv 2503.08497). At the lowest layer of the mapping, the tokens
-            are inserted after CLS or SOS, without positional embeddings. At the other layers, the tokens
-            replace these n rows.
-        blend: weight of the new tokens where `inserted` replaces rows: blend * new + (1 - blend) * old (MMRL++).
-        adapters: layer -> adapter of this layer's block.
+        prompts: {layer: prompts}. The prompts become part of the layer's input. A layer without prompts gets the
+            unchanged output of the previous layer.
+            In the text tower, the shape is (n, width) if all sequences have the same prompts. It is (G, n, width) if
+            each of G prefixes has n prompts, and (N, n, width) if each of N sequences has n prompts. The prompts
+            replace positions 1 to n. At layer 0 they replace token embeddings, before positional embeddings are added.
+            In the image tower, the shape is (n, width). At layer 0 the prompts are appended after the patches, before
+            `ln_pre` and without positional embeddings. At a later layer, the prompts replace the prompts of an earlier
+            layer. If no earlier layer has prompts, the prompts are appended.
+        inserted: {layer: tokens}, with tokens (n, width) (MMRL, arXiv 2503.08497). At the lowest layer in the dict, the
+            tokens are inserted after CLS or SOS, without positional embeddings. At each later layer in the dict, the
+            tokens replace the n inserted rows.
+        blend: weight of the new tokens where they replace the n inserted rows. The new rows are
+            blend * new + (1 - blend) * old (MMRL++).
+        adapters: {layer: adapter of the layer's block}.
     """
 
     prompts: Mapping[int, torch.Tensor] = field(default_factory=dict)
@@ -79,7 +83,7 @@ class TowerInputs:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there are no inputs, so that the tower computes CLIP's original features."""
+        """True if there are no inputs. The tower then computes CLIP's original features."""
         return not (self.prompts or self.inserted or self.adapters)
 
     @property

@@ -1,7 +1,7 @@
 """Describes how texts are packed without padding. A shared prefix is stored once, and one matrix has all class tokens.
 
-A class that holds prompts builds a `Layout` once, or a `Tokens` object if it starts from token ids. The text tower
-reads the layout in every forward pass.
+A method's prompt class builds a `Layout` once. If the class starts from token ids, it builds a `Tokens` object, which
+contains a layout. The text tower reads the layout in every forward pass.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,10 @@ import torch
 
 
 def _select(prefix: torch.Tensor, group: torch.Tensor | None, count: int) -> torch.Tensor:
-    """Look up the prefix entry of each of `count` sequences: (G, ...) -> (count, ...). `group` is as in `Bucket`."""
+    """Turn a tensor with one row per prefix (G, ...) into a tensor with one row per sequence (count, ...).
+
+    `group` has the same meaning as in `Bucket`.
+    """
     return prefix.expand(count, *prefix.shape[1:]) if group is None else prefix[group]
 
 
@@ -30,7 +33,7 @@ class Bucket:
     group: torch.Tensor | None  # (count,) index of the prefix that each sequence follows; None if all follow the same
 
     def per_sequence(self, prefix: torch.Tensor) -> torch.Tensor:
-        """Look up the entry of each sequence's prefix: (G, ...) -> (count, ...)."""
+        """Turn a tensor with one row per prefix (G, ...) into a tensor with one row per sequence (count, ...)."""
         return _select(prefix, self.group, self.count)
 
 
@@ -38,7 +41,7 @@ class Layout:
     """Positions of N sequences in a packed batch. Each sequence starts with one of G shared prefixes.
 
     The class tokens of a sequence are all its tokens after the prefix, up to EOT. Only class tokens are packed, one
-    sequence after another. The packed row of a class token is the index of its row in the packed matrix.
+    sequence after another. The index of a class token in the packed matrix is called its packed row.
 
     Args:
         lengths: number of class tokens of each sequence, (N,), at least 1.
@@ -47,13 +50,13 @@ class Layout:
 
     def __init__(self, lengths: torch.Tensor, group: torch.Tensor | None = None):
         self.count = len(lengths)
-        self.offset = _offsets(lengths)  # (total,) position of each class token within its sequence, without the prefix
-        self.eot = lengths.cumsum(0) - 1  # (N,) packed row of EOT
+        self.offset = _offsets(lengths)  # (total,) each class token's position in its sequence, without the prefix
+        self.eot = lengths.cumsum(0) - 1  # (N,) packed row of each sequence's EOT
         self.lengths, self.group = lengths, group
-        self.order = lengths.argsort(stable=True)  # (N,) indices of the sequences, sorted by length as in `buckets`
+        self.order = lengths.argsort(stable=True)  # (N,) indices of the sequences, from short to long
         self.back = self.order.argsort()  # (N,) position of each sequence in `order`
-        self.rows_by_length = self.rows(self.order)  # (total,) packed rows, with the sequences in `order`
-        self.eot_by_length = lengths[self.order].cumsum(0) - 1  # (N,) index of EOT in `rows_by_length`
+        self.rows_by_length = self.rows(self.order)  # (total,) packed rows, from short to long sequences
+        self.eot_by_length = lengths[self.order].cumsum(0) - 1  # (N,) index of each EOT in `rows_by_length`
         sizes = zip(*(t.tolist() for t in lengths[self.order].unique_consecutive(return_counts=True)), strict=True)
         self.buckets, first = [], 0
         for length, count in sizes:
@@ -62,12 +65,12 @@ class Layout:
             first += count
 
     def per_sequence(self, prefix: torch.Tensor) -> torch.Tensor:
-        """Look up the entry of each sequence's prefix: (G, ...) -> (N, ...)."""
+        """Turn a tensor with one row per prefix (G, ...) into a tensor with one row per sequence (N, ...)."""
         return _select(prefix, self.group, self.count)
 
     @cached_property
     def one_prefix_each(self) -> "Layout":
-        """The layout of the same sequences, but with a separate prefix for each: sequence i follows prefix i."""
+        """The layout of the same sequences if each sequence has a separate prefix. Sequence i follows prefix i."""
         return Layout(self.lengths, torch.arange(self.count, device=self.lengths.device))
 
     def chunks(self, tokens: int) -> Iterator["Chunk"]:
@@ -104,7 +107,7 @@ class Chunk:
     """A chunk of consecutive sequences of a layout."""
 
     sequences: slice  # indices of the sequences in the whole layout
-    rows: slice  # packed rows of their class tokens in the whole layout
+    rows: slice  # packed rows of these sequences' class tokens in the whole layout
     prefixes: slice  # the smallest range that contains the prefixes of all these sequences
     layout: Layout  # layout of only these sequences and prefixes
 
@@ -117,7 +120,7 @@ def _offsets(lengths: torch.Tensor) -> torch.Tensor:
 
 @dataclass
 class Tokens:
-    """Token ids of N texts, split into the prefix that all texts share and the class tokens of each text, up to EOT."""
+    """Token ids of N texts. They are split into one shared prefix, and the class tokens of each text up to EOT."""
 
     prefix: torch.Tensor  # (P,)
     class_tokens: torch.Tensor  # (total,)
@@ -128,12 +131,12 @@ class Tokens:
         """Split token ids into the prefix and the class tokens.
 
         Args:
-            ids: (N, context length) as returned by `tokenize`. A row starts with SOS. EOT has the highest id.
-            start: length of the prefix. The default is the number of tokens before EOT that all texts share.
+            ids: (N, context length) as returned by `tokenize`. A row starts with SOS. EOT is the highest id.
+            start: length of the prefix; None: all first tokens that the texts share, without EOT.
         """
         eot = ids.argmax(dim=-1)  # (N,)
         if start is None:
-            same = (ids == ids[0]).all(dim=0).long().cumprod(0)  # (context length,) 1 before the first difference
+            same = (ids == ids[0]).all(dim=0).long().cumprod(0)  # 1 until two texts differ, then 0
             start = min(int(same.sum()), int(eot.min()))
         lengths = eot + 1 - start
         class_tokens = torch.cat([row[start : end + 1] for row, end in zip(ids, eot.tolist(), strict=True)])

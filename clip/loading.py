@@ -20,7 +20,7 @@ from clip.model import CLIP, from_state_dict
 from clip.sizes import Sizes
 
 _OPENAI = "https://openaipublic.azureedge.net/clip/models"
-#: OpenAI's models: name -> URL. The last folder in the URL is the file's SHA-256.
+#: Mapping of the names of OpenAI's models to their URLs. The last folder in the URL is the file's SHA-256.
 MODELS = {
     "RN50": f"{_OPENAI}/afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt",
     "RN101": f"{_OPENAI}/8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599/RN101.pt",
@@ -77,17 +77,19 @@ def load_clip(name: str = "", path: str | Path = "", root: str | Path | None = N
     """Load a frozen float32 CLIP on the CPU, in eval mode.
 
     Args:
-        name: an OpenAI model ("ViT-B/16"), this project's small CLIP "ViT-Mini/8", an OpenCLIP model as
-            ARCHITECTURE:TAG ("ViT-B-16:laion2b_s34b_b88k"), or a model on the Hugging Face hub
+        name: name of an OpenAI model ("ViT-B/16"); or "ViT-Mini/8", this project's small CLIP; or an OpenCLIP model as
+            ARCHITECTURE:TAG ("ViT-B-16:laion2b_s34b_b88k"); or a model on the Hugging Face hub
             ("hf-hub:openai/clip-vit-base-patch16").
-        path: local weights, which are used instead of the weights of `name`; "": load the weights of `name`.
-            Either a folder with a Hugging Face or OpenCLIP model; or a file with weights under OpenAI's names
-            (TorchScript archive, state dict or safetensors); or a file of an OpenCLIP model. In the last case, `name`
-            must be the architecture ("ViT-B-16"), because heads and activation can't be inferred from weights.
-        root: folder for downloads. None: ~/.cache/clip for OpenAI's models, the library's default folder for others.
+        path: file or folder with local weights, which are used instead of the weights of `name`; "": load the weights
+            of `name`. A folder must contain a Hugging Face or OpenCLIP model. A file must contain weights with
+            OpenAI's parameter names (as a TorchScript archive, state dict or safetensors) or an OpenCLIP model. For an
+            OpenCLIP file, `name` must be the architecture ("ViT-B-16"), because the number of heads and the activation
+            can't be inferred from weights.
+        root: folder for downloads; None: ~/.cache/clip for OpenAI's models, and the default folder of the Hugging Face
+            or OpenCLIP library for other models.
 
     Raises:
-        ValueError: the name is unknown, or our towers don't support the model.
+        ValueError: the name is unknown, or our image and text towers don't support the model.
         FileNotFoundError: the path doesn't exist.
         WeightsError: a download failed, or the file doesn't contain a CLIP.
     """
@@ -108,7 +110,10 @@ def load_clip(name: str = "", path: str | Path = "", root: str | Path | None = N
 
 
 def _weights_and_sizes(name: str, path: str | Path, root: str | Path | None) -> tuple[Weights, Sizes | None]:
-    """Return weights under OpenAI's names, and the model's sizes. The sizes are None if no config states them."""
+    """Return weights with OpenAI's parameter names, and the model's sizes.
+
+    The sizes are None if there is no config. The caller must then infer the sizes from the weights.
+    """
     if path:
         local = Path(path).expanduser()
         if not local.exists():
@@ -153,7 +158,7 @@ def _openclip(name: str, path: Path | None, root: str | Path | None = None) -> t
             f"unknown backbone (MODEL.BACKBONE.NAME). Known {choices}. Or give an OpenCLIP model as ARCHITECTURE:TAG"
         )
     quick_gelu = (pretrained or model_cfg).get("quick_gelu", False)
-    # Called before the download, so that nothing is downloaded if the model isn't supported (ValueError).
+    # `openclip_sizes` raises ValueError if the model isn't supported. Call it first, to avoid a useless download.
     sizes = convert.openclip_sizes(model_cfg, pretrained, quick_gelu)
     file = path or Path(_checked_hub_file(download_pretrained(pretrained, cache_dir=root and str(root))))
     return convert.openclip_weights(read_weights(file)), sizes
@@ -186,8 +191,8 @@ def _safetensors(folder: Path, name: str) -> Weights:
 def _checked_hub_file(path: str | Path) -> str | Path:
     """Return `path` if the file is intact.
 
-    In the cache of the Hugging Face hub, the path is a link to a file whose name is its SHA-256. Other files aren't
-    checked.
+    In the cache of the Hugging Face hub, the path is a link to a file that is named after the SHA-256 of its content.
+    Files with other names aren't checked.
 
     Raises:
         WeightsError: the SHA-256 is wrong.

@@ -1,4 +1,4 @@
-"""Memory of the text tower: computes how many tokens fit, and returns freed memory to the system between chunks.
+"""Helps to limit the text tower's memory. Computes how many tokens fit, and gives freed memory back to the system.
 
 `PromptTrainer` picks the chunk size with `fitting_chunk`. The text tower calls `trim_heap` before each chunk.
 """
@@ -11,10 +11,10 @@ from clip.sizes import Sizes
 
 
 def fitting_chunk(sizes: Sizes, free: int) -> int:
-    """Return the number of class tokens that can be trained at once in half of `free` bytes of memory.
+    """Return how many class tokens a chunk can have if training on the chunk may use half of `free` bytes of memory.
 
-    The result is rounded down to a power of two, at least 256, so that it seldom changes on the same machine. This
-    matters because a different chunk size changes training results slightly, by rounding.
+    The result is rounded down to a power of two, but is at least 256. So the result seldom changes on the same machine.
+    This matters because another chunk size leads to other rounding errors, which change training results slightly.
     """
     per_token = 18 * 4 * sizes.transformer_width * sizes.transformer_layers  # bytes of saved activations
     return 2 ** max(8, int(math.log2(free / 2 / per_token + 1)))

@@ -1,7 +1,7 @@
 """Reads and writes the weights of ViT-Mini/8, the small CLIP that comes with the project.
 
-`clip.loading` calls `load`, and `tools/pretrain` calls `save`. To keep the file small, it contains only the embeddings
-of tokens that occurred in pretraining. The model card is assets/vit-mini/README.md.
+`clip.loading` calls `load`, and `tools/pretrain` calls `save`. To keep the file small, `save` stores the embeddings
+only of tokens that occurred in pretraining. The model card is assets/vit-mini/README.md.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ def save(state: Mapping[str, torch.Tensor], rows: torch.Tensor, path: Path = FIL
     """Write weights to `path` in half precision.
 
     Args:
-        state: weights under OpenAI's names. The token embedding has one row for each id in `rows`.
+        state: weights with OpenAI's parameter names. The token embedding has one row for each id in `rows`.
         rows: ids of the tokens that occurred in pretraining, (n_rows,), ascending.
     """
     tensors = {name: tensor.detach().half().contiguous() for name, tensor in state.items()}
@@ -34,7 +34,8 @@ def load(vocabulary: int = 49408, path: Path = FILE) -> tuple[dict[str, torch.Te
         vocabulary: number of tokens in the returned token embedding.
 
     Returns:
-        The weights under OpenAI's names, and a bool mask (vocabulary,) of the tokens that have a trained embedding.
+        The weights with OpenAI's parameter names, and a bool mask (vocabulary,). The mask is True for tokens that have
+        a trained embedding.
     """
     state = load_file(path)
     rows = state.pop(_ROWS).long()

@@ -17,7 +17,7 @@ ACTIVATIONS = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
 
 
 class FrozenMLP(torch.autograd.Function):
-    """The MLP of a block with frozen weights. For the backward pass it saves only the input of the activation.
+    """The MLP of a block, for frozen weights. It saves only the activation function's input for the backward pass.
 
     QuickGELU(h) equals silu(1.702 h) / 1.702. In the forward pass, the factors 1.702 and 1 / 1.702 are merged into the
     matrix products. In the backward pass the two factors cancel.

@@ -73,7 +73,7 @@ class CLIP(nn.Module):
 
     @property
     def vision_transformer(self) -> VisionTransformer:
-        """The image tower `visual`, typed as a Vision Transformer. Raises TypeError if it is a ResNet."""
+        """The image tower, if it is a Vision Transformer. Raises TypeError if the image tower is a ResNet."""
         if not isinstance(self.visual, VisionTransformer):
             raise TypeError(f"the image tower is a {type(self.visual).__name__}, not a VisionTransformer")
         return self.visual
@@ -89,7 +89,7 @@ class CLIP(nn.Module):
         return self.visual(image) if inputs.is_empty else self.visual(image, inputs)
 
     def encode_image_rows(self, image: torch.Tensor, inputs: TowerInputs, rows: Rows) -> TowerOutput:
-        """Return the same features as `encode_image`, and rows of the last layer's output (batch, n, width).
+        """Return the features of `encode_image`, and some rows of the last layer's output, (batch, n, width).
 
         Args:
             rows: which rows to return: "inserted" for the inserted tokens, "patches" for all patches. `ln_post` is
@@ -103,17 +103,21 @@ class CLIP(nn.Module):
         return self.visual(image.type(self.dtype), inputs, rows)
 
     def _check_image_inputs(self, inputs: TowerInputs, needs_vit: bool = False) -> None:
-        """Raise TypeError if the image tower is a ResNet, but `inputs` aren't empty or `needs_vit` is True."""
+        """Raise TypeError if the image tower is a ResNet, but the call needs a ViT.
+
+        The call needs a ViT if `needs_vit` is True or `inputs` aren't empty.
+        """
         if isinstance(self.visual, ModifiedResNet) and (needs_vit or not inputs.is_empty):
             raise TypeError("the image tower is a ResNet, but only a ViT takes TowerInputs or returns rows")
 
     def encode_text(self, ids: torch.Tensor, inputs: TowerInputs = NO_INPUTS) -> torch.Tensor:
         """Encode token ids (N, context length) from `tokenize` as features (N, embed_dim), not normalised.
 
-        The prompts in `inputs` replace positions 1 to n of each text. Prompts of layer 0 replace token embeddings.
+        If `inputs` has n prompts for a layer, the prompts replace positions 1 to n, which follow SOS. At layer 0, the
+        prompts replace token embeddings. At a later layer, the prompts replace outputs of the previous layer.
 
         Raises:
-            ValueError: a text has fewer than n tokens between SOS and EOT.
+            ValueError: a text has fewer tokens between SOS and EOT than a layer has prompts.
         """
         n_prompts = max((prompt.shape[-2] for prompt in inputs.prompts.values()), default=0)
         tokens = text.Tokens.cut(ids)
@@ -208,10 +212,10 @@ def convert_weights(model: nn.Module, dtype: torch.dtype = torch.float16) -> Non
 
 
 def from_state_dict(state: Mapping[str, torch.Tensor], sizes: Sizes | None = None) -> CLIP:
-    """Build a frozen float32 CLIP in eval mode. The model shares the float32 tensors of `state`.
+    """Build a frozen float32 CLIP in eval mode. It uses the float32 tensors of `state` without copying them.
 
     Args:
-        state: weights under OpenAI's names. Entries that only TorchScript archives have are ignored.
+        state: weights with OpenAI's parameter names. Entries that only TorchScript archives have are ignored.
         sizes: sizes of the model; None: infer them from the weights.
 
     Raises:
@@ -233,7 +237,7 @@ def build_model(state_dict: Mapping[str, torch.Tensor], design_details: Mapping[
     """Build a CLIP in half precision and eval mode, like OpenAI's `build_model`, for third-party trainers.
 
     Args:
-        state_dict: weights under OpenAI's names. The model gets a copy of them.
+        state_dict: weights with OpenAI's parameter names. The model gets a copy of the weights.
         design_details: must be None. In MaPLe's code, this argument describes prompts inside the towers.
 
     Raises:
@@ -243,7 +247,7 @@ def build_model(state_dict: Mapping[str, torch.Tensor], design_details: Mapping[
         raise TypeError(
             "build_model doesn't support design_details; pass prompts to encode_image and encode_prompts as TowerInputs"
         )
-    # `from_state_dict` doesn't copy weights. Copy them, so that the caller's weights don't change.
+    # `from_state_dict` doesn't copy float32 weights. Copy the model, so that the caller's weights don't change.
     model = copy.deepcopy(from_state_dict(state_dict)).requires_grad_(True)
     convert_weights(model)
     return model

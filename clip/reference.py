@@ -1,6 +1,7 @@
-"""Runs a transformer that a user may have replaced, wrapped or hooked. Both towers' reference paths call it.
+"""Runs a transformer that a user may have replaced, wrapped or hooked. Both towers' reference paths use this module.
 
-A user's `forward` may take only x. So the towers' inputs are passed as arguments only to `Transformer.forward` itself.
+A user's `forward` may accept only x. Therefore prompts and adapters are passed as arguments only if `forward` is still
+`Transformer.forward`.
 """
 
 from collections.abc import Callable, Iterable, Sized
@@ -13,7 +14,7 @@ from clip.inputs import TowerInputs
 
 
 def count_layers(transformer: nn.Module, built: int) -> int:
-    """Return the number of the transformer's blocks. If a wrapper hides them, return `built`.
+    """Return how many blocks the transformer has. If a wrapper hides the blocks, return `built` instead.
 
     Args:
         built: number of blocks with which the tower was built.
@@ -30,20 +31,21 @@ def run_transformer(
 ) -> torch.Tensor:
     """Run all layers on x (length, batch, width).
 
-    If `inputs` change only layer 0, the whole transformer is called. If they change later layers and its `forward` was
-    replaced, each of its `resblocks` is called instead.
+    The whole transformer is called if `inputs` change only the input of layer 0, or if the transformer's `forward` is
+    the original one. Otherwise, the transformer's `resblocks` are called one by one.
 
     Args:
-        change_input: function that applies the prompts and inserted tokens of a layer to this layer's input.
+        change_input: function that is called with a layer's input and number. It puts the layer's prompts and inserted
+            tokens into the input.
 
     Raises:
-        TypeError: `inputs` change single layers, but the transformer has no `resblocks`; or a block that has an
-            adapter was replaced, and its `forward` doesn't take `adapter`.
+        TypeError: the blocks must be called one by one, but the transformer has no `resblocks`; or a block that has an
+            adapter was replaced, and the new block's `forward` doesn't accept `adapter`.
     """
     if not inputs.adapters and max([*inputs.prompts, *inputs.inserted], default=0) == 0:
         return transformer(change_input(x, 0))
     if type(transformer).forward is Transformer.forward and "forward" not in vars(transformer):
-        # Keyword arguments, because a forward pre-hook may replace the positional ones by x alone.
+        # Use keyword arguments, because a forward pre-hook may replace all positional arguments by x.
         return transformer(x, change_input=change_input, adapters=inputs.adapters)
     blocks = getattr(transformer, "resblocks", None)
     if not isinstance(blocks, Iterable):

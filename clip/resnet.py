@@ -1,4 +1,4 @@
-"""CLIP's ResNet image tower. `CLIP` builds it if the sizes are those of a ResNet (RN50, RN101 ...).
+"""CLIP's ResNet image tower. `CLIP` builds this tower if its `Sizes` describe a ResNet, such as RN50.
 
 A ResNet isn't a transformer, so it takes no prompts, inserted tokens or adapters.
 """
@@ -77,8 +77,8 @@ class ModifiedResNet(nn.Module):
     """CLIP's ResNet. It has a stem of three convolutions, average pooling instead of strides, and attention pooling.
 
     Args:
-        layers: number of bottlenecks of each of the four stages.
-        width: channels of the first stage.
+        layers: number of bottlenecks in each of the four stages.
+        width: number of channels after the stem.
     """
 
     def __init__(

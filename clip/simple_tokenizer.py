@@ -15,8 +15,9 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 class SimpleTokenizer(_OpenCLIPTokenizer):
-    """CLIP's tokenizer with 49,408 tokens: bytes, bytes at the end of a word, merges, start of text and end of text.
+    """CLIP's tokenizer with 49,408 tokens.
 
+    The tokens are single bytes, single bytes that end a word, merged bytes, the start token and the end token.
     `encode(text)` returns the token ids without the start and end tokens. `decode(ids)` returns the text. The dict
     `encoder` maps tokens to ids, and the dict `decoder` maps ids to tokens.
     """

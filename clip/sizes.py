@@ -1,7 +1,7 @@
 """Defines `Sizes`, a record of all sizes of a CLIP.
 
-`CLIP` is built from a `Sizes` object. `Sizes.from_state_dict` infers the sizes from weights under OpenAI's names.
-`clip.convert` reads the sizes from a config of OpenCLIP or Hugging Face.
+`CLIP` is built from a `Sizes` object. `Sizes.from_state_dict` infers the sizes from weights with OpenAI's
+parameter names. `clip.convert` reads the sizes from a config of OpenCLIP or Hugging Face.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-#: Mean and standard deviation of the RGB channels, with which images were normalised to train OpenAI's models.
+#: Mean and standard deviation of the RGB channels. OpenAI normalised the training images with these values.
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -43,13 +43,13 @@ class Sizes:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, torch.Tensor]) -> "Sizes":
-        """Infer the sizes from weights under OpenAI's names.
+        """Infer the sizes from weights with OpenAI's parameter names.
 
-        The number of heads and the activation can't be inferred. The same values as in OpenAI's models are assumed:
-        heads with a width of 64, and QuickGELU.
+        The number of heads and the activation can't be inferred. This function assumes that they are chosen as in
+        OpenAI's models: each head has a width of 64, and the activation is QuickGELU.
 
         Raises:
-            KeyError: a weight is missing. The message is the name of this weight.
+            KeyError: a weight is missing. The message is the name of the missing weight.
         """
         vision = _vit(state) if "visual.proj" in state else _resnet(state)
         text_width = state["ln_final.weight"].shape[0]
@@ -108,5 +108,5 @@ def _resnet(state: Mapping[str, torch.Tensor]) -> _VisionSizes:
 
 
 def _count(state: Mapping[str, torch.Tensor], pattern: str) -> int:
-    """Match the names of the weights with `pattern`, and return how many different values its group (...) has."""
+    """Match the names of the weights with `pattern`. Return how many different texts the pattern's group captures."""
     return len({match[1] for match in (re.match(pattern, name) for name in state) if match})

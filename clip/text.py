@@ -26,7 +26,7 @@ from clip.text_layers import encode_packed, encode_reference
 
 __all__ = ["Layout", "TextTower", "Tokens", "encode"]
 
-_LARGE_CHUNK = 200  # `trim_heap` is called only before chunks with more class tokens than this, because it takes time
+_LARGE_CHUNK = 200  # `trim_heap` is slow, so it is only called before chunks with more class tokens than this
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,17 @@ def encode(
     """Encode N texts that are given as token embeddings.
 
     Args:
-        prefix: token embeddings of the G prefixes, (G, P, width). Position 0 is SOS. They must not include positional
-            embeddings, which this function adds.
+        prefix: token embeddings of the G prefixes, (G, P, width). Position 0 is SOS. Positional embeddings must
+            not be included, because this function adds them.
         class_tokens: token embeddings of the sequences' class tokens, (total, width), packed as `layout` describes.
-            They must not include positional embeddings either.
-        rows: "inserted": also return the rows of the inserted tokens, (N, n, width). None: return only features.
+            Positional embeddings must not be included here either.
+        rows: if "inserted", the rows of the inserted tokens (N, n, width) are returned too. If None, only features are
+            returned.
 
     Raises:
         ValueError: `inputs` has a layer that the tower doesn't have; or the wanted rows don't exist; or the prefix is
-            too short for the prompts; or a layer's number of prompt groups is neither 1, nor the number of prefixes,
-            nor the number of sequences.
+            too short for the prompts; or a layer has prompts (k, n, width) where k is neither 1, nor the number of
+            prefixes, nor the number of sequences.
     """
     if not inputs.is_empty:
         inputs.check(count_layers(tower.transformer, tower.layers), "text")
@@ -83,7 +84,7 @@ def encode(
     n_prefixes = len(prefix) if prompts.split_layer is None else layout.count
     total = len(class_tokens) + n_prefixes * (prefix.shape[1] + inputs.n_inserted)
     if 0 < tower.chunk < total:
-        # `chunk` limits prefixes and class tokens together. The class tokens get a share in proportion to their number.
+        # `tower.chunk` limits the sum of prefix tokens and class tokens. Pass on the share for class tokens.
         return _encode_chunked(tower, prefix, class_tokens, batch, tower.chunk * len(class_tokens) // total)
     return _encode_all(tower, prefix, class_tokens, batch)
 
@@ -119,9 +120,12 @@ def _encode_chunked(
     batch: TextBatch,
     tokens: int,
 ) -> TowerOutput:
-    """Encode chunks of at most `tokens` class tokens, so that memory doesn't grow with the number of classes.
+    """Encode the sequences in chunks, so that memory doesn't grow with the number of classes.
 
     Only the output of each chunk is kept. The activations are recomputed in the backward pass.
+
+    Args:
+        tokens: maximum number of class tokens in a chunk.
     """
     outputs = []
     for chunk in batch.layout.chunks(tokens):
@@ -143,7 +147,7 @@ def _encode_chunk(
     class_tokens: torch.Tensor,
     batch: TextBatch,
 ) -> TowerOutput:
-    """Return the memory of earlier chunks to the system, then encode the sequences of one chunk."""
+    """Encode the sequences of one chunk. Before a large chunk on a CPU, give freed memory back to the system."""
     if class_tokens.device.type == "cpu" and len(class_tokens) > _LARGE_CHUNK:
         trim_heap()
     return _encode_all(tower, prefix, class_tokens, batch)

@@ -1,8 +1,8 @@
-"""Defines `TextBatch`: the layout, the prompts by layer, and the text tower's other inputs, but no token embeddings.
+"""Defines `TextBatch`: the text tower's layout, prompts and other inputs, but no token embeddings.
 
-`clip.text.encode` builds a `TextBatch` from its arguments, and `clip.text_layers` runs the layers with it. Some methods
-(TCP) have separate prompts for each sequence. From the first layer with such prompts on, sequences can't share a
-prefix, so each sequence gets a copy of its prefix.
+`clip.text.encode` builds a `TextBatch` from its arguments, and `clip.text_layers` runs the layers with it. Some
+methods, such as TCP, have separate prompts for each sequence. From the first layer with such prompts on, sequences
+can't share a prefix, so each sequence gets a copy of its prefix.
 """
 
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ class DeepPrompts:
     """Holds the prompts of each layer of the text tower.
 
     Args:
-        by_layer: layer -> prompts. The shape is (n, width) if all sequences have the same prompts. Otherwise it is
-            (G, n, width) before `split_layer`, with one entry per prefix. From `split_layer` on the shape is
-            (N, n, width), with one entry per sequence.
-        split_layer: the first layer at which each sequence has a separate prefix. None if there are G prefixes at all
-            layers.
+        by_layer: {layer: prompts}. The shape is (n, width) if all sequences have the same prompts. Otherwise, layers
+            before `split_layer` have prompts (G, n, width), with n prompts for each prefix. Layers from `split_layer`
+            on have prompts (N, n, width), with n prompts for each sequence.
+        split_layer: the first layer at which each sequence has a separate prefix; None if the G prefixes are shared at
+            all layers.
     """
 
     by_layer: Mapping[int, torch.Tensor]
@@ -34,8 +34,8 @@ class DeepPrompts:
         """Check the caller's prompts, and find the first layer with separate prompts for each sequence.
 
         Raises:
-            ValueError: a layer's number of prompt groups is neither 1, nor the number of prefixes, nor the number of
-                sequences.
+            ValueError: a layer has prompts (k, n, width) where k is neither 1, nor the number of prefixes, nor the
+                number of sequences.
         """
         per_sequence = []
         for layer, prompt in prompts.items():
@@ -64,20 +64,23 @@ class DeepPrompts:
         return DeepPrompts(by_layer, self.split_layer)
 
     def per_sequence(self, layout: Layout) -> Mapping[int, torch.Tensor]:
-        """Return layer -> prompts (N, n, width), with one entry per sequence. Prompts (n, width) aren't changed."""
+        """Return {layer: prompts}, with prompts (N, n, width) or (n, width).
+
+        Prompts (G, n, width) are replaced by prompts (N, n, width). All other prompts are returned as they are.
+        """
         return {
             layer: layout.per_sequence(prompt) if prompt.ndim == 3 and self._by_prefix(layer) else prompt
             for layer, prompt in self.by_layer.items()
         }
 
     def _by_prefix(self, layer: int) -> bool:
-        """Return True if 3-D prompts of `layer` have one entry per prefix, and False if they have one per sequence."""
+        """Return True if 3-D prompts of `layer` are (G, n, width), and False if the prompts are (N, n, width)."""
         return self.split_layer is None or layer < self.split_layer
 
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Inputs for N sequences that are encoded in one call. Their embeddings aren't included but passed separately."""
+    """Inputs for N sequences that are encoded in one call. The token embeddings are passed separately."""
 
     layout: Layout
     prompts: DeepPrompts
@@ -91,7 +94,7 @@ class TextBatch:
 
 
 def replace_prompts(x: torch.Tensor, prompts: Mapping[int, torch.Tensor], layer: int, skip: int = 0) -> torch.Tensor:
-    """Replace positions 1 to n by the n prompts of `layer`, if this layer has prompts.
+    """Replace positions 1 to n by the n prompts of `layer`. If the layer has no prompts, return `x` unchanged.
 
     Args:
         x: (sequences or prefixes, length, width).
@@ -101,5 +104,5 @@ def replace_prompts(x: torch.Tensor, prompts: Mapping[int, torch.Tensor], layer:
     if layer not in prompts:
         return x
     prompt = prompts[layer].to(x.dtype)
-    prompt = prompt.expand(len(x), *prompt.shape[-2:])  # (sequences, n, width)
+    prompt = prompt.expand(len(x), *prompt.shape[-2:])  # (sequences or prefixes, n, width)
     return torch.cat([x[:, : 1 + skip], prompt, x[:, 1 + skip + prompt.shape[1] :]], dim=1)

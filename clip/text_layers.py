@@ -1,8 +1,9 @@
-"""Runs the layers of the text transformer, in one of two ways.
+"""Runs the layers of the text transformer in one of two ways.
 
-`encode_packed` is the fast path. `encode_reference` calls the `forward` of the modules. `clip.text.encode` calls one of
-them. Both take prefixes (G, P, width) and packed class tokens (total, width). Positional embeddings are already added
-to them. Both return the rows of EOT (N, width) after the last layer, and the rows of the inserted tokens.
+`encode_packed` is the fast path. `encode_reference` is the slow path, which calls the `forward` of the modules.
+`clip.text.encode` calls one of the two functions. Both functions take prefixes (G, P, width) and packed class tokens
+(total, width) that already include positional embeddings. Both functions return the rows of EOT (N, width) after the
+last layer, and the rows of the inserted tokens.
 """
 
 from collections.abc import Sequence
@@ -27,8 +28,8 @@ def encode_packed(
     """Run all layers on packed class tokens (the fast path).
 
     Returns:
-        The rows of EOT (N, width) and of the inserted tokens (N, n, width) after the last layer. The second is None if
-        `batch.rows` is None.
+        The rows of EOT (N, width) and the rows of the inserted tokens (N, n, width) after the last layer. The rows of
+        the inserted tokens are None if `batch.rows` is None.
     """
     heads, layout, inputs = transformer.heads, batch.layout, batch.inputs
     class_tokens = class_tokens.index_select(0, layout.rows_by_length)
@@ -44,14 +45,14 @@ def encode_packed(
 
 
 def _change_input(prefix: torch.Tensor, layout: Layout, batch: TextBatch, layer: int) -> tuple[torch.Tensor, Layout]:
-    """Apply the inputs of `layer` to the prefix: its prompts and inserted tokens.
+    """Put the prompts and the inserted tokens of `layer` into the prefix.
 
-    At `split_layer`, each sequence first gets a separate copy of its prefix.
+    If `layer` is the batch's `split_layer`, each sequence first gets a separate copy of its prefix.
 
     Returns:
-        The new prefix (G or N, P, width) and its layout.
+        The new prefix (G or N, P, width), and the layout that belongs to the new prefix.
     """
-    if layer:  # `clip.text` has applied the prompts of layer 0, before it added positional embeddings
+    if layer:  # the prompts of layer 0 are already there: `clip.text` has put them into the prefix
         if layer == batch.prompts.split_layer:
             prefix, layout = layout.per_sequence(prefix), layout.one_prefix_each  # (N, P, width)
         skip = batch.inputs.n_inserted_before(layer)
@@ -73,7 +74,7 @@ def _block(
     x = torch.cat([prefix.flatten(0, 1), class_tokens])  # (G * P + total, width)
     h = None
     if adapter is None and prefix.requires_grad and not class_tokens.requires_grad:
-        # This is usually the first layer. Class tokens are frozen, so separate calls avoid computing their gradient.
+        # This is usually the first layer. The class tokens need no gradient. Separate calls avoid computing one.
         prefix_qkv = block.queries_keys_values(block.ln_1(prefix.flatten(0, 1)))  # (G * P, 3 * width)
         class_qkv = block.queries_keys_values(block.ln_1(class_tokens))  # (total, 3 * width)
     else:
@@ -105,11 +106,11 @@ def _last_block(
     adapter: BlockAdapter | None,
     n_rows: int,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Run the last layer. Only the returned rows have queries.
+    """Run the last layer. Queries are computed only for the rows that are returned.
 
     Returns:
         The rows of EOT (N, width), with the sequences sorted by length; and the rows of the first `n_rows` tokens after
-        SOS, (G, n_rows, width). The latter are None if `n_rows` is 0.
+        SOS, (G, n_rows, width), or None if `n_rows` is 0.
     """
     groups, buckets = prefix.shape[:2], layout.buckets
     h = block.ln_1(torch.cat([prefix.flatten(0, 1), class_tokens]))  # (G * P + total, width)
@@ -158,7 +159,7 @@ def encode_reference(
     def change_input(x: torch.Tensor, layer: int) -> torch.Tensor:
         """Apply the inputs of `layer` to x (length, N, width). Inserted tokens make the result longer."""
         x = x.transpose(0, 1)  # (N, length, width)
-        if layer:  # `clip.text` has applied the prompts of layer 0
+        if layer:  # the prompts of layer 0 are already in x
             x = replace_prompts(x, prompts, layer, inputs.n_inserted_before(layer))
         return insert_tokens(x, inputs, layer).transpose(0, 1)
 

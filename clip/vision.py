@@ -1,7 +1,7 @@
 """CLIP's Vision Transformer. It takes prompts, inserted tokens and adapters as arguments (`TowerInputs`).
 
-`CLIP.encode_image` calls it. At the last layer, queries are computed only up to the last row that is
-returned. If the caller wants only features, this is the class token (CLS), which is the first row.
+`CLIP.encode_image` calls this image tower. At the last layer, queries are computed only up to the last row that is
+returned. If the caller wants only features, this is the first row, the class token (CLS).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from clip.reference import count_layers, run_transformer
 
 
 class VisionTransformer(nn.Module):
-    """CLIP's Vision Transformer (ViT). The feature is the class token after the last layer, normed and projected."""
+    """CLIP's Vision Transformer (ViT). The feature is the last layer's class token, after `ln_post` and `proj`."""
 
     def __init__(
         self,
@@ -49,8 +49,9 @@ class VisionTransformer(nn.Module):
 
         Args:
             inputs: prompts (Visual Prompt Tuning, Jia et al., ECCV 2022), inserted tokens and adapters by layer.
-            rows: None: return only features. "inserted" or "patches": return a `TowerOutput` with the features and
-                these rows of the last layer, (batch, n, width). `ln_post` is applied to them, but the projection isn't.
+            rows: if None, only features are returned. If "inserted" or "patches", a `TowerOutput` is returned. It has
+                the features and the rows of the inserted tokens or patches after the last layer, (batch, n, width).
+                `ln_post` is applied to the rows, but the projection isn't.
 
         Raises:
             ValueError: `inputs` has a layer that the tower doesn't have; or `rows` is "inserted", but no tokens are
@@ -79,7 +80,7 @@ class VisionTransformer(nn.Module):
         """Return the first `n_rows` rows of the last layer's output, (batch, n_rows, width).
 
         Args:
-            parts: the frozen tokens, and the prompts of layer 0 if there are any; each (batch, length, width).
+            parts: the frozen tokens (batch, length, width); and, if any, the prompts of layer 0, (batch, n, width).
         """
         heads = self.transformer.heads
         *blocks, last = self.transformer.blocks()
@@ -92,7 +93,7 @@ class VisionTransformer(nn.Module):
                 h = block.ln_1(x)
                 qkv = block.queries_keys_values(h, adapter)  # (batch, length, 3 * width)
             else:
-                # Call each part separately, so that no gradient is computed for the frozen tokens.
+                # Process each part separately, so that no gradient is computed for the frozen tokens.
                 qkv = torch.cat([block.queries_keys_values(block.ln_1(part)) for part in parts], dim=1)
             q, k, v = (split_heads(t, heads) for t in qkv.chunk(3, dim=-1))  # (batch, heads, length, head width)
             x = block.output(x, join_heads(attend(q, k, v)), adapter, h)
@@ -119,12 +120,12 @@ class VisionTransformer(nn.Module):
 
 
 def _over_batch(prompt: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Repeat a prompt (n, width) for each image: (batch, n, width). Batch size and dtype are those of `x`."""
+    """Repeat a prompt (n, width) for each image: (batch, n, width). The result has the dtype of `x`."""
     return prompt.to(x.dtype).expand(len(x), -1, -1)
 
 
 def _change_input(x: torch.Tensor, inputs: TowerInputs, layer: int) -> torch.Tensor:
-    """Put the prompts of `layer` at the end of `x` (batch, length, width), and its inserted tokens after CLS."""
+    """Put the prompts of `layer` at the end of x (batch, length, width), and the layer's inserted tokens after CLS."""
     if layer and layer in inputs.prompts:  # the prompts of layer 0 are in `x` already
         length = x.shape[1] - inputs.n_prompts_before(layer)
         x = torch.cat([x[:, :length], _over_batch(inputs.prompts[layer], x)], dim=1)
