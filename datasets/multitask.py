@@ -22,7 +22,7 @@ class MultiTaskDatum(Datum):
     Args:
         item: the image with its label within the task.
         task: index of the task.
-        columns: (start, stop). The task's columns in the row are start to stop - 1.
+        columns: (start, stop). The task's entries in the row have the indices start to stop - 1.
         total: number of classes in all tasks together, which is the length of the row.
     """
 
@@ -75,7 +75,7 @@ class MultiTask(DatasetBase):
 
     @property
     def classnames(self) -> list[list[str]]:  # type: ignore[override]  # a list of names per task
-        """One list of class names per task, in the order of their labels within the task."""
+        """Class names, as one list per task. The names in a list are in the order of the labels within the task."""
         return self._task_classnames
 
     @property
