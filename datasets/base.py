@@ -50,9 +50,10 @@ class FewShotDataset(DatasetBase):
 
     A subclass sets the attributes below and defines `read_annotations`, which is called if there is no split file.
 
-    With the same seed and split file, the few-shot images are the same as in the original code. To ensure this, train
-    is drawn before val, and both are drawn class by class, in the order in which the classes first appear. Val gets at
-    most 4 images per class. Base or new classes are selected after the draw.
+    With the same seed and split file, the few-shot images are the same as in the original code. To ensure this,
+    few-shot images are drawn from train first, and from val second. In both splits, images are drawn class by class, in
+    the order in which the classes first appear. Val gets at most 4 images per class. Base or new classes are selected
+    after the draw.
 
     Raises:
         InputError: if files are missing. The message names a missing file and says how to get it.
@@ -65,7 +66,7 @@ class FewShotDataset(DatasetBase):
     downloads: Sequence[Download] = ()
     by_hand = ""  # instructions for getting files that scripts/download.sh can't download; "" if there are none
     metric = "overall_acc"  # score as a task of a `MultiTask`: "overall_acc", or "mean_acc" (mean over classes)
-    xd_source = "imagenet"  # name of the data set that the cross-dataset protocol trains prompts on
+    xd_source = "imagenet"  # config of the data set on which the cross-dataset protocol trains prompts
     fewshot_val = True  # True: few-shot images are also drawn from val; False: all val images are used
 
     def __init__(self, cfg: CfgNode):

@@ -32,7 +32,10 @@ class MultiTaskDatum(Datum):
 
     @property
     def label(self) -> torch.Tensor:  # type: ignore[override]  # a tensor instead of an int
-        """Row (total,) with 1 for the image's class, 0 for other classes of the task, -1 for classes of other tasks."""
+        """The label row (total,).
+
+        It has 1 for the image's class, 0 for the other classes of the task, and -1 for the classes of other tasks.
+        """
         row = torch.full((self._total,), -1)
         row[slice(*self._columns)] = 0
         row[self._columns[0] + self._label] = 1

@@ -1,7 +1,8 @@
-"""Two ablations of MaPLe (arXiv 2210.03117, table 1): IVLP (independent vision-language prompts), language prompting.
+"""IVLP and language prompting, two methods that MaPLe's paper uses as ablations (arXiv 2210.03117, table 1).
 
-Both methods learn deep prompts, which are prompts in several layers of a tower. IVLP learns prompts in both towers.
-Unlike in MaPLe, no projection couples the two towers. Language prompting learns prompts in the text tower only.
+Both methods learn deep prompts, which are prompts in several layers of a tower. IVLP (independent vision-language
+prompts) learns prompts in both towers. Unlike in MaPLe, no projection couples the two towers. Language prompting learns
+prompts in the text tower only.
 """
 
 from collections.abc import Sequence

@@ -54,14 +54,14 @@ class MultiModalPromptLearner(nn.Module):
                 self.compound_prompt_projections[-1].load_state_dict(start)
 
     def text_prompts(self) -> dict[int, torch.Tensor]:
-        """Return {layer: prompts} for the layers 1 to J-1. The text prompts P_i of a layer are (n, text width).
+        """Return {layer: prompts} for the layers 1 to J-1. The text prompts P_i of layer i are (n, text width).
 
         P_0 isn't included, because it is the context.
         """
         return dict(enumerate(self.compound_prompts_text, 1))
 
     def vision_prompts(self) -> dict[int, torch.Tensor]:
-        """Return {layer: prompts} for the layers 0 to J-1. The image prompts P~_i of a layer are (n, vision width)."""
+        """Return {layer: prompts} for the layers 0 to J-1. The image prompts P~_i of layer i are (n, vision width)."""
         deep = list(self.compound_prompts_text)
         projections = self.compound_prompt_projections or [self.proj] * len(deep)
         coupled = [project(prompt) for project, prompt in zip(projections, deep, strict=True)]

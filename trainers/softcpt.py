@@ -27,11 +27,11 @@ class SoftCPTOptions(Options):
     TOKEN_POSITION: str = "end"  # position of the class name in the prompt: end, middle or front
     CSC: bool = False  # True: generate one context for each class (C variants); False: one for each task
     CLASS_N_CTX: int = 4  # C variants: number of learned tokens added to a class name before encoding; 0: none
-    CLASS_CTX_INIT: str = ""  # initial words of these tokens; the number of words overrides CLASS_N_CTX
+    CLASS_CTX_INIT: str = ""  # initial words of the added tokens; the number of words overrides CLASS_N_CTX
     CLASS_CSC: bool = False  # True: learn separate added tokens for each class name (CS variants); False: shared
     CLASS_TOKEN_POSITION: str = "end"  # position of the class name among the added tokens: end, middle or front
     TASK_N_CTX: int = 4  # number of learned tokens added to a task name before encoding; 0: none
-    TASK_CTX_INIT: str = ""  # initial words of these tokens; the number of words overrides TASK_N_CTX
+    TASK_CTX_INIT: str = ""  # initial words of the added tokens; the number of words overrides TASK_N_CTX
     TASK_CSC: bool = False  # True: learn separate added tokens for each task name (TS variants); False: shared
     TASK_TOKEN_POSITION: str = "end"  # position of the task name among the added tokens: end, middle or front
     PG_TYPE: str = "lin"  # input of the meta network in the C variants: lin, linmean or lincls; see `PromptGenerator`
@@ -141,10 +141,10 @@ class SoftCPTCLIP(MultiTaskMethod):
         self.sample_rate, self.by_class = options.CLS_SAMPLE_RATE, options.CSC
 
     def contexts(self, chosen: torch.Tensor | None = None) -> torch.Tensor:
-        """Generate the contexts. They are (n_tasks, n_ctx, width), or (n_classes, n_ctx, width) in the C variants.
+        """Generate the contexts. They are (n_tasks, n_ctx, width), or (n_classes, n_ctx, width) if CSC is True.
 
         Args:
-            chosen: (k,) indices of classes, only for the C variants. If given, only the contexts of these classes are
+            chosen: (k,) indices of classes, only if CSC is True. If given, only the contexts of these classes are
                 computed; the contexts of the other classes are zero.
         """
         tasks = self.task_prompt_learner()  # (n_tasks, embed_dim)
@@ -162,7 +162,7 @@ class SoftCPTCLIP(MultiTaskMethod):
     def outputs(self, batch: Batch) -> Output:
         """Return the output for a training batch.
 
-        In the C variants, if CLS_SAMPLE_RATE isn't 0, logits are computed only for the classes in the batch and for a
+        If CSC is True and CLS_SAMPLE_RATE isn't 0, logits are computed only for the classes in the batch and for a
         random share of the other classes. The logits of the remaining classes are -inf.
         """
         if not (self.sample_rate and self.by_class):

@@ -76,7 +76,7 @@ def plain_names(classes: ClassNames) -> list[str | list[str | list[str]]]:
 
 
 def note_trained_classes(method: Method, trained: ClassNames | None, default: bool, source: Path) -> None:
-    """Set `method.has_new_classes` to whether the method has a class that it wasn't trained on.
+    """Set `method.has_new_classes`, which says whether the method has a class that it wasn't trained on.
 
     Args:
         trained: the classes that a checkpoint was trained on. None: the checkpoint doesn't store them.

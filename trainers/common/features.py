@@ -91,7 +91,7 @@ def labelled_features(
 def is_frozen_and_original(tower: nn.Module) -> bool:
     """Return whether an image tower is frozen and original.
 
-    An original tower is one in which no submodule was replaced or wrapped, or has a hook.
+    In an original tower, no submodule was replaced, wrapped or hooked.
     """
     known = type(tower) in (VisionTransformer, ModifiedResNet)
     return known and is_original(tower) and not any(p.requires_grad for p in tower.parameters())

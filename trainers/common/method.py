@@ -77,7 +77,7 @@ class Method(nn.Module):
     image_tower_is_frozen = False  # True: the image tower isn't changed, so evaluation may cache image features
     prompts_at_once = 2000  # if text_depends_on_image: number of prompts that evaluation encodes at once
     has_loop = True  # True: trained in epochs over batches; False: `fit` does all the training
-    ignored_keys: tuple[str, ...] = ()  # keys of official checkpoints with these prefixes are skipped
+    ignored_keys: tuple[str, ...] = ()  # prefixes of keys that are skipped in official checkpoints
     renamed_keys: Mapping[str, str] = {}  # {key in official checkpoints: our key}
     only_trained_classes = False  # True: the method can't classify classes that it wasn't trained on
     sized_by_data: tuple[str, ...] = ()  # parameters or buffers whose shape is set by `fit` or by a checkpoint
@@ -94,7 +94,7 @@ class Method(nn.Module):
 
     def __init__(self, options: Options, clip: CLIP, classnames: ClassNames, template: str):
         super().__init__()
-        self.__dict__["clip"] = clip  # set like this, it isn't a submodule; see the module docstring
+        self.__dict__["clip"] = clip  # in this way, the CLIP isn't a submodule; see the module docstring
         self.options = options
         self.classnames = classnames
         self.template = template
@@ -138,8 +138,8 @@ class Method(nn.Module):
     def clear_text_cache(self) -> None:
         """Delete the cached text features.
 
-        When a parameter of the method changes, this happens automatically. Call this function after changing anything
-        else that the text features depend on.
+        If a parameter of the method changes, the text features are recomputed automatically. Call this function after
+        changing anything else that the text features depend on.
         """
         self._cached_text = None
 

@@ -77,7 +77,7 @@ def start_coop_context(clip: CLIP, n_ctx: int, words: str, copies: int = 0) -> t
 
 
 def words_unless_long(words: str, n_ctx: int) -> str:
-    """Return `words`, or "" if the context has more than 4 tokens (`n_ctx`). MaPLe and IVLP do so with CTX_INIT."""
+    """Return `words`, or "" if the context has more than 4 tokens (`n_ctx`). MaPLe and IVLP use this for CTX_INIT."""
     return words if n_ctx <= 4 else ""
 
 

@@ -62,8 +62,8 @@ def _newest_checkpoints(folders: Sequence[Path], prefers_best: bool) -> list[Pat
     such epoch, return [].
 
     Args:
-        prefers_best: True: if each of these folders has a checkpoint that is marked as best on the validation images,
-            return the best checkpoints instead of the last.
+        prefers_best: True: prefer the checkpoints that are best on the validation images. They are returned if each of
+            these folders has such a checkpoint.
     """
     folders = [folder for folder in folders if any(folder.glob("*.tar*"))]
     best = [folder / BEST for folder in folders]

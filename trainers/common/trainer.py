@@ -63,7 +63,7 @@ class PromptTrainer(TrainerX):
     model: Method
 
     def __init_subclass__(cls) -> None:
-        """Set `infers_by_classify` to False if the class changes how test batches are read or classified."""
+        """If the class changes how test batches are read or classified, `infers_by_classify` defaults to False."""
         super().__init_subclass__()
         if {"model_inference", "parse_batch_test"} & set(vars(cls)) and "infers_by_classify" not in vars(cls):
             cls.infers_by_classify = False
