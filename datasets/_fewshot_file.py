@@ -42,7 +42,7 @@ def pick_listed(path: str, items: list[D], split: str, subsampled: bool) -> list
 
 
 def _read_paths(path: str, split: str) -> list[str]:
-    """Return the image paths that the file lists under `split`. An entry is a `Datum` or a list [path, ...]."""
+    """Return the image paths that the file lists under `split`. An entry is a `Datum`, or a list [path, ...]."""
     try:
         content = read_pickle(path) if Path(path).suffix == ".pkl" else read_json(path)
         return [entry.impath if isinstance(entry, Datum) else entry[0] for entry in content.get(split, [])]

@@ -17,7 +17,7 @@ IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tif
 
 
 class Item(Protocol):
-    """An image with its label (0-based) and class name: a `Listed` or a `Datum`."""
+    """An image with its label (from 0) and its class name. An item is a `Listed` or a `Datum`."""
 
     @property
     def impath(self) -> str: ...
@@ -37,7 +37,7 @@ class Listed(NamedTuple):
     classname: str
 
 
-#: Train, val and test images. Val is None if the data set has no val split.
+#: The train, val and test images, in this order. The val images are None if the data set has no val split.
 Splits = tuple[Sequence[Item], Sequence[Item] | None, Sequence[Item]]
 
 
@@ -64,7 +64,7 @@ def list_class_folders(
 
     Args:
         ignored: names of subfolders that are skipped, because they aren't classes.
-        new_cnames: folder name -> class name, for classes whose name isn't the folder name.
+        new_cnames: {folder name: class name} for classes whose name isn't the folder name.
     """
     names = [name for name in listdir_nohidden(folder, sort=True) if os.path.isdir(os.path.join(folder, name))]
     return [

@@ -13,7 +13,7 @@ from dassl.utils.errors import InputError
 
 
 class Layout(NamedTuple):
-    """The paths of a data set's files, and how to get the files. `FewShotDataset` explains these attributes."""
+    """The paths of a data set's files, and how to get the files. `FewShotDataset` explains the fields."""
 
     dataset_dir: str
     image_dir: str

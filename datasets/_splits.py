@@ -50,7 +50,7 @@ def read_split(filepath: str, path_prefix: str) -> tuple[list[Datum], list[Datum
 def save_split(
     train: Sequence[Item], val: Sequence[Item], test: Sequence[Item], filepath: str, path_prefix: str
 ) -> None:
-    """Write a split file that `read_split` can read. The paths in it are relative to `path_prefix`."""
+    """Write a split file that `read_split` can read. The paths in the file are relative to `path_prefix`."""
     splits = {
         name: [[os.path.relpath(item.impath, path_prefix), item.label, item.classname] for item in items]
         for name, items in (("train", train), ("val", val), ("test", test))
@@ -121,7 +121,7 @@ def subsample_classes(*args: Sequence[Item], subsample: str = "all") -> Sequence
     rest. If `subsample` is "all", the lists are returned unchanged.
 
     Raises:
-        InputError: if `subsample` isn't "all", "base" or "new"; or if it is "new" and there is only one class.
+        InputError: if `subsample` isn't "all", "base" or "new"; or if `subsample` is "new" and there is only one class.
     """
     if subsample not in ("all", "base", "new"):
         raise unknown("choice of classes (DATASET.SUBSAMPLE_CLASSES)", subsample, ("all", "base", "new"))
@@ -155,10 +155,10 @@ def halves(things: Sequence[T], which: str) -> Sequence[T]:
 def check_classes(train: Sequence[Item], val: Sequence[Item], test: Sequence[Item]) -> None:
     """Check that every label, from 0 to the highest, has a training image and only one class name.
 
-    This is needed because the labels and class names of a data set are read from its training images only.
+    The check is needed because the labels and class names of a data set are read from its training images only.
 
     Raises:
-        InputError: if a label has no training image, or if it has two class names.
+        InputError: if a label has no training image, or if a label has two class names.
     """
     names = {item.label: item.classname for item in train}
     missing = (set(range(max(names, default=0) + 1)) | {item.label for item in [*val, *test]}) - set(names)

@@ -50,9 +50,10 @@ class FewShotDataset(DatasetBase):
 
     A subclass sets the attributes below and defines `read_annotations`, which is called if there is no split file.
 
-    With the same seed and split file, the few-shot images are the same as in the original code. To ensure this, train
-    is drawn before val, and both are drawn class by class, in the order in which the classes first appear. Val gets at
-    most 4 images per class. Base or new classes are selected after the draw.
+    With the same seed and split file, the few-shot images are the same as in the original code. To ensure this,
+    few-shot images are drawn from train first, and from val second. In both splits, images are drawn class by class, in
+    the order in which the classes first appear. Val gets at most 4 images per class. Base or new classes are selected
+    after the draw.
 
     Raises:
         InputError: if files are missing. The message names a missing file and says how to get it.
@@ -64,9 +65,9 @@ class FewShotDataset(DatasetBase):
     needs: Sequence[str] = ()  # other required files and folders, below dataset_dir
     downloads: Sequence[Download] = ()
     by_hand = ""  # instructions for getting files that scripts/download.sh can't download; "" if there are none
-    metric = "overall_acc"  # score in a `MultiTask`: "overall_acc", or "mean_acc" (the mean over classes)
-    xd_source = "imagenet"  # cross-dataset protocol: config of the data set on which the prompts are trained
-    fewshot_val = True  # whether val is also reduced to few shots
+    metric = "overall_acc"  # score as a task of a `MultiTask`: "overall_acc", or "mean_acc" (mean over classes)
+    xd_source = "imagenet"  # config of the data set on which the cross-dataset protocol trains prompts
+    fewshot_val = True  # True: few-shot images are also drawn from val; False: all val images are used
 
     def __init__(self, cfg: CfgNode):
         cls = type(self)
@@ -87,7 +88,7 @@ class FewShotDataset(DatasetBase):
         return os.path.join(self.root, type(self).dataset_dir)
 
     def read_annotations(self, rng: random.Random) -> Splits:
-        """Read the raw files and return the train, val and test images. `rng` draws the splits that are random."""
+        """Read the raw files and return the train, val and test images. Use `rng` for random splits."""
         raise TypeError(f"{type(self).__name__} must define read_annotations")
 
     def check_present(self) -> None:
@@ -97,7 +98,7 @@ class FewShotDataset(DatasetBase):
             raise error
 
     def _read_splits(self, seed: int) -> Splits:
-        """Return the splits of the published split file, or of the raw files if the split file doesn't exist."""
+        """Read the splits from the published split file. If this file doesn't exist, read the raw files instead."""
         cls = type(self)
         if cls.split_file and os.path.isfile(self.split_path):
             return self.read_split(self.split_path, self.image_dir)
@@ -117,7 +118,7 @@ class FewShotDataset(DatasetBase):
     def select(
         self, cfg: CfgNode, train: Sequence[Item], val: Sequence[Item] | None, test: Sequence[Item]
     ) -> dict[str, list[Datum] | None]:
-        """Select the shots and classes that `cfg` asks for. Returns the images as arguments for `DatasetBase`."""
+        """Return the images that `cfg` selects (shots and classes), as keyword arguments for `DatasetBase`."""
         shots, picks, classes = cfg.DATASET.NUM_SHOTS, cfg.DATASET.FEWSHOT_FILE, cfg.DATASET.SUBSAMPLE_CLASSES
         rng: Rng = random.Random(cfg.SEED) if cfg.SEED >= 0 else random
         _splits.check_classes(train, val or [], test)
@@ -145,13 +146,13 @@ class FewShotDataset(DatasetBase):
 
 
 class TestOnly(FewShotDataset):
-    """Base class of data sets without training images. Such a data set tests prompts that were trained on another one.
+    """Base class of data sets without training images, which test prompts that were trained on another data set.
 
     All classes and images are used, so NUM_SHOTS and SUBSAMPLE_CLASSES have no effect. `train_x` holds the test images
     too, because the class names are read from `train_x`.
     """
 
-    __test__ = False  # pytest would collect this class as a test, because its name starts with Test
+    __test__ = False  # tells pytest that this class isn't a test, although its name starts with Test
     test_only = True
 
     def select(

@@ -1,9 +1,9 @@
 """Emoji scenes, a benchmark without a download. On first use, images are rendered from drawings in this repository.
 
-Five data sets have the classes of one category each. `Emoji` has all classes and replaces ImageNet in the papers'
+Each of five data sets has the classes of one category. `Emoji` has all classes and replaces ImageNet in the papers'
 protocols. Four versions of `Emoji` with a domain shift replace ImageNetV2, ImageNet-Sketch, ImageNet-A and ImageNet-R.
-Train, val and test show the same drawings in different scenes. ViT-Mini/8 saw no drawings of these styles in
-pretraining. Only the styles of EmojiR were used in pretraining. The other data sets don't have these styles.
+Train, val and test show the same drawings in different scenes. ViT-Mini/8 was pretrained on drawings in the styles of
+EmojiR. The drawings of the other data sets have styles that weren't used in pretraining.
 """
 
 import hashlib
@@ -38,8 +38,8 @@ class EmojiScenes(FewShotDataset):
     """
 
     category = ""  # category of the drawings; "" for all categories
-    # Styles of the drawings. The scenes of a class use one style after another, except styles in which the class has no
-    # drawing.
+    # Styles of the drawings. The scenes of a class cycle through these styles. Styles in which the class has no drawing
+    # are skipped.
     styles: Sequence[str] = ("noto", "fluent")
     scene = Scene().softened(0.5)
     # Number of scenes per class in every split. Few-shot images are drawn from "train".
@@ -56,7 +56,7 @@ class EmojiScenes(FewShotDataset):
         return os.path.join(self.root, f"{type(self).__name__}-{digest[:8]}")
 
     def check_present(self) -> None:
-        """Render the images if they are missing. If several processes need them, one renders and the others wait."""
+        """Render the images if they are missing. If several processes start, one renders and the others wait."""
         folder = Path(self.dataset_dir)
         if folder.is_dir():
             return
@@ -156,9 +156,9 @@ class EmojiActivities(EmojiScenes):
 
 @DATASET_REGISTRY.register()
 class Emoji(EmojiScenes):
-    """The data set with all 827 classes. Prompts that are trained on it are tested on the other emoji data sets.
+    """The data set with all 827 classes.
 
-    So it has the same role as ImageNet.
+    It has the same role as ImageNet, so prompts that are trained on it are tested on the other emoji data sets.
     """
 
     counts = {"train": 24, "val": 4, "test": 4}
@@ -201,6 +201,9 @@ class EmojiA(EmojiVariant):
 
 @DATASET_REGISTRY.register()
 class EmojiR(EmojiVariant):
-    """Drawings in styles that `Emoji` doesn't have. ViT-Mini/8 was pretrained on them (corresponds to ImageNet-R)."""
+    """Drawings in styles that `Emoji` doesn't have (corresponds to ImageNet-R).
+
+    ViT-Mini/8 was pretrained on drawings in these styles.
+    """
 
     styles = ("noto-v1", "twemoji", "emojione", "fxemoji")

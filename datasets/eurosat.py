@@ -8,7 +8,7 @@ from datasets.base import Download, FewShotDataset, Splits, gdrive
 
 @DATASET_REGISTRY.register()
 class EuroSAT(FewShotDataset):
-    """Most class names differ from the folder names: AnnualCrop becomes "Annual Crop Land"."""
+    """Most class names differ from the folder names. For example, AnnualCrop becomes "Annual Crop Land"."""
 
     dataset_dir = "eurosat"
     image_dir = "2750"

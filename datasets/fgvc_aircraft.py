@@ -9,7 +9,7 @@ from datasets.base import Download, FewShotDataset, Listed, Splits
 
 @DATASET_REGISTRY.register()
 class FGVCAircraft(FewShotDataset):
-    """Train, val and test are the official lists. A class's label is its line number in variants.txt, from 0."""
+    """Train, val and test are the official splits. A class's label is its line number in variants.txt, from 0."""
 
     dataset_dir = "fgvc_aircraft"  # the archive calls this folder `data`
     image_dir = "images"

@@ -14,7 +14,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError, read_json
 from datasets.base import FewShotDataset, Listed, Splits, list_class_folders
 
-#: An entry of a list, as {column name: value}. The values aren't checked yet.
+#: An image of a CSV or JSON list, as {column name: value}. The values aren't checked yet.
 Row = dict[str, object]
 #: {split: names that folders and lists may use for the split}.
 _SPLITS = {
@@ -107,7 +107,10 @@ def _has_folders(path: str) -> bool:
 
 
 def _from_rows(rows: list[Row], path: str) -> dict[str, list[Listed]]:
-    """Return {split: images} of rows with the keys path, class and optionally split. If split is missing, it is ""."""
+    """Return {split: images} of rows with the keys path, class and optionally split.
+
+    The images of rows without a split have the key "".
+    """
     splits: dict[str, list[Listed]] = {}
     seen: set[str] = set()
     for number, row in enumerate(rows, 1):

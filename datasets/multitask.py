@@ -22,7 +22,7 @@ class MultiTaskDatum(Datum):
     Args:
         item: the image with its label within the task.
         task: index of the task.
-        columns: (start, stop). The task's columns in the row are start to stop - 1.
+        columns: (start, stop). The task's entries in the row have the indices start to stop - 1.
         total: number of classes in all tasks together, which is the length of the row.
     """
 
@@ -32,7 +32,10 @@ class MultiTaskDatum(Datum):
 
     @property
     def label(self) -> torch.Tensor:  # type: ignore[override]  # a tensor instead of an int
-        """Row (total,) with 1 for the image's class, 0 for other classes of the task, -1 for classes of other tasks."""
+        """The label row (total,).
+
+        It has 1 for the image's class, 0 for the other classes of the task, and -1 for the classes of other tasks.
+        """
         row = torch.full((self._total,), -1)
         row[slice(*self._columns)] = 0
         row[self._columns[0] + self._label] = 1
@@ -75,7 +78,7 @@ class MultiTask(DatasetBase):
 
     @property
     def classnames(self) -> list[list[str]]:  # type: ignore[override]  # a list of names per task
-        """One list of class names per task, in the order of their labels within the task."""
+        """Class names, as one list per task. The names in a list are in the order of the labels within the task."""
         return self._task_classnames
 
     @property

@@ -10,7 +10,7 @@ from datasets.base import Download, FewShotDataset, Listed, Splits, gdrive
 
 @DATASET_REGISTRY.register()
 class UCF101(FewShotDataset):
-    """Class names and image folders are written with underscores: ApplyEyeMakeup becomes Apply_Eye_Makeup."""
+    """Class names and image folders have underscores between words: ApplyEyeMakeup becomes Apply_Eye_Makeup."""
 
     dataset_dir = "ucf101"
     image_dir = "UCF-101-midframes"

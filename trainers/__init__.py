@@ -1,1 +1,4 @@
-"""The trainers. This folder has one file for each method. All files are imported, and each registers its trainers."""
+"""The trainers. This package has one file for each method.
+
+`load_plugins("trainers")` imports all of these files, and each file registers its trainers.
+"""

@@ -1,6 +1,6 @@
-"""Everything that a method's file imports from `trainers`: the base classes and the building blocks of methods.
+"""Collects the base classes and the building blocks of methods, so that the methods' files can import them from here.
 
-This file only collects the names. The code is in `trainers/common/`.
+This file only imports the names. The code is in `trainers/common/`.
 """
 
 from dassl.data.datasets import Task

@@ -1,7 +1,7 @@
 """CoCoOp: Conditional Prompt Learning for Vision-Language Models (Zhou et al., CVPR 2022, arXiv 2203.05557).
 
-CoOp's context is shifted by the output of a small network, whose input is the image feature (section 3.2). So the text
-features differ from image to image.
+A small network maps the image feature to a vector, which is added to every token of CoOp's context (section 3.2). So
+the text features differ from image to image.
 """
 
 from collections import OrderedDict
@@ -21,13 +21,13 @@ class CoCoOpOptions(Options):
     """The options of CoCoOp, in the config node TRAINER.COCOOP."""
 
     N_CTX: int = 16  # number of context tokens
-    CTX_INIT: str = ""  # initial words of the context; their number overrides N_CTX. "": random initial context
+    CTX_INIT: str = ""  # initial words of the context; the number of words overrides N_CTX. "": random values
 
 
 class ConditionalPromptLearner(nn.Module):
-    """Holds the context v (n_ctx, width) and the meta net h.
+    """Holds the learned context v (n_ctx, width) and the network h, which is called `meta_net`.
 
-    h maps an image feature x to a vector (width), which is added to every context vector.
+    The network maps an image feature x (embed_dim,) to a vector (width,), which is added to every context token.
     """
 
     def __init__(self, context: torch.Tensor, embed_dim: int):
@@ -43,12 +43,19 @@ class ConditionalPromptLearner(nn.Module):
         )
 
     def forward(self, image_features: torch.Tensor) -> torch.Tensor:
-        """Return the contexts v_m + h(x) (batch, n_ctx, width) for normalised image features x (batch, embed_dim)."""
+        """Return the contexts v + h(x) (batch, n_ctx, width), with one context for each image.
+
+        Args:
+            image_features: x, normalised, (batch, embed_dim).
+        """
         return self.ctx + self.meta_net(image_features.float())[:, None]
 
 
 class CoCoOpCLIP(Method):
-    """CLIP with a context that depends on the image. Each image has one text prefix, and all class names follow it."""
+    """CLIP with a context that depends on the image.
+
+    Each image has a separate context. For one image, all class names follow the same prefix with the image's context.
+    """
 
     image_tower_is_frozen = True
     text_depends_on_image = True

@@ -20,7 +20,7 @@ class CoOpOptions(Options):
 
     N_CTX: int = 16  # number of context tokens
     CSC: bool = False  # True: learn one context for each class; ignored if CTX_INIT is given
-    CTX_INIT: str = ""  # initial words of the context; their number overrides N_CTX. "": random initial context
+    CTX_INIT: str = ""  # initial words of the context; the number of words overrides N_CTX. "": random values
     CLASS_TOKEN_POSITION: str = "end"  # position of the class name in the prompt: end, middle or front
 
 
@@ -44,7 +44,7 @@ class CoOpCLIP(Method):
 
 @TRAINER_REGISTRY.register()
 class CoOp(PromptTrainer):
-    """Trains CoOp. The default config is the CoOp baseline of CoCoOp's paper: 4 context tokens and 50 epochs."""
+    """Trains CoOp. The default config is for the baseline in CoCoOp's paper, with 4 context tokens and 50 epochs."""
 
     method = CoOpCLIP
     options = CoOpOptions

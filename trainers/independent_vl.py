@@ -1,7 +1,8 @@
-"""IVLP (independent vision-language prompts) and language prompting: ablations of MaPLe (arXiv 2210.03117, table 1).
+"""IVLP and language prompting, two methods that MaPLe's paper uses as ablations (arXiv 2210.03117, table 1).
 
-IVLP learns deep prompts in both towers; no projection couples the towers. Language prompting learns deep prompts in the
-text tower only.
+Both methods learn deep prompts, which are prompts in several layers of a tower. IVLP (independent vision-language
+prompts) learns prompts in both towers. Unlike in MaPLe, no projection couples the two towers. Language prompting learns
+prompts in the text tower only.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ class LanguagePromptingOptions(Options):
 
     N_CTX_TEXT: int = 4  # number of context tokens, and number of prompts in each deeper text layer
     CTX_INIT: str = "a photo of a"  # initial words of the context; ignored if N_CTX_TEXT > 4
-    PROMPT_DEPTH_TEXT: int = 12  # number of text layers with prompts, counted from the first layer
+    PROMPT_DEPTH_TEXT: int = 12  # number of layers with prompts in the text tower, starting at the first layer
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class IVLPOptions(LanguagePromptingOptions):
     N_CTX_TEXT: int = 2
     PROMPT_DEPTH_TEXT: int = 9
     N_CTX_VISION: int = 2  # number of prompts in each layer of the image tower
-    PROMPT_DEPTH_VISION: int = 9  # number of image layers with prompts, counted from the first layer; 0: no prompts
+    PROMPT_DEPTH_VISION: int = 9  # number of layers with prompts, starting at the first layer; 0: no prompts
 
 
 class LanguagePromptedCLIP(Method):
@@ -98,7 +99,7 @@ class IVLP(PromptTrainer):
 
 @TRAINER_REGISTRY.register()
 class LanguagePrompting(PromptTrainer):
-    """Trains deep language prompts. The checkpoint folder has the same name as for IVLP, as in the original code."""
+    """Trains deep language prompts. As in the original code, the checkpoint folder has the same name as IVLP's."""
 
     method = LanguagePromptedCLIP
     options = LanguagePromptingOptions

@@ -1,6 +1,6 @@
 """Linear probe: logistic regression on frozen image features (Radford et al., 2021, section 3.2).
 
-The few-shot setting is the one in CoOp's paper. The strength of the L2 penalty is chosen on the validation images. The
+The few-shot setting follows CoOp's paper. The strength of the L2 penalty is chosen on the validation images. The
 search first tries seven powers of 100. Then it repeatedly halves an interval around the best power, on a log scale.
 """
 
@@ -21,7 +21,7 @@ from trainers.base import LabelledFeatures, Method, Options, Output, PromptTrain
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
-#: Values of scikit-learn's C, the inverse strength of the penalty, that the search tries first.
+#: The search first tries these values of scikit-learn's C. C is the inverse strength of the penalty.
 COARSE = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
 Arrays = tuple[np.ndarray, np.ndarray]  # features (n, d) and labels (n,)
 
@@ -41,10 +41,10 @@ def fit(features: np.ndarray, labels: np.ndarray, strength: float) -> "LogisticR
 
 
 def search(train: Arrays, val: Arrays, steps: int = 8) -> float:
-    """Search for the C whose classifier has the highest accuracy on `val`, and return it.
+    """Search for the value of C whose classifier has the highest accuracy on `val`, and return this C.
 
-    First try all values in COARSE. Then take the interval [C / 10, 10 C] around the best C, and halve it `steps` times
-    on a log scale.
+    First try all values in COARSE. Then take the interval [C / 10, 10 C] around the best C, and halve the interval
+    `steps` times on a log scale.
     """
 
     def score(exponent: float) -> float:
@@ -70,7 +70,7 @@ class ProbedCLIP(Method):
         super().__init__(options, clip, classnames, template)
         self.n_halvings = options.NUM_STEP
         self.classifier = nn.Linear(clip.sizes.embed_dim, len(classnames))
-        #: Checksum of the class names. `load_model` compares it with the checksum in the checkpoint.
+        #: Checksum of the class names. `load_model` compares this checksum with the checksum in the checkpoint.
         self.register_buffer("classes", torch.tensor(zlib.crc32("\n".join(classnames).encode())))
 
     def classify(self, image_features: torch.Tensor) -> Output:

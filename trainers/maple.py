@@ -1,7 +1,7 @@
 """MaPLe: Multi-modal Prompt Learning (Khattak et al., CVPR 2023, arXiv 2210.03117).
 
-The text tower has learned deep prompts. In each layer, a learned linear map computes the image tower's prompts from the
-text tower's prompts (section 3.2). So the prompts of the two towers are coupled.
+The text tower has learned prompts in several layers. In each of these layers, a learned linear map computes the image
+tower's prompts from the text tower's prompts (section 3.2). So the prompts of the two towers are coupled.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class MaPLeOptions(Options):
 
     N_CTX: int = 2  # number of context tokens, and number of prompts in each layer
     CTX_INIT: str = "a photo of a"  # initial words of the context; ignored if N_CTX > 4
-    PROMPT_DEPTH: int = 9  # number of layers with learned prompts, counted from the first layer
+    PROMPT_DEPTH: int = 9  # number of layers with learned prompts, starting at the first layer
     SHARED_PROJECTION: bool = False  # True: all layers share one projection (MaPLe-dagger in the paper)
 
 
@@ -48,17 +48,20 @@ class MultiModalPromptLearner(nn.Module):
         )
         self.compound_prompt_projections = nn.ModuleList()
         if not shared:
-            start = nn.Linear(width, vision_width).state_dict()  # all layers after the first start from the same F
+            start = nn.Linear(width, vision_width).state_dict()  # all layers but the first have the same initial F
             for _ in range(depth - 1):
                 self.compound_prompt_projections.append(nn.Linear(width, vision_width))
                 self.compound_prompt_projections[-1].load_state_dict(start)
 
     def text_prompts(self) -> dict[int, torch.Tensor]:
-        """Return P_1 to P_{J-1} by layer, each (n, text width). P_0 isn't included, because it is the context."""
+        """Return {layer: prompts} for the layers 1 to J-1. The text prompts P_i of layer i are (n, text width).
+
+        P_0 isn't included, because it is the context.
+        """
         return dict(enumerate(self.compound_prompts_text, 1))
 
     def vision_prompts(self) -> dict[int, torch.Tensor]:
-        """Return P~_0 to P~_{J-1} by layer, each (n, vision width)."""
+        """Return {layer: prompts} for the layers 0 to J-1. The image prompts P~_i of layer i are (n, vision width)."""
         deep = list(self.compound_prompts_text)
         projections = self.compound_prompt_projections or [self.proj] * len(deep)
         coupled = [project(prompt) for project, prompt in zip(projections, deep, strict=True)]
@@ -90,7 +93,7 @@ class MaPLeCLIP(Method):
 
 @TRAINER_REGISTRY.register()
 class MaPLe(PromptTrainer):
-    """Trains MaPLe. With ViT-B/16, 9 layers and 2 prompts in each layer, it learns 3,555,072 parameters."""
+    """Trains MaPLe. With ViT-B/16, 9 layers and 2 prompts in each layer, MaPLe learns 3,555,072 parameters."""
 
     method = MaPLeCLIP
     options = MaPLeOptions

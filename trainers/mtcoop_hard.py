@@ -1,4 +1,4 @@
-"""Hard context sharing, a baseline in SoftCPT's paper (arXiv 2208.13474): CoOp, trained on several tasks together.
+"""Hard context sharing, a baseline in SoftCPT's paper (arXiv 2208.13474). CoOp is trained on several tasks together.
 
 By default all tasks share one context. With the option TSC, each task has a separate context. With the option CSC, each
 class has a separate context.
@@ -22,7 +22,7 @@ class MTCoOpHardOptions(Options):
     N_CTX: int = 16  # number of context tokens
     CSC: bool = False  # True: one context for each class; ignored if CTX_INIT is given
     TSC: bool = False  # True: one context for each task; ignored if CSC is True or CTX_INIT is given
-    CTX_INIT: str = ""  # initial words of the context; their number overrides N_CTX. "": random initial context
+    CTX_INIT: str = ""  # initial words of the context; the number of words overrides N_CTX. "": random values
     TOKEN_POSITION: str = "end"  # position of the class name in the prompt: end, middle or front
 
 

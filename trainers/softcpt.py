@@ -1,8 +1,8 @@
 """SoftCPT: Prompt Tuning with Soft Context Sharing (Ding et al., arXiv 2208.13474, Neurocomputing 603:128290).
 
-Several tasks are trained together. All tasks share one linear map, the meta network. It generates each task's context
-from the text feature of the task's name. The C variants generate a context for each class, so the meta network also
-gets the text feature of the class's name.
+Several tasks are trained together. All tasks share one linear map, the meta network. The meta network generates each
+task's context from the text feature of the task's name. In the methods that the paper calls C variants (option CSC),
+the meta network generates a context for each class. Then it also gets the text feature of the class's name.
 """
 
 from collections.abc import Sequence
@@ -26,25 +26,26 @@ class SoftCPTOptions(Options):
     CTX_INIT: str = ""  # if not "", the number of words overrides N_CTX; the context doesn't start from the words
     TOKEN_POSITION: str = "end"  # position of the class name in the prompt: end, middle or front
     CSC: bool = False  # True: generate one context for each class (C variants); False: one for each task
-    CLASS_N_CTX: int = 4  # C variants: number of learned tokens added to a class name before encoding it; 0: none
-    CLASS_CTX_INIT: str = ""  # initial words of the tokens added to class names; their number overrides CLASS_N_CTX
+    CLASS_N_CTX: int = 4  # C variants: number of learned tokens added to a class name before encoding; 0: none
+    CLASS_CTX_INIT: str = ""  # initial words of the added tokens; the number of words overrides CLASS_N_CTX
     CLASS_CSC: bool = False  # True: learn separate added tokens for each class name (CS variants); False: shared
     CLASS_TOKEN_POSITION: str = "end"  # position of the class name among the added tokens: end, middle or front
-    TASK_N_CTX: int = 4  # number of learned tokens added to a task name before encoding it; 0: none
-    TASK_CTX_INIT: str = ""  # initial words of the tokens added to task names; their number overrides TASK_N_CTX
+    TASK_N_CTX: int = 4  # number of learned tokens added to a task name before encoding; 0: none
+    TASK_CTX_INIT: str = ""  # initial words of the added tokens; the number of words overrides TASK_N_CTX
     TASK_CSC: bool = False  # True: learn separate added tokens for each task name (TS variants); False: shared
     TASK_TOKEN_POSITION: str = "end"  # position of the task name among the added tokens: end, middle or front
     PG_TYPE: str = "lin"  # input of the meta network in the C variants: lin, linmean or lincls; see `PromptGenerator`
     PG_RATIO: int = 1  # not used; it exists because the published configs set it
-    CLS_SAMPLE_RATE: float = 0.0  # C variants: share of the classes outside the batch that a step uses; 0: all
+    CLS_SAMPLE_RATE: float = 0.0  # C variants: a step uses this share of the classes that the batch lacks; 0: all
     FREEZE_CLS_PROMPT: bool = False  # True: don't learn the tokens added to the class names
-    LEGACY_STEPS: bool = False  # True: each batch takes one optimiser step per module, as in the published code
+    LEGACY_STEPS: bool = False  # True: one optimiser step per module for each batch, as in the published code
 
 
 class NameEncoder(nn.Module):
-    """Computes the text features of task names or class names. A learned context is placed around each name.
+    """Computes the text features of task names or class names.
 
-    If `n_ctx` is 0 and `words` is "", there is no context, so the features are constant.
+    A learned context is placed around each name, unless `n_ctx` is 0 and `words` is "". Without a context, the features
+    are constant.
 
     Args:
         by_name: True: each name has a separate context; False: all names share one context.
@@ -78,8 +79,9 @@ class NameEncoder(nn.Module):
 class PromptGenerator(nn.Module):
     """The meta network: one learned matrix (d_in, n_ctx * width), which maps features to contexts.
 
-    Its input is a task feature. In the C variants, the input depends on `variant`. "lin" concatenates the class feature
-    and the task feature, "linmean" averages the two features, and "lincls" uses only the class feature.
+    If the option CSC is False, the input is a task feature. If CSC is True, `variant` selects the input: "lin" is the
+    concatenation of the class feature and the task feature, "linmean" is the mean of these two features, and "lincls"
+    is the class feature.
     """
 
     def __init__(self, d_in: int, n_ctx: int, width: int, variant: str):
@@ -88,7 +90,12 @@ class PromptGenerator(nn.Module):
         self.n_ctx, self.variant = n_ctx, variant
 
     def forward(self, tasks: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the contexts (n, n_ctx, width). The features are (n, embed_dim); `classes` is None if CSC is False."""
+        """Return the contexts (n, n_ctx, width).
+
+        Args:
+            tasks: task features (n, embed_dim).
+            classes: class features (n, embed_dim). None if the option CSC is False.
+        """
         features = tasks
         if classes is not None:
             if self.variant == "lin":
@@ -106,7 +113,7 @@ class SoftCPTCLIP(MultiTaskMethod):
     def __init__(self, options: SoftCPTOptions, clip: CLIP, tasks: Sequence[Task], template: str):
         super().__init__(options, clip, tasks, template)
         _check(options)
-        self.prompt_learner = nn.Module()  # empty: only for the checkpoint folder, which official code expects
+        self.prompt_learner = nn.Module()  # empty; official code expects a checkpoint folder for it
         self.task_prompt_learner = NameEncoder(
             clip,
             [task.name for task in tasks],
@@ -134,10 +141,10 @@ class SoftCPTCLIP(MultiTaskMethod):
         self.sample_rate, self.by_class = options.CLS_SAMPLE_RATE, options.CSC
 
     def contexts(self, chosen: torch.Tensor | None = None) -> torch.Tensor:
-        """Generate the contexts: (n_tasks, n_ctx, width), or (n_classes, n_ctx, width) in the C variants.
+        """Generate the contexts. They are (n_tasks, n_ctx, width), or (n_classes, n_ctx, width) if CSC is True.
 
         Args:
-            chosen: (k,) indices of classes, only for the C variants. If given, only the contexts of these classes are
+            chosen: (k,) indices of classes, only if CSC is True. If given, only the contexts of these classes are
                 computed; the contexts of the other classes are zero.
         """
         tasks = self.task_prompt_learner()  # (n_tasks, embed_dim)
@@ -155,8 +162,8 @@ class SoftCPTCLIP(MultiTaskMethod):
     def outputs(self, batch: Batch) -> Output:
         """Return the output for a training batch.
 
-        In the C variants, if CLS_SAMPLE_RATE isn't 0, logits are computed for the classes in the batch and for a random
-        share of the other classes. All other logits are -inf.
+        If CSC is True and CLS_SAMPLE_RATE isn't 0, logits are computed only for the classes in the batch and for a
+        random share of the other classes. The logits of the remaining classes are -inf.
         """
         if not (self.sample_rate and self.by_class):
             return super().outputs(batch)
@@ -200,8 +207,8 @@ class SoftCPT(MultiTaskTrainer):
     def extra_steps(self) -> int:
         """Number of additional optimiser steps for each batch: 0 unless LEGACY_STEPS is set.
 
-        The published code registered the same optimiser with each module, so the optimiser stepped
-        once for each module in every batch.
+        The published code registers the same optimiser with each module. So for every batch, the optimiser steps once
+        for each module.
         """
         options = self.model.options
         legacy = isinstance(options, SoftCPTOptions) and options.LEGACY_STEPS

@@ -1,6 +1,7 @@
-"""VPT: Visual Prompt Tuning (Jia et al., ECCV 2022, arXiv 2203.12119) of CLIP's image tower, shallow or deep.
+"""VPT: Visual Prompt Tuning (Jia et al., ECCV 2022, arXiv 2203.12119), applied to CLIP's image tower.
 
-MaPLe's paper uses VPT as an ablation. Only the image tower has prompts, and the words before the class names are fixed.
+The first layer (VPT-shallow) or several layers (VPT-deep) of the image tower have learned prompts. The words before the
+class names are fixed. MaPLe's paper uses VPT as an ablation.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ class VPTOptions(Options):
 
     N_CTX_VISION: int = 2  # number of prompts in each layer
     CTX_INIT: str = "a photo of a"  # the fixed words before each class name
-    PROMPT_DEPTH_VISION: int = 1  # number of layers with prompts, counted from the first layer; 1: VPT-shallow
+    PROMPT_DEPTH_VISION: int = 1  # number of layers with prompts, starting at the first layer; 1: VPT-shallow
 
 
 class VisionPromptedCLIP(Method):

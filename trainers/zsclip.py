@@ -23,7 +23,7 @@ SELECTED_TEMPLATES = (
 
 
 class ZeroshotMethod(Method):
-    """CLIP that classifies with the data set's template."""
+    """Zero-shot CLIP with one template, which is the data set's template."""
 
     text_is_learned = False
     image_tower_is_frozen = True
@@ -31,7 +31,7 @@ class ZeroshotMethod(Method):
     def __init__(self, options: Options, clip: CLIP, classnames: Sequence[str], template: str):
         super().__init__(options, clip, classnames, template)
         device = clip.logit_scale.device
-        #: The token ids of each template, (n_classes, context length).
+        #: Token ids, with one tensor (n_classes, context length) for each template.
         self.ids = [tokenize_classes(clip, text, classnames).to(device) for text in self.templates()]
 
     def templates(self) -> list[str]:
@@ -43,7 +43,10 @@ class ZeroshotMethod(Method):
 
 
 class ZeroshotEnsemble(ZeroshotMethod):
-    """CLIP with an ensemble of templates: seven selected templates, and the data set's template if it isn't empty."""
+    """Zero-shot CLIP with an ensemble of templates.
+
+    The ensemble consists of the seven selected templates, and of the data set's template unless this template is "".
+    """
 
     def templates(self) -> list[str]:
         return [*SELECTED_TEMPLATES, *([self.template] if self.template else [])]
@@ -51,7 +54,10 @@ class ZeroshotEnsemble(ZeroshotMethod):
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP(PromptTrainer):
-    """Tests zero-shot CLIP with one template: DATASET.TEMPLATE, or the data set's default if this option is empty."""
+    """Tests zero-shot CLIP with one template.
+
+    The template is the option DATASET.TEMPLATE, or the data set's default template if the option is "".
+    """
 
     method = ZeroshotMethod
     default_config = "vit_b16"

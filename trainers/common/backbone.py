@@ -9,7 +9,7 @@ from dassl.utils import InputError
 
 
 def load_backbone(cfg: CfgNode) -> CLIP:
-    """Load the CLIP that MODEL.BACKBONE names. It is frozen, in float32, on the CPU.
+    """Load the CLIP that MODEL.BACKBONE names. Its weights are frozen, in float32, and on the CPU.
 
     Raises:
         InputError: the CLIP can't be loaded; or INPUT.SIZE, INPUT.PIXEL_MEAN or INPUT.PIXEL_STD differs from the value

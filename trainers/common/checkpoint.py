@@ -20,12 +20,13 @@ _CLASS_TOKENS = ("token_prefix", "token_suffix")
 
 
 def learned_tensors(checkpoint: Mapping, part: nn.Module, method: Method, path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a checkpoint that `part` learns.
+    """Return a checkpoint's tensors for the learned parameters and the buffers of `part`.
+
+    Weights of the frozen CLIP, which official checkpoints may hold, are skipped.
 
     Args:
-        part: the method, or the submodule whose checkpoint this is.
-        method: the method, whose class lists the keys to skip and to rename. Weights of the frozen CLIP, which official
-            checkpoints hold, are skipped too.
+        part: the method, or a submodule of the method if the checkpoint holds only this submodule.
+        method: the whole method. `method.ignored_keys` and `method.renamed_keys` list the keys to skip and to rename.
         path: the checkpoint's file, for error messages.
 
     Raises:
@@ -66,7 +67,7 @@ def learned_tensors(checkpoint: Mapping, part: nn.Module, method: Method, path: 
 def plain_names(classes: ClassNames) -> list[str | list[str | list[str]]]:
     """Convert classes or tasks to strings and lists, so that a checkpoint contains no pickled Python classes.
 
-    A class name may be an instance of a subclass of str, such as NumPy's, so it is converted too.
+    A class name may be an instance of a subclass of str, such as NumPy's, so class names are converted too.
     """
     return [
         str(item) if isinstance(item, str) else [str(item.name), [str(name) for name in item.classnames]]
@@ -75,7 +76,7 @@ def plain_names(classes: ClassNames) -> list[str | list[str | list[str]]]:
 
 
 def note_trained_classes(method: Method, trained: ClassNames | None, default: bool, source: Path) -> None:
-    """Set `method.has_new_classes`: True if the method has a class that it wasn't trained on.
+    """Set `method.has_new_classes`, which says whether the method has a class that it wasn't trained on.
 
     Args:
         trained: the classes that a checkpoint was trained on. None: the checkpoint doesn't store them.
@@ -97,7 +98,7 @@ def note_trained_classes(method: Method, trained: ClassNames | None, default: bo
 
 
 def _flat(classes: ClassNames) -> list[str]:
-    """Return the class names of all tasks in one list. Names of tasks are dropped."""
+    """Return all class names in one list. If `classes` holds tasks, the names of the tasks are dropped."""
     names: list[str] = []
     for item in classes:
         names += [item] if isinstance(item, str) else item.classnames
@@ -107,7 +108,7 @@ def _flat(classes: ClassNames) -> list[str]:
 def trained_classes(checkpoint: Mapping) -> ClassNames | None:
     """Return the classes or tasks that a checkpoint was trained on.
 
-    Return None if the checkpoint doesn't store its classes. Official checkpoints and our old checkpoints don't.
+    Return None if the checkpoint stores no classes, as in official checkpoints and in our old checkpoints.
     """
     names = checkpoint.get("classnames")
     if names is None:
@@ -118,7 +119,7 @@ def trained_classes(checkpoint: Mapping) -> ClassNames | None:
 
 
 def _frozen_shapes(clip: CLIP) -> dict[str, torch.Size]:
-    """Return the shapes of the frozen weights. The keys are the names of the weights in official checkpoints."""
+    """Return {name: shape} of the frozen CLIP's weights. The names are the ones used in official checkpoints."""
     shapes = {}
     for name, tensor in clip.state_dict().items():
         if name.startswith("visual."):

@@ -1,7 +1,8 @@
 """Image features of the frozen CLIP, for evaluation and for methods that are trained without epochs.
 
-If a method doesn't change the image tower, `PromptTrainer` evaluates it with these features. They are cached on disk,
-so all seeds, numbers of shots, epochs and trainers share them. `Method.fit` and `Method.search` get `TrainingFeatures`.
+If a method doesn't change the image tower, `PromptTrainer` evaluates the method with these features. The features are
+cached on disk, so runs with different seeds, numbers of shots, epochs or trainers compute them only once. `Method.fit`
+and `Method.search` get `TrainingFeatures`.
 """
 
 import hashlib
@@ -32,11 +33,11 @@ class LabelledFeatures(NamedTuple):
     """Image features with their labels."""
 
     features: torch.Tensor  # (n_images, embed_dim), float32, not normalised, on the CPU
-    labels: torch.Tensor  # (n_images,), or (n_images, n_classes) for several tasks: see datasets/multitask.py
+    labels: torch.Tensor  # (n_images,), or (n_images, n_classes) for several tasks; see datasets/multitask.py
 
 
 class TrainingFeatures:
-    """Provides features of a run's training and validation images. `train` and `val` compute the features.
+    """Computes the features of a run's training images (`train`) and of its validation images (`val`).
 
     Args:
         precision: precision of the towers: fp32, fp16, amp or bf16.
@@ -49,14 +50,14 @@ class TrainingFeatures:
         """Return features of the training images.
 
         Args:
-            passes: number of passes over augmented images; the features of all passes are averaged. 0: the images are
-                not augmented but transformed as in tests.
+            passes: number of passes over augmented images; the features of all passes are averaged. 0: one pass
+                over images that aren't augmented, but transformed as in tests.
         """
         items = self.dataset.train_x or []
         if not passes:
             return labelled_features(self.clip, items, self.cfg, self.device, self.precision)
         wrapper = DatasetWrapper(self.cfg, items, build_transform(self.cfg, is_train=True), is_train=True)
-        wrapper.k_tfm = 1  # one augmentation of each image in a pass, whatever K_TRANSFORMS is
+        wrapper.k_tfm = 1  # each pass augments an image only once, even if K_TRANSFORMS is larger
         # The loader must not shuffle the images or drop any, because the features of all passes are averaged.
         loader = DataLoader(wrapper, batch_size=self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
         mean = torch.zeros(())
@@ -88,7 +89,10 @@ def labelled_features(
 
 
 def is_frozen_and_original(tower: nn.Module) -> bool:
-    """Return whether an image tower is frozen and original: no submodule was replaced, wrapped or hooked."""
+    """Return whether an image tower is frozen and original.
+
+    In an original tower, no submodule was replaced, wrapped or hooked.
+    """
     known = type(tower) in (VisionTransformer, ModifiedResNet)
     return known and is_original(tower) and not any(p.requires_grad for p in tower.parameters())
 
@@ -103,10 +107,11 @@ def image_features(
 
     Args:
         precision: precision of the tower: fp32, fp16, amp or bf16. With "amp" the tower runs under autocast.
-        use_cache: True: read the features from a file in `cache_folder()`/features, or compute them and write the file.
-            Nothing is cached if the tower was changed, or if the transform isn't a test transform of `build_transform`.
-            The file name is a hash of: weights, sizes, transform, batch size, precision, source code, device and
-            library versions; and the path, size and modification time of each image.
+        use_cache: True: read the features from a file in `cache_folder()`/features. If the file doesn't exist, compute
+            the features and write the file. The cache isn't used if the tower was changed, or if the transform isn't a
+            test transform of `build_transform`. The file name is a hash of the weights, sizes, transform, batch size,
+            precision, source code, device and library versions. The path, size and modification time of each image
+            are also hashed.
 
     Raises:
         InputError: an image is missing or can't be read.
@@ -127,7 +132,7 @@ def image_features(
 
 
 def _digest(clip: CLIP, loader: DataLoader, device: torch.device, precision: str) -> str:
-    """Return a hash of everything that can change the features, even by rounding."""
+    """Return a hash of everything that can change the features, even if the change is only a rounding error."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in clip.visual.state_dict().items():
         digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())

@@ -1,9 +1,9 @@
 """The base class of all methods: a frozen CLIP with learnable parts.
 
-`PromptTrainer` builds a method from its options, a CLIP, the class names and a template. It calls `outputs`, `losses`
-and `backward` for each training batch. For a test batch it calls `forward`, or `classify` if the image features are
-cached. Each function has a default, so a method overrides only the functions that it changes. The CLIP isn't a
-submodule, so the method's parameters and its state dict contain only the learnable parts.
+`PromptTrainer` builds a method from options, a CLIP, the class names and a template. For each training batch, the
+trainer calls the method's `outputs`, `losses` and `backward`. For each test batch, the trainer calls `forward`, or
+`classify` if the image features are cached. Each function has a default, so a method overrides only the functions that
+it changes. The CLIP isn't a submodule, so the method's parameters and its state dict contain only the learnable parts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,9 @@ from dassl.metrics import compute_accuracy
 from trainers.common.features import TrainingFeatures
 from trainers.common.options import Options
 
-#: The classes of a method: class names in the order of their labels, or several tasks with class names.
+#: The classes of a method, in the order of their labels: a list of class names, or a list of tasks with class names.
 ClassNames = Sequence[str] | Sequence[Task]
-#: Loss terms by name, each with its weight: name -> (weight, value). Values are 0-dimensional tensors.
+#: Loss terms with their weights: {name: (weight, value)}. Each value is a 0-dimensional tensor.
 Losses = Mapping[str, tuple[float, torch.Tensor]]
 
 
@@ -31,8 +31,10 @@ class Batch:
     """A training batch on the device."""
 
     images: torch.Tensor  # (batch, 3, resolution, resolution)
-    labels: torch.Tensor  # (batch,), or (batch, n_classes) for several tasks: see datasets/multitask.py
-    views: tuple[torch.Tensor, ...] = ()  # DATALOADER.K_TRANSFORMS augmentations of the images; views[0] is `images`
+    labels: torch.Tensor  # (batch,), or (batch, n_classes) for several tasks; see datasets/multitask.py
+    #: All augmentations of the images, each shaped like `images`. views[0] is `images`. The number of augmentations is
+    #: DATALOADER.K_TRANSFORMS.
+    views: tuple[torch.Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,18 +72,21 @@ class Method(nn.Module):
     """
 
     clip: CLIP
-    text_is_learned = True  # the text features depend on a learnable parameter
-    text_depends_on_image = False  # the text features differ from image to image (CoCoOp)
-    image_tower_is_frozen = False  # the method doesn't change the image tower, so evaluation may cache image features
-    prompts_at_once = 2000  # limits memory if text_depends_on_image: number of prompts that evaluation encodes at once
+    text_is_learned = True  # True: the text features depend on a learnable parameter
+    text_depends_on_image = False  # True: the text features differ from image to image (CoCoOp)
+    image_tower_is_frozen = False  # True: the image tower isn't changed, so evaluation may cache image features
+    prompts_at_once = 2000  # if text_depends_on_image: number of prompts that evaluation encodes at once
     has_loop = True  # True: trained in epochs over batches; False: `fit` does all the training
-    ignored_keys: tuple[str, ...] = ()  # prefixes of keys to skip in official checkpoints: tensors that aren't learned
-    renamed_keys: Mapping[str, str] = {}  # key in official checkpoints -> our name
+    ignored_keys: tuple[str, ...] = ()  # prefixes of keys that are skipped in official checkpoints
+    renamed_keys: Mapping[str, str] = {}  # {key in official checkpoints: our key}
     only_trained_classes = False  # True: the method can't classify classes that it wasn't trained on
     sized_by_data: tuple[str, ...] = ()  # parameters or buffers whose shape is set by `fit` or by a checkpoint
 
     def __init_subclass__(cls) -> None:
-        """By default, set `image_tower_is_frozen` to False if the class changes how images are encoded."""
+        """Set `image_tower_is_frozen` to False if the class changes how images are encoded.
+
+        If the class itself sets `image_tower_is_frozen`, the attribute isn't changed.
+        """
         super().__init_subclass__()
         changes_images = {"forward", "encode_image", "image_inputs"} & set(vars(cls))
         if changes_images and "image_tower_is_frozen" not in vars(cls):
@@ -89,11 +94,11 @@ class Method(nn.Module):
 
     def __init__(self, options: Options, clip: CLIP, classnames: ClassNames, template: str):
         super().__init__()
-        self.__dict__["clip"] = clip  # not a submodule: see the module docstring
+        self.__dict__["clip"] = clip  # in this way, the CLIP isn't a submodule; see the module docstring
         self.options = options
         self.classnames = classnames
         self.template = template
-        self.has_new_classes = False  # whether the classes differ from the training classes; the trainer sets it
+        self.has_new_classes = False  # True: some classes weren't in training; set when a checkpoint is loaded
         self._cached_text: tuple[list[tuple[int, int]], torch.Tensor] | None = None
 
     # ---- inputs of the towers ----
@@ -133,7 +138,8 @@ class Method(nn.Module):
     def clear_text_cache(self) -> None:
         """Delete the cached text features.
 
-        The cache detects changes of the method's parameters. Call this function after changing anything else.
+        If a parameter of the method changes, the text features are recomputed automatically. Call this function after
+        changing anything else that the text features depend on.
         """
         self._cached_text = None
 
@@ -159,7 +165,7 @@ class Method(nn.Module):
 
     @property
     def logit_scale(self) -> torch.Tensor:
-        """The factor that cosines are multiplied by, 0-dimensional: exp(`clip.logit_scale`), 100 in OpenAI's models."""
+        """The 0-dimensional factor exp(`clip.logit_scale`) for the cosines. It is 100 in OpenAI's models."""
         return self.clip.logit_scale.float().exp()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -188,7 +194,7 @@ class Method(nn.Module):
         scaler.scale(total(losses)).backward()
 
     def fit(self, data: TrainingFeatures) -> None:
-        """Learn from image features. Called before the first epoch. If `has_loop` is False, there are no epochs."""
+        """Learn from image features. Called before the first epoch, or instead of the epochs if `has_loop` is False."""
 
     def search(self, data: TrainingFeatures) -> None:
         """Choose scalars on the validation images. Runs in evaluation mode, without gradients.

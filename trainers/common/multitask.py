@@ -1,6 +1,6 @@
 """Shared code of the multi-task methods. The loss of a sample uses only the classes of the sample's task.
 
-A label is a row with one entry for each class of any task. The entry is 1 for the sample's class, 0 for the other
+A label is a row with one entry for each class of every task. The entry is 1 for the sample's class, 0 for the other
 classes of its task, and -1 for the classes of other tasks. `datasets/multitask.py` makes such labels. A data set
 without tasks counts as one task, and its labels are class indices.
 """
@@ -23,7 +23,7 @@ def own_task(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, 
 
     Args:
         logits: (batch, n_classes), one column for each class of each task.
-        labels: rows (batch, n_classes) as in the module docstring, or class indices (batch,) if there is one task.
+        labels: rows (batch, n_classes) as the module docstring explains; class indices (batch,) if there is one task.
     """
     if labels.ndim == 1:
         return logits, labels
@@ -31,7 +31,7 @@ def own_task(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 class MultiTaskMethod(Method):
-    """A method for several tasks. Its logits have one column for each class of each task, task by task."""
+    """A method for several tasks. Its logits have one column for each class of each task, ordered by task."""
 
     def __init__(self, options: Options, clip: CLIP, tasks: Sequence[Task], template: str):
         super().__init__(options, clip, tasks, template)

@@ -1,4 +1,4 @@
-"""The options of a method. A frozen dataclass in the method's file declares them and becomes the config node.
+"""The options of a method. The method's file declares them as a frozen dataclass, which becomes a config node.
 
 Trainers and `experiments/` call `default_config` to get the config with the nodes of all methods. A trainer calls
 `Options.read` to get its options from a resolved config. So users can set options in YAML files or as KEY VALUE pairs,
@@ -56,13 +56,13 @@ def default_config() -> CfgNode:
     """
     cfg = get_cfg_default()
     plugins = [*load_plugins("trainers"), *load_plugins("datasets")]
-    cfg.TRAINER.TEXT_CHUNK = 0  # number of class tokens that the text tower encodes at once; 0: as many as fit
+    cfg.TRAINER.TEXT_CHUNK = 0  # number of class tokens that the text tower encodes at once; 0: all that fit in memory
     cfg.TRAINER.COMPILE = False  # True: use torch.compile for parts of the towers' blocks; see docs/speed.md
     for node, keys in ORIGINAL_NODES.items():
         cfg.TRAINER[node] = CfgNode(keys | {"PREC": "fp16"})
     for name in TRAINER_REGISTRY.registered_names():
         trainer = TRAINER_REGISTRY.get(name)
-        options = getattr(trainer, "options", None)  # a third-party trainer may lack `options`, or have another type
+        options = getattr(trainer, "options", None)  # third-party trainers may lack `options`, or use another type
         if isinstance(options, type) and issubclass(options, Options):
             cfg.TRAINER[node_of(trainer)] = options.node()
     extend_config(cfg, plugins)

@@ -1,4 +1,4 @@
-"""Config nodes of the published trainers, with their defaults. `default_config` adds them first.
+"""Config nodes of the published trainers, with default values. `default_config` adds these nodes first.
 
 A node usually comes from the options of its method's file. But a user may replace our file by a third-party file, or
 add a trainer that reads the node of another method, such as TRAINER.COOP. The original train.py declares these nodes
@@ -25,7 +25,7 @@ _SOFTCPT: dict[str, object] = {
     "FREEZE_CLS_PROMPT": False,
     "LEGACY_STEPS": False,
 }
-#: node -> key -> default. PREC is in every node.
+#: {node: {key: default value}}. PREC isn't listed, because `default_config` adds it to every node.
 ORIGINAL_NODES: dict[str, dict[str, object]] = {
     "COOP": {"N_CTX": 16, "CSC": False, "CTX_INIT": "", "CLASS_TOKEN_POSITION": "end"},
     "COCOOP": {"N_CTX": 16, "CTX_INIT": ""},

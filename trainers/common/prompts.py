@@ -20,7 +20,10 @@ from trainers.common.tokens import tokenize_classes
 
 
 class PromptLearner(nn.Module):
-    """Holds the learned context: (n_ctx, width), or (n_groups, n_ctx, width) with one for each class or task."""
+    """Holds the learned context `ctx`.
+
+    Its shape is (n_ctx, width), or (n_groups, n_ctx, width) if each class or task has a separate context.
+    """
 
     def __init__(self, context: torch.Tensor):
         super().__init__()
@@ -30,11 +33,12 @@ class PromptLearner(nn.Module):
 def start_context(clip: CLIP, n_ctx: int, words: str = "", copies: int = 0) -> tuple[torch.Tensor, str]:
     """Return the initial value of a learned context, and the template into which it is inserted.
 
-    If `words` isn't "", the context is the embeddings of their first `n_ctx` tokens, and the template has all words.
+    If `words` isn't "", the context is the embeddings of the first `n_ctx` tokens of `words`, and the template starts
+    with all of `words`.
     If `words` is "", the context is drawn from N(0, 0.02**2), and the template has `n_ctx` placeholder words.
 
     Args:
-        copies: number of contexts if `words` is "": one for each class or task. 0: one context for all.
+        copies: number of contexts, such as the number of classes. 0: one context for all. Ignored if `words` isn't "".
 
     Returns:
         The context (n_ctx, width) or (copies, n_ctx, width), float32, on the CPU; and the template, with {} in place of
@@ -63,30 +67,30 @@ def start_context(clip: CLIP, n_ctx: int, words: str = "", copies: int = 0) -> t
 
 
 def start_coop_context(clip: CLIP, n_ctx: int, words: str, copies: int = 0) -> tuple[torch.Tensor, str]:
-    """Call `start_context` by CoOp's rules: if `words` isn't "", the number of words overrides `n_ctx`.
+    """Call `start_context` by CoOp's rules, and return its result.
 
-    In this case `copies` is ignored, so all classes share one context. A word counts as one token even if the tokenizer
-    splits the word.
+    If `words` isn't "", the number of words overrides `n_ctx`, even if the tokenizer splits a word into several tokens.
+    `copies` is then ignored, so all classes share one context.
     """
     words = words.replace("_", " ")
     return start_context(clip, len(words.split(" ")), words) if words else start_context(clip, n_ctx, "", copies)
 
 
 def words_unless_long(words: str, n_ctx: int) -> str:
-    """Return `words`, or "" if the context has more than 4 tokens. MaPLe and IVLP use this rule for CTX_INIT."""
+    """Return `words`, or "" if the context has more than 4 tokens (`n_ctx`). MaPLe and IVLP use this for CTX_INIT."""
     return words if n_ctx <= 4 else ""
 
 
 class ClassPrompts:
     """The prompts of all classes. The classes are in groups, and the classes of a group share one context.
 
-    With position "end", a prompt is SOS, context, rest of the template, class name. The context is then in the prefix,
-    which the text tower computes once for each group. With the other positions, the prefix is only SOS, and the context
-    is placed among the class tokens. "middle" places half of the context before the class name and half after it.
-    "front" places the whole context after the class name.
+    With position "end", a prompt consists of SOS, the context, the rest of the template, and the class name. Then the
+    context is part of the prefix, which the text tower computes once for each group. With the other positions, the
+    prefix is only SOS, and the context is placed among the class tokens. "middle" places half of the context before the
+    class name and half after the class name. "front" places the whole context after the class name.
 
     Args:
-        template: the prompt, with {} in place of the class name; the context replaces its first n_ctx tokens.
+        template: the prompt, with {} in place of the class name; its first n_ctx tokens are replaced by the context.
         n_ctx: number of context tokens.
         group: (n_classes,) index of the context of each class; None: all classes share one context.
 
@@ -118,10 +122,10 @@ class ClassPrompts:
         self.rows: torch.Tensor | None = None  # see `_rows_around_names`; None for "end"
         if not at_end:
             self.rows = self._rows_around_names(classnames, n_ctx, n_before_name[position]).to(device)
-        self.used_contexts: torch.Tensor | None = None  # set by `subset`: indices of the contexts in use
+        self.used_contexts: torch.Tensor | None = None  # indices of the contexts in use; `subset` sets them. None: all
 
     def _rows_around_names(self, classnames: Sequence[str], n_ctx: int, n_before: int) -> torch.Tensor:
-        """Return the order of the tokens after SOS, as row indices into `cat([class_tokens, contexts])`.
+        """Return row indices into `cat([class_tokens, contexts])`. These rows are the tokens after SOS of all prompts.
 
         Each prompt has n_before context tokens, the tokens of the class name, the other context tokens, and the
         remaining class tokens.
@@ -163,7 +167,13 @@ class ClassPrompts:
         return self.clip.encode_prompts(*self.with_context(context), self.layout, inputs)
 
     def subset(self, chosen: torch.Tensor) -> "ClassPrompts":
-        """Return only the prompts of the classes `chosen` (k,). `encode` still takes the contexts of all groups."""
+        """Return a copy that holds only the prompts of some classes.
+
+        The copy's `encode` still needs the contexts of all groups.
+
+        Args:
+            chosen: (k,) indices of the classes.
+        """
         other = copy.copy(self)
         lengths, rows = self.layout.lengths[chosen], self.layout.rows(chosen)  # (k,), (n_chosen_tokens,)
         group = None
@@ -177,9 +187,10 @@ class ClassPrompts:
         return other
 
     def for_each_context(self, n_contexts: int) -> "ClassPrompts":
-        """Return a copy of these prompts for each of `n_contexts` contexts.
+        """Return prompts that combine every context with every class. `n_contexts` is the number of contexts.
 
-        The result has n_contexts * n_classes prompts: first all classes with context 0, then all with context 1, ...
+        The result has n_contexts * n_classes prompts. The prompts of all classes with context 0 come first, then the
+        prompts of all classes with context 1, and so on.
         """
         other = copy.copy(self)
         lengths = self.layout.lengths  # (n_classes,)

@@ -18,7 +18,7 @@ from trainers.common.trainer import PromptTrainer
 def load_method(
     folder: str | Path, classnames: Sequence[str] | None = None, device: str | torch.device = "cpu"
 ) -> Method:
-    """Load the method that the run in `folder` trained, in evaluation mode. Its `forward` maps images to logits.
+    """Load the trained method of the run in `folder`. The method is in evaluation mode, and maps images to logits.
 
     Args:
         classnames: names of the classes to distinguish, which may be new classes. None: the training classes.
@@ -58,11 +58,12 @@ def load_method(
 def _newest_checkpoints(folders: Sequence[Path], prefers_best: bool) -> list[Path]:
     """Skip folders without checkpoints, and return one checkpoint from each of the other folders.
 
-    The returned checkpoints are from the same epoch: the last epoch that all of these folders have.
+    The returned checkpoints are from the last epoch for which all of these folders have a checkpoint. If there is no
+    such epoch, return [].
 
     Args:
-        prefers_best: if True, and each of these folders has a checkpoint that is best on the validation images, return
-            the best checkpoints instead.
+        prefers_best: True: prefer the checkpoints that are best on the validation images. They are returned if each of
+            these folders has such a checkpoint.
     """
     folders = [folder for folder in folders if any(folder.glob("*.tar*"))]
     best = [folder / BEST for folder in folders]

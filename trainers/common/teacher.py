@@ -1,7 +1,7 @@
-"""Features of the frozen CLIP. A method's loss can compare the learned features with them.
+"""Features of the frozen CLIP. A method's loss can compare the learned features with the frozen features.
 
-The functions of CLIP get prompts and adapters as arguments. Without these arguments, the same CLIP computes the frozen
-features. So no second copy of the weights is needed.
+A `CLIP` gets learned prompts and adapters as arguments of its functions. Without these arguments, the same `CLIP`
+computes the frozen features. So no second copy of the weights is needed.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def frozen_text_features(
 ) -> torch.Tensor:
     """Return text features of the frozen CLIP (n_classes, embed_dim), float32, normalised.
 
-    Call it once, when the method is built.
+    Call this function once, when the method is built.
 
     Args:
         templates: each template has one {} for the class name; the features of all templates are averaged.

@@ -1,4 +1,7 @@
-"""Converts class names in a template to token ids. Warns about names that CLIP can't distinguish or doesn't know."""
+"""Puts class names into a template, and returns token ids.
+
+Warns about class names that CLIP can't distinguish or wasn't trained on.
+"""
 
 import functools
 from collections.abc import Sequence
@@ -44,7 +47,7 @@ def _warn_of_equal_prompts(ids: torch.Tensor, classnames: Sequence[str]) -> None
             print(f"Warning: the classes {other!r} and {name!r} have the same prompt, so CLIP can't distinguish them")
 
 
-@functools.cache  # cached, so the same words give only one warning
+@functools.cache  # with the cache, the same words give only one warning
 def _warn_of_untrained_words(*words: str) -> None:
     if words:
         print(f"Warning: this CLIP was never trained on {', '.join(map(repr, words))} (from the class names)")

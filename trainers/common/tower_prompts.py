@@ -35,7 +35,7 @@ class TowerPrompts(nn.Module):
         self.transformer.add_module("resblocks", blocks)
 
     def prompts(self) -> dict[int, torch.Tensor]:
-        """Return the prompts (n, width) by layer."""
+        """Return {layer: prompts}. The prompts of a layer are (n, width)."""
         return dict(zip(self.layers, self.parameters(), strict=True))
 
 

@@ -1,8 +1,9 @@
-"""`PromptTrainer`: runs the training loop around a `Method`.
+"""The class `PromptTrainer`, which trains and evaluates a `Method`.
 
 `train.py` builds the trainer that the config names. The trainer loads the frozen CLIP, builds the method, and optimises
 the method's parameters. It saves checkpoints that hold only these parameters, and evaluates with cached features. Each
-method's file has a subclass, which names the method, its options, its checkpoint folders and its config files.
+method's file has a subclass of `PromptTrainer`, which sets the class of the method and of its options, the checkpoint
+folders and the default config files.
 """
 
 import os
@@ -53,17 +54,16 @@ class PromptTrainer(TrainerX):
     method: type[Method]
     options: type[Options] = Options
     node = ""  # config node below TRAINER; "": the class's name in capitals
-    checkpoints: Mapping[str, str] = {}  # checkpoint folder -> submodule of the method; "": the whole method
+    checkpoints: Mapping[str, str] = {}  # {checkpoint folder: submodule of the method}; submodule "": the method
     default_config = ""  # file in configs/trainers/<trainer>/, or another trainer's file, as in "CoOp/vit_b16_ep50"
-    infers_by_classify = (
-        True  # False: no cached features, because the subclass changes how test batches are read or classified
-    )
+    # False if the subclass changes how test batches are read or classified. Cached features aren't used then.
+    infers_by_classify = True
     cross_dataset_config = ""  # config for training on ImageNet and testing on other data; "": same as default_config
 
     model: Method
 
     def __init_subclass__(cls) -> None:
-        """Default `infers_by_classify` to False if the class changes how test batches are read or classified."""
+        """If the class changes how test batches are read or classified, `infers_by_classify` defaults to False."""
         super().__init_subclass__()
         if {"model_inference", "parse_batch_test"} & set(vars(cls)) and "infers_by_classify" not in vars(cls):
             cls.infers_by_classify = False
@@ -74,7 +74,7 @@ class PromptTrainer(TrainerX):
     def values(cls, dataset: str, protocol: str) -> Mapping[str, object]:
         """Return config values (key -> value) that depend on the data set and the protocol.
 
-        The values override the config files, and the command line overrides the values. The log shows them.
+        The values override the config files, and the command line overrides the values. The log shows the values.
 
         Args:
             dataset: class name of the data set.
@@ -106,7 +106,7 @@ class PromptTrainer(TrainerX):
 
     @classmethod
     def build_method(cls, cfg: CfgNode, clip: CLIP, classnames: ClassNames, template: str) -> Method:
-        """Build the method with `clip`. No data set is needed, so `load_method` can rebuild a method from a run."""
+        """Build the method with `clip`. No data set is needed, so `load_method` can rebuild a trained method."""
         return cls.method(cls.read_options(cfg), clip, classnames, template)
 
     def check_cfg(self, cfg: CfgNode) -> None:
@@ -154,7 +154,7 @@ class PromptTrainer(TrainerX):
                 if cfg.MODEL.INIT_WEIGHTS:
                     load_pretrained_weights(parts[part], cfg.MODEL.INIT_WEIGHTS)
                 self.register_model(folder, parts[part], *optimizer)
-                optimizer = None, None  # only the first part gets the optimiser, which then steps once per batch
+                optimizer = None, None  # the optimiser belongs to the first part only, so it steps once per batch
 
     # ---- training ----
 
@@ -235,7 +235,7 @@ class PromptTrainer(TrainerX):
         return Batch(images, labels, (images, *(view.to(self.device, non_blocking=True) for view in others)))
 
     def parse_batch_train(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the images (the first augmentation of each) and the labels, on the device."""
+        """Return the images and the labels, on the device. Of several augmentations of an image, take the first."""
         images = batch["img"][0] if isinstance(batch["img"], list) else batch["img"]
         return self.parse_batch_test(batch | {"img": images})
 
@@ -270,9 +270,9 @@ class PromptTrainer(TrainerX):
             yield logits, labels, [item.impath for item in batch]
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """Load the learned parameters from our checkpoint in `directory`, or from an official checkpoint.
+        """Load the learned parameters from the checkpoints in `directory`.
 
-        Official checkpoints may hold the whole model.
+        Our checkpoints and official checkpoints can be loaded. Official checkpoints may hold the whole model.
 
         Raises:
             FileNotFoundError: the checkpoint doesn't exist.
@@ -292,5 +292,5 @@ class PromptTrainer(TrainerX):
             note_trained_classes(self.model, trained_classes(checkpoint), default=is_new, source=path)
 
     def result_fields(self) -> dict[str, object]:
-        """Return the method's fields in `result.json`: its options and the chunk size of the text tower."""
+        """Return the fields for `result.json`, which are the method's options and the text tower's chunk size."""
         return {"options": dict(self.cfg.TRAINER[node_of(type(self))]), "text_chunk": self.model.clip.text_chunk}
