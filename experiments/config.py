@@ -202,8 +202,8 @@ def protocol_of(run: Run, subsample_classes: str) -> str:
 def values_of(trainer: type, dataset: str, protocol: str) -> dict[str, object]:
     """Return the config values that the trainer sets for a data set and protocol, as {config key: value}.
 
-    A trainer defines these values in its method `values(dataset, protocol)`, where `dataset` is DATASET.NAME. Returns {}
-    if the trainer doesn't have this method. Trainers that were written for the original Dassl don't have it.
+    A trainer defines these values in its method `values(dataset, protocol)`, where `dataset` is DATASET.NAME. Returns
+    {} for a trainer without this method, for example a trainer that was written for the original Dassl.
     """
     values = getattr(trainer, "values", None)
     return dict(values(dataset, protocol)) if callable(values) else {}
