@@ -73,7 +73,7 @@ def default_config_file(
         dataset_file: path of the data set's config file; "" if there is no such file.
         asked: name of the config to use instead of the trainer's default; "" for the default.
     """
-    name = asked or getattr(trainer, "default_config", "")  # third-party trainers may lack this attribute
+    name = asked or getattr(trainer, "default_config", "")  # third-party trainers may lack the attribute
     if cross_dataset and not asked:
         name = getattr(trainer, "cross_dataset_config", "") or name
     owner, _, name = name.rpartition("/")
@@ -126,7 +126,7 @@ def known_text(run: Run, key: str) -> str:
 def resolve(run: Run) -> CfgNode:
     """Return the frozen config of a run.
 
-    The sources are merged in this order. Later sources override earlier ones.
+    The sources are merged in this order. Later sources override earlier sources.
 
     1. the defaults
     2. the data set's file

@@ -54,7 +54,7 @@ def run_config(cfg: CfgNode, no_train: bool = False, run: Run | None = None) -> 
                 return
     _print_finished(cfg.OUTPUT_DIR)
     if run:
-        with contextlib.suppress(OSError):  # nothing can be stored in a read-only folder, but the run has finished
+        with contextlib.suppress(OSError):  # hashes can't be stored in a read-only folder, which isn't an error
             if finished.has_hashes(run):
                 finished.refresh(run)
             else:

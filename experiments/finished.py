@@ -8,7 +8,7 @@ with the same data files share one list.
 `execute.py` calls `is_unchanged` first. If a hash differs or is missing, `execute.py` makes the full check
 (`dassl.engine.run_folder.is_finished`), which is slow because it needs torch. If the full check finds that the run has
 finished, `execute.py` calls `refresh` to update the hashes. But if the hashes or the list of data files are missing,
-`execute.py` builds the data set and calls `store`. It also calls `store` whenever a run starts.
+`execute.py` builds the data set and calls `store`. Whenever a run starts, `execute.py` calls `store` too.
 """
 
 import contextlib

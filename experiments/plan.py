@@ -139,7 +139,7 @@ class PlannedRun:
 
     @property
     def is_left(self) -> bool:
-        """Whether the run's state is "to do" or "cut off", so that the run must still be started or resumed."""
+        """Whether the run must still be started or resumed, which means that its state is "to do" or "cut off"."""
         return self.state in ("to do", "cut off")
 
     def examine(self) -> None:
@@ -161,7 +161,7 @@ def known_fields(argv: list[str], run: Run) -> dict[str, object]:
 
     options = run.options
     path = ("DATASET.PATH", options["DATASET.PATH"]) if "DATASET.PATH" in options else ()
-    cfg = resolve(replace(run, overrides=path))  # without other options, because a wrong option must not stop the plan
+    cfg = resolve(replace(run, overrides=path))  # ignore other options, because a wrong option must not stop the plan
     learns = getattr(TRAINERS.find(run.trainer), "checkpoints", True)  # third-party trainers may lack this attribute
     source = dataset_label(cfg)
     if argv[0] == "xd_test":
@@ -247,7 +247,10 @@ def variations(sweep: Sweep, spec: str, dataset: str) -> Iterator[list[str]]:
         sweep.lengths if keys["length"] and sweep.lengths else [0],
         sweep.backbones or [""],
     ):
-        names, varied = [variant, variant_of_all], [*options, *options_of_trainer]  # later options override earlier
+        names, varied = (
+            [variant, variant_of_all],
+            [*options, *options_of_trainer],
+        )  # later options override earlier ones
         for name, number in (("depth", depth), ("length", length)):
             if number:
                 names.append(f"{name}{number}")

@@ -18,7 +18,7 @@ _COOP = "{trainer}/{config}_{shots}shots/nctx{nctx}_csc{csc}_ctp{ctp}"
 
 @dataclass(frozen=True)
 class Step:
-    """A step of a protocol, which is one run for each seed. The strings may contain placeholders, such as {seed}."""
+    """Describes the runs of one step of a protocol. There is one run per seed. Strings may hold placeholders."""
 
     output: str  # the output folder of the run
     tests: str = ""  # folder of the trained prompts that the run tests; "" if the run trains
@@ -29,7 +29,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A protocol, which has steps that are executed one after another, and a command line with positional arguments.
+    """Describes a protocol by its steps, which are executed one after another, and by its command-line arguments.
 
     If the command line has no argument SEED, the steps are executed for every seed in `seeds`.
     """
@@ -120,7 +120,7 @@ PROTOCOLS = {
     ),
     "zeroshot": Protocol(
         "DATASET CFG",
-        # "-" means that the run only tests. A zero-shot trainer loads no trained prompts, so there is no folder to name.
+        # "-" means that the run only tests. A zero-shot trainer loads no trained prompts, so no folder is named.
         (Step("{outputs}/{trainer}/{config}/{dataset}", tests="-", options=""),),
         family="",
         seeds=(-1,),

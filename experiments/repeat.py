@@ -95,7 +95,7 @@ def prompts(path: Path) -> dict[str, tuple[object, ...]]:
 
 
 def main(argv: list[str]) -> int:
-    """Repeat a run and compare both runs. The docstring of this module explains the exit code that is returned."""
+    """Repeat a run, compare both runs, and return the exit code that the docstring of this module explains."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
     parser.add_argument("--output", type=Path, help="folder to write the repetition to (default: a temporary folder)")
