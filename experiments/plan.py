@@ -247,10 +247,7 @@ def variations(sweep: Sweep, spec: str, dataset: str) -> Iterator[list[str]]:
         sweep.lengths if keys["length"] and sweep.lengths else [0],
         sweep.backbones or [""],
     ):
-        names, varied = (
-            [variant, variant_of_all],
-            [*options, *options_of_trainer],
-        )  # later options override earlier ones
+        names, varied = [variant, variant_of_all], [*options, *options_of_trainer]  # later options replace earlier ones
         for name, number in (("depth", depth), ("length", length)):
             if number:
                 names.append(f"{name}{number}")
