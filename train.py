@@ -32,7 +32,7 @@ def build_config(args: argparse.Namespace) -> "CfgNode":
 
 
 def run(cfg: "CfgNode", no_train: bool = False) -> None:
-    """Train and test, or only test, as the config says. If the run is finished already, only a message is printed.
+    """Train and test. If TEST.EVAL_ONLY is set, only test. If the run has already finished, only print a message.
 
     Args:
         cfg: a config from `build_config`.

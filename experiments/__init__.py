@@ -1,9 +1,13 @@
-"""Experiments: this package turns a command line into runs, and trains and tests them.
+"""This package turns a command line into runs and executes the runs. A run is one training or one test.
 
-- `arguments.py` parses a command line and defines `Run`.
+- `arguments.py` parses a command line and defines the class `Run`.
 - `protocols.py` holds the papers' protocols as data.
-- `run.py` makes runs from a command line and a protocol.
-- `config.py` resolves a run to its config.
-- `execute.py` trains and tests a run.
-- `sweep.py` executes the many runs of a sweep.
+- `run.py` executes the runs of a protocol.
+- `config.py` builds the config of a run.
+- `classes.py` finds the class of a trainer or data set by name.
+- `checks.py` checks names and paths before a run starts.
+- `execute.py` executes one run.
+- `finished.py` recognises a finished run, which is skipped.
+- `sweep.py` executes the runs of a sweep. `plan.py` lists these runs, and `launchers.py` starts the jobs.
+- `repeat.py` repeats a finished run and compares both runs.
 """

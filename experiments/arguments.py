@@ -1,7 +1,7 @@
-"""Defines the parser of command lines, and `Run`, the data class that describes one training or test.
+"""Defines the command-line parser of train.py, and the data class `Run`, which describes one training or one test.
 
-train.py and the protocols (`run.py`) share this parser. This module imports neither torch nor yacs, so that `--help`
-and errors in flags are printed without a delay.
+`run.py`, which executes the protocols, uses the same parser. This module imports neither torch nor yacs, so that
+`--help` and errors in flags are printed without a delay.
 """
 
 import argparse
@@ -13,9 +13,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Run:
-    """One training or one test, as its command line describes it. No config file has been read yet.
+    """Describes one training or one test, before any config file is read.
 
-    `config.resolve` makes the config from a `Run`. Paths are as the user wrote them, or "" if the user gave none.
+    `config.resolve` builds the config of a `Run`. A path may be relative, and is "" if no path was given.
     """
 
     trainer: str
@@ -23,16 +23,16 @@ class Run:
     config: str = ""  # path of the trainer's config file; "" for the trainer's default file
     seed: int = -1  # negative: the run isn't seeded
     protocol: str = ""  # a name in protocols.PROTOCOLS; "" if train.py was called directly
-    variant: str = ""  # suffix of the config's name in folders and results, so that other options get another name
+    variant: str = ""  # suffix of the config's name in folders and results; keeps runs with different options apart
     output_dir: str = ""
     trained_in: str = ""  # folder of the training run whose last checkpoint is tested; "" for other runs
-    flags: Mapping[str, object] = field(default_factory=dict)  # {config key: value} of all other flags
+    flags: Mapping[str, object] = field(default_factory=dict)  # {config key: value} for all other flags
     overrides: tuple[str, ...] = ()  # KEY VALUE KEY VALUE ...; if a key is repeated, its last value is used
     no_train: bool = False  # build the data, model and optimiser, then stop
 
     @property
     def options(self) -> dict[str, str]:
-        """The KEY VALUE pairs of `overrides` as a dict."""
+        """The KEY VALUE pairs in `overrides`, as a dict."""
         return dict(zip(self.overrides[::2], self.overrides[1::2], strict=False))
 
 
@@ -65,12 +65,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse train.py's flags and KEY VALUE pairs, which may be mixed. If a flag is repeated, the last value is used."""
+    """Parse train.py's flags and KEY VALUE pairs, in any order. If a flag is repeated, its last value is used."""
     return parser().parse_intermixed_args(argv)
 
 
 def run_of(args: argparse.Namespace) -> Run:
-    """Return the run that the parsed arguments of train.py describe."""
+    """Return the run that the (already parsed) arguments of train.py describe."""
     return Run(
         trainer=args.trainer,
         dataset=args.dataset_config_file,
@@ -84,9 +84,9 @@ def run_of(args: argparse.Namespace) -> Run:
 
 
 def flags_of(args: argparse.Namespace) -> dict[str, object]:
-    """Return {config key: value} of the flags that set config keys and aren't fields of `Run`.
+    """Return {config key: value} for the flags that set config keys and aren't fields of `Run`.
 
-    Flags that the user didn't give are left out, unless they have a default.
+    A flag that the user didn't give is left out, unless the flag has a default value.
     """
     flags = {
         "DATASET.ROOT": args.root,

@@ -1,7 +1,7 @@
-"""Checks of a run's names, paths and trained prompts, before the run starts.
+"""Checks a run's names, its paths and the trained prompts that it tests, before the run starts.
 
-`execute.py` calls them. `check_names` and `check_paths` don't import torch, so that wrong names and paths are reported
-without a delay. `check_trained` needs the resolved config. The trainer checks everything else.
+`execute.py` calls the functions of this module. `check_names` and `check_paths` don't import torch, so that wrong names
+and paths are reported without a delay. `check_trained` needs the run's config. The trainer makes all other checks.
 """
 
 import os
@@ -20,7 +20,7 @@ from experiments.config import check_trainer, config_of, known_text, known_value
 
 
 def check_names(run: Run) -> None:
-    """Raise InputError for an unknown trainer or data set, or a missing config file. Doesn't import torch."""
+    """Raise InputError if the trainer or data set is unknown, or if a config file is missing. Doesn't import torch."""
     check_trainer(run)
     settings_of(config_of(run))
     dataset = known_text(run, "DATASET.NAME")
@@ -29,7 +29,7 @@ def check_names(run: Run) -> None:
 
 
 def check_paths(run: Run) -> None:
-    """Raise InputError if data, weights or the prompts to test are missing. Doesn't import torch.
+    """Raise InputError if the data, the weights or the prompts to test are missing. Doesn't import torch.
 
     Call this only for a run without a result, because a finished run doesn't need these files any more.
     """
@@ -47,8 +47,8 @@ def check_paths(run: Run) -> None:
 def _check_data(run: Run, dataset: str) -> None:
     """Raise InputError if the data set's folder below DATASET.ROOT lacks files.
 
-    Classes that aren't plain subclasses of `FewShotDataset` with literal attributes are skipped, because they check
-    their files themselves when they are built.
+    Only plain subclasses of `FewShotDataset` with literal attributes are checked here. Any other class checks its files
+    itself, when the data set is built.
     """
     outline = read_class(DATASETS.folder, DATASETS.registry, dataset, Layout._fields)
     if outline is None or not outline.is_plain("FewShotDataset", ("locate", "check_present")):
@@ -62,10 +62,10 @@ def _check_data(run: Run, dataset: str) -> None:
 
 
 def _check_model_dir(run: Run) -> None:
-    """Raise InputError if the run tests prompts and their folder doesn't exist.
+    """Raise InputError if the run tests prompts and the folder of the prompts doesn't exist.
 
-    A trainer whose `checkpoints` are empty learns nothing and loads nothing, so it needs no folder. A third-party
-    trainer may lack this attribute. Then it needs the folder.
+    If the trainer's attribute `checkpoints` is empty, the trainer learns nothing and loads nothing, so no folder is
+    needed. If a third-party trainer lacks this attribute, the folder is needed.
     """
     folder = known_text(run, "TEST.MODEL_DIR")
     if not folder or known_value(run, "TEST.EVAL_ONLY") not in (True, "True") or Path(folder).is_dir():
@@ -90,12 +90,12 @@ def check_trained(cfg: CfgNode) -> None:
         )
     config = folder / CONFIG
     if not config.is_file():
-        return  # prompts that this project didn't train, for example downloaded weights
+        return  # there is no config to compare, for example because the prompts were downloaded
     done = (folder / RESULT).is_file() or any(folder.glob(f"*/model.pth.tar-{cfg.OPTIM.MAX_EPOCH}"))
     if not done:
         raise InputError(f"the training in {folder} isn't finished. Repeat its command to resume it, then test")
     differing = differences(cfg, config, ["MODEL", "OPTIM", "TRAINER"])
-    if cfg.DATASET.SUBSAMPLE_CLASSES == "new":  # test and training must use the same data set, shots and seed
+    if cfg.DATASET.SUBSAMPLE_CLASSES == "new":  # training and test must use the same data set, shots and seed
         differing += [
             key
             for key in differences(cfg, config, ["DATASET", "SEED"])

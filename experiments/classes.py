@@ -1,8 +1,8 @@
-"""Finds trainer and data set classes by name, even before they are imported.
+"""Finds the Python class of a trainer or data set by name, even if the class isn't imported yet.
 
 `config.py`, `checks.py` and `plan.py` call `TRAINERS.find(name)` and `DATASETS.find(name)`. If the class isn't imported
-yet, the call returns an outline instead. An outline has only the class's name and literal attributes, which are read
-from the source file (`dassl/utils/outlines.py`). So an unknown name is reported before torch is imported.
+yet, the call returns an outline of the class. An outline has only the class's name and literal attributes, which are
+read from the source file (`dassl/utils/outlines.py`). So an unknown name is reported before torch is imported.
 """
 
 import importlib
@@ -18,13 +18,13 @@ from dassl.utils.plugins import find, load_plugins
 
 @dataclass(frozen=True)
 class Plugins:
-    """A package whose modules are plugins, and the registry in which the plugin classes are registered."""
+    """Describes a package whose modules are plugins, and the registry in which the plugins register their classes."""
 
     package: str  # name of the package
     module: str  # name of the module that defines the registry
     registry: str  # name of the registry in this module
     what: str  # noun for error texts, for example "trainer"
-    attributes: tuple[str, ...]  # class attributes that outlines have; they are read from the source
+    attributes: tuple[str, ...]  # names of the class attributes that an outline has
 
     @property
     def folder(self) -> Path:
@@ -36,7 +36,7 @@ class Plugins:
     def find(self, name: str) -> type:
         """Return the class called `name`, or its outline if the class isn't imported yet.
 
-        Imports all plugins only if no outline can be read from the sources. Raises InputError for an unknown name.
+        Imports all plugins only if the outline can't be read from a source file. Raises InputError for an unknown name.
         """
         if name in self._imported():
             return getattr(sys.modules[self.module], self.registry).get(name)
@@ -51,14 +51,14 @@ class Plugins:
         return find(getattr(importlib.import_module(self.module), self.registry), self.what, name)
 
     def outline(self, name: str) -> Outline | None:
-        """Read the outline of a class from its source.
+        """Return the outline of the class called `name`, which is read from the class's source file.
 
-        Returns None if no plugin defines the class, or if its source can't be read.
+        Returns None if no plugin defines the class, or if the class can't be read from its source file.
         """
         return read_class(self.folder, self.registry, name, self.attributes)
 
     def names(self) -> list[str]:
-        """Return the sorted names of all classes that are imported or whose names can be read from the sources."""
+        """Return the sorted names of the imported classes and of the classes that are found in the source files."""
         return sorted({*(registered_names(self.folder, self.registry) or []), *self._imported()})
 
     def _imported(self) -> list[str]:

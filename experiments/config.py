@@ -1,8 +1,8 @@
-"""Resolves a `Run` to its config: chooses the config files and merges all sources of values in a fixed order.
+"""Builds the config of a `Run`. Chooses the config files, and merges all sources of config values in a fixed order.
 
-`execute.py`, `plan.py` and train.py call `resolve`, which imports torch. `known_value` and `known_text` return single
-values without importing torch, for the checks that run before torch is imported. To choose the trainer's config file,
-both functions read the trainer's class attributes from its source file (`dassl/utils/outlines.py`).
+`execute.py`, `plan.py` and train.py call `resolve`, which imports torch. `known_value` and `known_text` return the
+value of a single config key and don't import torch, so `checks.py` can call both before torch is imported. To choose
+the trainer's config file, they read the trainer's class attributes from its source file (`dassl/utils/outlines.py`).
 """
 
 import functools
@@ -24,19 +24,20 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def locate(path: str) -> str:
-    """Return the path of a config file, which may be relative to the current folder or to the project's folder.
+    """Return the path at which a config file is found.
 
-    If both files exist, the file in the current folder is used.
+    `path` may be relative to the current folder or to the project's folder. If both folders hold the file, the file in
+    the current folder is used. If neither folder holds the file, `path` is returned unchanged.
     """
     in_project = ROOT / path
     return str(in_project) if path and not Path(path).exists() and in_project.is_file() else path
 
 
 def settings_of(path: str) -> Mapping[str, Setting]:
-    """Return the settings of a config file and of its base files, as {"NODE.KEY": setting}. The path "" gives {}.
+    """Return the settings in a config file and its base files, as {"NODE.KEY": setting}. Returns {} if `path` is "".
 
-    A file is read again only if its modification time has changed. Raises InputError if the file is missing or isn't a
-    valid config file.
+    The result is cached. The file is read again only if the file's modification time has changed. Raises InputError if
+    the file is missing or isn't a valid config file.
     """
     if not path:
         return {}
@@ -44,13 +45,13 @@ def settings_of(path: str) -> Mapping[str, Setting]:
     return _read(file, file.stat().st_mtime_ns if file.is_file() else 0)
 
 
-@functools.cache
+@functools.cache  # the modification time `mtime` is a part of the cache's key, so that a changed file is read again
 def _read(file: Path, mtime: int) -> Mapping[str, Setting]:
     return read_config_file(file)
 
 
 def dataset_file(name: str) -> str:
-    """Return the path of the file in configs/datasets/ for a data set's name, such as "dtd"."""
+    """Return the path of a data set's config file. `name` is the file's name in configs/datasets/, such as "dtd"."""
     return str(ROOT / "configs" / "datasets" / f"{name}.yaml")
 
 
@@ -59,19 +60,20 @@ def default_config_file(
 ) -> str:
     """Return the path of the trainer's default config file. Returns "" if the trainer has no default.
 
-    A data set's config file may name a backbone, for example ViT-Mini/8. Then a file for this backbone is preferred if
-    the trainer has one: vit_mini8_cross_datasets.yaml replaces a name that ends with _cross_datasets, and
-    vit_mini8.yaml replaces any other name.
+    If the data set's config file names a backbone, and the trainer has a config file for this backbone, then the
+    backbone's config file is used. For example, if the backbone is ViT-Mini/8, vit_mini8_cross_datasets.yaml is used
+    instead of a file whose name ends with _cross_datasets, and vit_mini8.yaml is used instead of any other file.
 
-    A trainer may name another trainer's file, such as "CoOp/vit_b16_ep50". So a new method needs no YAML file.
+    A trainer's default may be another trainer's config file, such as "CoOp/vit_b16_ep50". So a new trainer doesn't need
+    a new config file.
 
     Args:
-        trainer: the trainer's class or its outline.
-        cross_dataset: use the trainer's config for the cross-dataset protocol, if it has one.
-        dataset_file: path of the data set's config file; "" if there is none.
+        trainer: the trainer's class, or an outline of the class.
+        cross_dataset: if True, use the trainer's config for the cross-dataset protocol, unless the trainer has none.
+        dataset_file: path of the data set's config file; "" if there is no such file.
         asked: name of the config to use instead of the trainer's default; "" for the default.
     """
-    name = asked or getattr(trainer, "default_config", "")  # third-party trainers may lack this attribute
+    name = asked or getattr(trainer, "default_config", "")  # third-party trainers may lack the attribute
     if cross_dataset and not asked:
         name = getattr(trainer, "cross_dataset_config", "") or name
     owner, _, name = name.rpartition("/")
@@ -86,15 +88,15 @@ def default_config_file(
 
 
 def config_of(run: Run) -> str:
-    """Return the path of the trainer's config file for a run. Returns "" if there is no such file."""
+    """Return the path of the trainer's config file for a run. Returns "" if the trainer has no config file."""
     return run.config or default_config_file(TRAINERS.find(run.trainer), dataset_file=run.dataset)
 
 
 def known_value(run: Run, key: str) -> object:
-    """Return the value of a run's config key without building the config, which would import torch.
+    """Return the value of one config key for a run. The config isn't built, because this would import torch.
 
-    The value is a string if a KEY VALUE pair sets the key, and a Python value otherwise. Values that the trainer sets
-    (`values_of`) are ignored.
+    If a KEY VALUE pair sets the key, the value is returned as a string, for example "16". Otherwise, the value has its
+    Python type. Values that the trainer sets (`values_of`) are ignored.
     """
     if key in run.options:
         return run.options[key]
@@ -113,7 +115,7 @@ def known_value(run: Run, key: str) -> object:
 
 
 def known_text(run: Run, key: str) -> str:
-    """Return `known_value` as a string. Returns "" for None."""
+    """Return the result of `known_value` as a string. Returns "" if the value is None."""
     value = known_value(run, key)
     return "" if value is None else str(value)
 
@@ -124,13 +126,13 @@ def known_text(run: Run, key: str) -> str:
 def resolve(run: Run) -> CfgNode:
     """Return the frozen config of a run.
 
-    The sources are merged in this order. Later sources override earlier ones.
+    The sources are merged in this order. Later sources override earlier sources.
 
     1. the defaults
     2. the data set's file
     3. the trainer's file
-    4. MODEL and INPUT of the data set's file again, because a data set may need its own backbone and image size
-    5. the trainer's values for this data set and protocol (`values_of`)
+    4. MODEL and INPUT from the data set's file again, because a data set may need another backbone and image size
+    5. the values that the trainer sets for this data set and protocol (`values_of`)
     6. flags
     7. KEY VALUE pairs
 
@@ -179,14 +181,15 @@ def check_trainer(run: Run) -> None:
 
 
 def protocol_of(run: Run, subsample_classes: str) -> str:
-    """Return the value of the config key PROTOCOL for a run: base2new, few_shot, cross_dataset or "".
+    """Return the value of the config key PROTOCOL for a run, which is base2new, few_shot, cross_dataset or "".
 
-    If train.py was called directly, the value is base2new if the run uses only base or only new classes, and ""
-    otherwise. The KEY VALUE pair PROTOCOL overrides this value.
+    If the user gives PROTOCOL as a KEY VALUE pair, that value is returned. Otherwise, if the run belongs to a protocol
+    of `protocols.py`, the protocol's family is returned. If train.py was called directly, the result is base2new for a
+    run that uses only base classes or only new classes, and "" for any other run.
 
     Args:
         run: the run.
-        subsample_classes: DATASET.SUBSAMPLE_CLASSES of the config files: all, base or new.
+        subsample_classes: value of DATASET.SUBSAMPLE_CLASSES in the config files, which is all, base or new.
     """
     if run.protocol:
         default = PROTOCOLS[run.protocol].family
@@ -197,16 +200,16 @@ def protocol_of(run: Run, subsample_classes: str) -> str:
 
 
 def values_of(trainer: type, dataset: str, protocol: str) -> dict[str, object]:
-    """Return {config key: value} that the trainer sets for a data set (DATASET.NAME) and protocol.
+    """Return the config values that the trainer sets for a data set and protocol, as {config key: value}.
 
-    A trainer defines these values in its method `values(dataset, protocol)`. Returns {} if the trainer has no such
-    method. For example, trainers written for the original Dassl don't have the method.
+    A trainer defines these values in its method `values(dataset, protocol)`, where `dataset` is DATASET.NAME. Returns
+    {} for a trainer without this method, for example a trainer that was written for the original Dassl.
     """
     values = getattr(trainer, "values", None)
     return dict(values(dataset, protocol)) if callable(values) else {}
 
 
 def last_epoch(folder: str) -> int | None:
-    """Return the last epoch with a checkpoint in a run's folder. Returns None if there is no checkpoint."""
+    """Return the last epoch whose checkpoint is in a run's folder. Returns None if the folder has no checkpoint."""
     saved = (path.name.rpartition("-")[2] for path in Path(folder).glob("*/model.pth.tar-*"))
     return max((int(epoch) for epoch in saved if epoch.isdigit()), default=None)

@@ -1,6 +1,7 @@
-"""Executes a run: trains and tests, or only tests. A run that has finished already is skipped.
+"""Executes a run, which means to train and test, or only to test. A run that has already finished is skipped.
 
-train.py and `run.py` call `execute`. If stored hashes show that the run has finished, torch isn't imported.
+train.py and `run.py` call `execute`. If stored hashes (`finished.py`) show that the run has finished, torch isn't
+imported.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from experiments.config import resolve, values_of
 
 
 def execute(run: Run) -> None:
-    """Execute a run: train and test, or only test. A finished run is skipped with a message.
+    """Execute a run, that is, train and test, or only test. If the run has finished, only print a message.
 
     Raises:
         InputError: if an input is wrong, or if the output folder holds a run with another config.
@@ -29,7 +30,7 @@ def execute(run: Run) -> None:
         return
     if run.no_train or not (finished.output_folder(run) / RESULT).is_file():
         check_paths(run)
-    import torch  # noqa: F401  # fails here if torch is missing, not once for each plugin
+    import torch  # noqa: F401  # if torch is missing, fail here instead of once per plugin
 
     cfg = resolve(run)
     if run.protocol:
@@ -38,13 +39,13 @@ def execute(run: Run) -> None:
 
 
 def run_config(cfg: CfgNode, no_train: bool = False, run: Run | None = None) -> None:
-    """Execute the run with the resolved config `cfg`. A finished run is skipped with a message.
+    """Execute the run that the config `cfg` describes. If the run has finished, only print a message.
 
     Args:
         cfg: the frozen config.
         no_train: build the data, model and optimiser, then stop.
-        run: the run that `cfg` was resolved from. If it is given, hashes are stored in the output folder, so that the
-            next call can quickly recognise a finished run. None: no hashes are stored.
+        run: the run from which `cfg` was built. Hashes of the run's inputs are stored in the output folder, so that the
+            next call quickly recognises that the run has finished. If `run` is None, no hashes are stored.
     """
     if no_train or not is_finished(cfg):
         with exclusive_lock(cfg.OUTPUT_DIR):
@@ -53,7 +54,7 @@ def run_config(cfg: CfgNode, no_train: bool = False, run: Run | None = None) -> 
                 return
     _print_finished(cfg.OUTPUT_DIR)
     if run:
-        with contextlib.suppress(OSError):  # if the folder is read-only, the next call makes the full check again
+        with contextlib.suppress(OSError):  # hashes can't be stored in a read-only folder, which isn't an error
             if finished.has_hashes(run):
                 finished.refresh(run)
             else:
@@ -65,10 +66,11 @@ def _print_finished(folder: str | Path) -> None:
 
 
 def _store_hashes_later(cfg: CfgNode, run: Run) -> None:
-    """Store the hashes of a finished run, and the list of its data files, because one of them is missing or damaged.
+    """Store the hashes of a finished run and the list of the run's data files.
 
-    An older version of the project stored no hashes, and the list is lost if the user empties the cache folder. The
-    data set is built once, which is slow, so that the next call is quick.
+    Call this if the hashes or the list are missing or damaged. The hashes are missing if an older version of the
+    project executed the run. The list is missing if the user has emptied the cache folder. This function builds the
+    data set, which is slow, so that the next check of the run is quick.
     """
     from dassl.data.datasets import build_dataset
 
@@ -76,7 +78,7 @@ def _store_hashes_later(cfg: CfgNode, run: Run) -> None:
         return  # nothing would be stored, so don't build the data set
     try:
         dataset = build_dataset(cfg)
-    except Exception as error:  # a user's data set can raise anything, but the run has finished
+    except Exception as error:  # a user's data set may raise any exception, but the run has finished
         print(f"The next call makes the slow check of this run again, because its data can't be read: {error}")
     else:
         finished.store(run, cfg, dataset)
@@ -119,9 +121,9 @@ def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
 
 
 def _print_values(cfg: CfgNode) -> None:
-    """Print the config keys that the trainer sets for this data set and protocol, with their final values.
+    """Print the config keys that the trainer sets for this data set and protocol, each with its final value.
 
-    Flags and KEY VALUE pairs may have overridden the trainer's values.
+    The final value differs from the trainer's value if a flag or KEY VALUE pair overrides the trainer's value.
     """
     from dassl.config import keys
     from dassl.engine import get_trainer

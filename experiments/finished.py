@@ -1,14 +1,14 @@
 """Quickly recognises a finished run, without importing torch.
 
-When a run starts, hashes are stored in its folder, in inputs.json. There are hashes of the arguments, of the config
-files, of the source files that can change the config, and of the data. The hash of the data covers the paths, sizes and
-modification times of the data files. The list of these files is stored in the cache folder, and runs with the same
-files share it.
+When a run starts, hashes of its inputs are written to the file inputs.json in the run's folder. The inputs are the
+arguments, the config files, the source files that can change the config, and the data. The hash of the data covers the
+paths, sizes and modification times of the data files. The list of the data files is stored in the cache folder. Runs
+with the same data files share one list.
 
 `execute.py` calls `is_unchanged` first. If a hash differs or is missing, `execute.py` makes the full check
-(`dassl.engine.run_folder.is_finished`), which is slow because it needs torch. `execute.py` calls `store` when a run
-starts, and `refresh` if the full check finds that the run has finished. If the hashes or the list are missing then,
-`execute.py` builds the data set once and calls `store` instead.
+(`dassl.engine.run_folder.is_finished`), which is slow because it needs torch. If the full check finds that the run has
+finished, `execute.py` calls `refresh` to update the hashes. But if the hashes or the list of data files are missing,
+`execute.py` builds the data set and calls `store`. Whenever a run starts, `execute.py` calls `store` too.
 """
 
 import contextlib
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 #: Name of the file in a run's folder that stores the hashes, as {name: hash}.
 FILE = "inputs.json"
-#: Source files that turn a command line into a config. All plugins, and the files in their subfolders, count as well.
+#: Patterns of the source files that turn a command line into a config. In addition, the plugins' files are hashed.
 _CODE = ("dassl/config/*.py", "experiments/*.py")
-#: Config keys of data folders. Relative paths are made absolute before they are hashed.
+#: Config keys whose values are data folders. Relative paths are made absolute before they are hashed.
 _DATA_FOLDERS = ("DATASET.ROOT", "DATASET.PATH")
 
 
 def is_unchanged(run: Run) -> bool:
-    """Return whether the run's folder holds a result, and all stored hashes equal the current hashes.
+    """Return True if the run's folder holds a result, and if all stored hashes equal the current hashes.
 
     Doesn't import torch.
     """
@@ -68,10 +68,10 @@ def output_folder(run: Run) -> Path:
 
 
 def store(run: Run, cfg: CfgNode, dataset: "DatasetBase") -> None:
-    """Write the hashes of a run to its folder, and the list of its data files to the cache folder.
+    """Write a run's hashes to the run's folder, and write the list of the run's data files to the cache folder.
 
-    Writes nothing if the trainer's or a data set's class can't be read from its source. Then the run always gets the
-    full check.
+    Writes nothing if the trainer's class or a data set's class can't be read from its source file. In this case, every
+    later call makes the full check of the run.
     """
     found = hashes(run)
     if found is None:
@@ -92,11 +92,10 @@ def store(run: Run, cfg: CfgNode, dataset: "DatasetBase") -> None:
 
 
 def refresh(run: Run) -> None:
-    """Update the stored hashes after the full check found that the run has finished, so that the next call is quick.
+    """Update the hashes that are stored in a finished run's folder, so that the next check of the run is quick.
 
-    The full check has found that the arguments, the config files and the source code still lead to the run's config. So
-    the hashes of all these are updated. The hash of the data isn't updated, because the full check doesn't compare the
-    data.
+    Call this only if the full check has found that the arguments, the config files and the source code still lead to
+    the run's config. The hash of the data isn't updated, because the full check doesn't compare the data.
     """
     file, now = output_folder(run) / FILE, hashes(run)
     stored = read_json(file)
@@ -105,7 +104,7 @@ def refresh(run: Run) -> None:
 
 
 def has_hashes(run: Run) -> bool:
-    """Return whether the run's folder stores hashes, and the cache folder still holds the list of its data files."""
+    """Return True if the run's folder holds hashes, and if the cache folder holds the list of the run's data files."""
     try:
         _read_list(read_json(output_folder(run) / FILE)["data_files"])
     except (InputError, OSError, KeyError, TypeError):
@@ -114,10 +113,11 @@ def has_hashes(run: Run) -> bool:
 
 
 def hashes(run: Run) -> dict[str, str] | None:
-    """Return the current hashes of a run's arguments, config files, config.yaml, trained prompts and source files.
+    """Return the current hashes of a run's inputs, except the data, as {name of the input: hash}.
 
-    Returns None if the trainer's or a data set's class can't be read from its source. config.yaml is the resolved
-    config in the run's folder. It is included so that a run with a damaged config.yaml gets the full check.
+    The inputs are the arguments, the config files, the source files, and the config and result of the training whose
+    prompts are tested. config.yaml in the run's folder is hashed too, so that a damaged config.yaml leads to the full
+    check. Returns None if the trainer's class or a data set's class can't be read from its source file.
     """
     sources = _sources(run)
     if sources is None:
@@ -138,10 +138,11 @@ def hashes(run: Run) -> dict[str, str] | None:
 
 
 def _sources(run: Run) -> list[Path] | None:
-    """Return the source files of all plugins, of modules in their subfolders, and of the code that makes the config.
+    """Return all source files of the trainers and data sets, and of the code that builds the config.
 
-    The files of other trainers and data sets are included, because each plugin's `extend_cfg` and each imported module
-    can change the config. Returns None if the trainer's or a data set's class can't be read from its source.
+    Trainers and data sets that the run doesn't use are included, because every plugin's `extend_cfg` and every imported
+    module can change the config. Returns None if the class of the run's trainer, or of a data set of the run, can't be
+    read from its source file.
     """
     names = [known_text(run, "DATASET.NAME")]
     tasks = known_value(run, "DATASET.TASKS")
@@ -154,7 +155,7 @@ def _sources(run: Run) -> list[Path] | None:
 
 
 def _content_digest(paths: Iterable[Path]) -> str:
-    """Return a hash of the contents of files. A file that is missing or can't be read is hashed as None."""
+    """Return one hash of the contents of all given files. A missing or unreadable file counts as None."""
     return _digest(repr([_content(path) for path in paths]))
 
 
@@ -173,9 +174,10 @@ def _digest(text: str) -> str:
 
 
 def fingerprint(paths: Iterable[str]) -> str:
-    """Return a hash of the sizes and modification times of files, and of the modification times of folders.
+    """Return one hash of the states of all given files and folders.
 
-    A missing file or folder is hashed as None.
+    The state of a file is its size and modification time. The state of a folder is only its modification time. The
+    state of a missing file or folder is None.
     """
     return _digest(repr([_state(path) for path in paths]))
 
@@ -192,8 +194,8 @@ def _state(path: str) -> tuple[int, int] | None:
 def _paths(cfg: CfgNode, dataset: "DatasetBase") -> set[str]:
     """Return the absolute paths of all files and folders that the run's data depends on.
 
-    These are the images, the two folders above each image, the split file, and the files and folders that the config
-    names. The folders are included because a new image or class changes a folder's modification time.
+    These are the images, the two innermost folders that contain each image, the split file, and the files and folders
+    that the config names. Folders are included because a new image or class changes a folder's modification time.
     """
     images = [
         item.impath for items in (dataset.train_x, dataset.train_u, dataset.val, dataset.test) for item in items or []
@@ -204,7 +206,7 @@ def _paths(cfg: CfgNode, dataset: "DatasetBase") -> set[str]:
     split_file = getattr(dataset, "split_path", "")  # third-party data sets may lack this attribute
     named = [cfg.DATASET.PATH, cfg.DATASET.FEWSHOT_FILE, cfg.MODEL.BACKBONE.PATH, cfg.MODEL.INIT_WEIGHTS, split_file]
     if cfg.DATASET.TASKS:
-        named.append(cfg.DATASET.ROOT)  # a task without data was skipped; its data may be added later
+        named.append(cfg.DATASET.ROOT)  # a task without data is skipped, but the user may add its data later
     return paths | {os.path.abspath(os.path.expanduser(path)) for path in named if path}
 
 
@@ -213,7 +215,10 @@ def _list_file(digest: str) -> Path:
 
 
 def _read_list(digest: str) -> list[str]:
-    """Return the paths of the list with the hash `digest`. Raises InputError if the cache lacks it or it is damaged."""
+    """Return the paths in the list of data files whose hash is `digest`.
+
+    Raises InputError if the list isn't in the cache folder, or if the list is damaged.
+    """
     with contextlib.suppress(FileNotFoundError):
         text = _list_file(digest).read_text()
         if _digest(text) == digest:

@@ -1,8 +1,8 @@
-"""Defines launchers, which run the jobs of a sweep on this machine, on Slurm or on Ray.
+"""Defines the launchers, which run the jobs of a sweep on this machine, on Slurm or on Ray.
 
-The option --on of `sweep.py` selects a function of `LAUNCHERS`, which returns a launcher. A launcher is a function that
-starts a command, waits until the command ends, and returns the exit code. The command is started through the package
-subprocess, submitit or Ray.
+A launcher is a function that starts a command, waits until the command ends, and returns the command's exit code. The
+command is started through the package subprocess, submitit or Ray. The option --on of `sweep.py` selects an entry of
+`LAUNCHERS`. The entry is a function that returns a launcher.
 """
 
 import os
@@ -18,7 +18,7 @@ Launcher = Callable[[list[str]], int]
 
 
 def gpus() -> list[str]:
-    """Return the GPUs that this process may use, each as a value for CUDA_VISIBLE_DEVICES."""
+    """Return the names of the GPUs that this process may use. Each name is a valid value of CUDA_VISIBLE_DEVICES."""
     import torch
 
     if "CUDA_VISIBLE_DEVICES" in os.environ:
@@ -27,9 +27,10 @@ def gpus() -> list[str]:
 
 
 def local(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
-    """Return a launcher that runs up to `workers` processes at a time on this machine.
+    """Return a launcher that runs commands on this machine, up to `workers` commands at the same time.
 
-    Each worker uses one GPU, or the CPU if there is no GPU. If there are fewer GPUs than workers, workers share GPUs.
+    Each command uses one GPU, or the CPU if there is no GPU. If there are fewer GPUs than commands at the same time,
+    several commands share a GPU.
     """
     devices, slots = gpus(), queue.SimpleQueue[int]()
     for slot in range(workers):
@@ -47,9 +48,9 @@ def local(workers: int, threads: int, folder: Path, parameters: dict[str, str]) 
 
 
 def slurm(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
-    """Return a launcher that submits Slurm jobs through submitit.
+    """Return a launcher that submits each command to Slurm, through the package submitit.
 
-    `parameters` are passed to submitit's `AutoExecutor.update_parameters`, for example slurm_partition.
+    `parameters`, for example {"slurm_partition": "gpu"}, is passed to submitit's `AutoExecutor.update_parameters`.
     """
     if not shutil.which("sbatch"):
         raise InputError(
@@ -59,7 +60,7 @@ def slurm(workers: int, threads: int, folder: Path, parameters: dict[str, str]) 
 
 
 def submitit(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
-    """Return a launcher that runs jobs on this machine through submitit's local executor. Slurm isn't needed."""
+    """Return a launcher that runs commands on this machine with submitit's local executor. Slurm isn't needed."""
     return _submitit("local", parameters, threads, folder)
 
 
@@ -79,9 +80,10 @@ def _submitit(cluster: str, parameters: dict[str, str], threads: int, folder: Pa
 
 
 def ray(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
-    """Return a launcher that runs jobs as Ray tasks.
+    """Return a launcher that runs each command as a Ray task.
 
-    If RAY_ADDRESS is set, the jobs run on the Ray cluster at this address. Otherwise, Ray is started on this machine.
+    If the environment variable RAY_ADDRESS is set, commands run on the Ray cluster at this address. Otherwise, Ray is
+    started on this machine.
     """
     try:
         import ray

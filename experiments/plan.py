@@ -1,7 +1,6 @@
-"""Plans a sweep: lists the runs that a file in configs/sweeps/ declares, and finds the state of each run.
+"""Plans a sweep. Lists the runs that a file in configs/sweeps/ declares, and finds the state of each run.
 
-`sweep.py` calls `Sweep.read`, then `plan`. A planned run holds one command line for `run.py`. This module doesn't start
-any run.
+`sweep.py` calls `Sweep.read`, then `plan`. A planned run holds a command line for `run.py`. No run is started here.
 """
 
 import argparse
@@ -28,8 +27,8 @@ FILES = ROOT / "configs" / "sweeps"
 LISTS: dict[str, type] = {
     "trainers": str, "datasets": str, "seeds": int, "shots": int, "depths": int, "lengths": int, "backbones": str,
 }  # fmt: skip
-#: {protocol of a sweep: protocols of run.py that each job executes, in this order}. If there are two protocols, the
-#: first trains the prompts that the second tests. The last protocol is executed once for each data set of the job.
+#: {protocol in a sweep's file: entries of PROTOCOLS that each job executes, in this order}. If there are two entries,
+#: the first trains the prompts that the second tests. The last entry is executed once for each data set of the job.
 CHAINS = {
     "base2new": ("base2new_train", "base2new_test"),
     "few_shot": ("few_shot",),
@@ -41,7 +40,7 @@ CHAINS = {
 class Sweep:
     """The content of a sweep's file.
 
-    The sweep has a run for every combination of trainer, data set, seed, shots, depth, length and backbone.
+    Every combination of trainer, data set, seed, shots, depth, length and backbone is executed.
     """
 
     protocol: str  # a key of CHAINS; for domain generalisation, use cross_dataset with ImageNet's variants
@@ -49,10 +48,10 @@ class Sweep:
     datasets: list[str]  # names of files in configs/datasets/
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
     shots: list[int] = field(default_factory=lambda: [16])
-    depths: list[int] = field(default_factory=list)  # values of PROMPT_DEPTH*; ignored by trainers without such options
-    lengths: list[int] = field(default_factory=list)  # values of N_CTX*; ignored by trainers without such options
+    depths: list[int] = field(default_factory=list)  # values for PROMPT_DEPTH*; ignored for trainers without such keys
+    lengths: list[int] = field(default_factory=list)  # values for N_CTX*; ignored for trainers without such keys
     backbones: list[str] = field(default_factory=list)  # each item is NAME [KEY VALUE ...]
-    options: str = ""  # flags and KEY VALUE pairs for every run; the options of other fields override them
+    options: str = ""  # flags and KEY VALUE pairs for every run; options from the other fields override these
 
     @classmethod
     def read(cls, name: str) -> "Sweep":
@@ -77,10 +76,10 @@ class Sweep:
         return cls(**content)
 
     def narrowed(self, lists: Mapping[str, str | None], options: list[str]) -> "Sweep":
-        """Return a copy of the sweep, with lists replaced and options added as the command line says.
+        """Return a copy of the sweep that uses the lists and options from the command line of `sweep.py`.
 
         Args:
-            lists: {key: comma-separated items, such as "1,2"}. They replace the file's lists. None or "" keeps a list.
+            lists: {key: the new list as a string of comma-separated items, such as "1,2"; None or "" keeps the list}.
             options: flags and KEY VALUE pairs that are added to every run.
 
         Raises:
@@ -114,7 +113,7 @@ def _check_entry(file: Path, key: str, value: object) -> None:
 
 @dataclass
 class PlannedRun:
-    """A run of a sweep: its command line for run.py, the known fields of its result, and its state."""
+    """A run of a sweep, together with its command line for run.py and its state, which changes during the sweep."""
 
     argv: list[str]
     run: Run  # the run that the command line describes
@@ -124,9 +123,10 @@ class PlannedRun:
 
     @classmethod
     def of(cls, argv: list[str]) -> "PlannedRun":
-        """Plan the run of a command line for run.py. Raises InputError for an unknown trainer, config or data set.
+        """Return the planned run for a command line of run.py. The run's state is read from the run's folder.
 
-        Any other wrong input only sets the state to "failed", so that one wrong run doesn't stop the whole sweep.
+        Raises InputError for an unknown trainer, config or data set. After any other input error, the state is
+        "failed", so that one wrong run doesn't stop the whole sweep.
         """
         planned = cls(argv, run := next(runs(argv)), known_fields(argv, run))
         planned.examine()
@@ -139,7 +139,7 @@ class PlannedRun:
 
     @property
     def is_left(self) -> bool:
-        """Whether the run must still be started or resumed: its state is "to do" or "cut off"."""
+        """Whether the run must still be started or resumed, which means that its state is "to do" or "cut off"."""
         return self.state in ("to do", "cut off")
 
     def examine(self) -> None:
@@ -156,12 +156,12 @@ class PlannedRun:
 
 
 def known_fields(argv: list[str], run: Run) -> dict[str, object]:
-    """Return the fields of result.json that are known before the run. The report needs them to list missing runs."""
+    """Return the fields of result.json that are known before the run, so that the report can list missing runs."""
     from dassl.engine.run_folder import dataset_label
 
     options = run.options
     path = ("DATASET.PATH", options["DATASET.PATH"]) if "DATASET.PATH" in options else ()
-    cfg = resolve(replace(run, overrides=path))  # without other options, because a wrong option must not stop the plan
+    cfg = resolve(replace(run, overrides=path))  # ignore other options, because a wrong option must not stop the plan
     learns = getattr(TRAINERS.find(run.trainer), "checkpoints", True)  # third-party trainers may lack this attribute
     source = dataset_label(cfg)
     if argv[0] == "xd_test":
@@ -181,7 +181,7 @@ def known_fields(argv: list[str], run: Run) -> dict[str, object]:
     }
 
 
-#: The runs of a job, which are executed one after another. The first run trains prompts. Any other runs test them.
+#: The runs of a job, in the order of their execution. The first run trains prompts. The other runs test these prompts.
 Job = list[PlannedRun]
 
 
@@ -210,10 +210,10 @@ def plan(sweep: Sweep) -> list[Job]:
 
 
 def _groups(sweep: Sweep) -> list[list[str]]:
-    """Return one list of data sets for each job.
+    """Return a list of data sets for each job.
 
-    Usually a list has one data set. In the cross-dataset protocol, a list has all data sets with the same source
-    data set, because the same prompts are tested on them.
+    Usually, each job has one data set. In the cross-dataset protocol, a job has all data sets that share a source data
+    set, because the prompts are trained once on the source and then tested on all these data sets.
     """
     if sweep.protocol != "cross_dataset":
         return [[dataset] for dataset in sweep.datasets]
@@ -224,7 +224,7 @@ def _groups(sweep: Sweep) -> list[list[str]]:
 
 
 def _chain(protocol: str, spec: str, datasets: list[str], seed: str, options: list[str]) -> Iterator[list[str]]:
-    """Yield the command lines of a job for run.py, in the order in which they are executed."""
+    """Yield a job's command lines for run.py, in the order of their execution."""
     *first, last = CHAINS[protocol]
     for name in first:
         dataset = source_of(dataset_file(datasets[0])) if protocol == "cross_dataset" else datasets[0]
@@ -236,7 +236,7 @@ def _chain(protocol: str, spec: str, datasets: list[str], seed: str, options: li
 def variations(sweep: Sweep, spec: str, dataset: str) -> Iterator[list[str]]:
     """Yield one list of options for every combination of depth, length and backbone of a trainer.
 
-    The lists end with --variant and a name made from the combination, so that each combination gets its own folder.
+    Each list ends with --variant and a name that describes the combination, so each combination gets its own folder.
     """
     trainer, *rest = shlex.split(spec)
     variant, options_of_trainer = _split_variant(rest)
@@ -247,7 +247,7 @@ def variations(sweep: Sweep, spec: str, dataset: str) -> Iterator[list[str]]:
         sweep.lengths if keys["length"] and sweep.lengths else [0],
         sweep.backbones or [""],
     ):
-        names, varied = [variant, variant_of_all], [*options, *options_of_trainer]  # a key's last value is used
+        names, varied = [variant, variant_of_all], [*options, *options_of_trainer]  # later options replace earlier ones
         for name, number in (("depth", depth), ("length", length)):
             if number:
                 names.append(f"{name}{number}")
@@ -270,7 +270,7 @@ def _split_variant(options: list[str]) -> tuple[str, list[str]]:
 
 @functools.cache  # cached, because `plan` repeats the call for every seed and number of shots
 def _keys(spec: str, dataset: str, start: str) -> list[str]:
-    """Return the trainer's config keys that begin with `start`, except keys that its config sets to 0."""
+    """Return the trainer's config keys whose names begin with `start`. Keys with the value 0 are left out."""
     from trainers.common.options import node_of
 
     run = next(runs(["few_shot", spec, dataset, "1"]))
@@ -280,9 +280,9 @@ def _keys(spec: str, dataset: str, start: str) -> list[str]:
 
 
 def write(jobs: list[Job], folder: Path) -> None:
-    """Write the planned runs and their states to sweep.json in the sweep's folder, for report.py.
+    """Write the planned runs and their states to sweep.json in the sweep's folder. report.py reads this file.
 
-    The output folders of the runs are stored relative to the sweep's folder.
+    The runs' output folders are written as paths relative to the sweep's folder.
     """
     planned = [
         {

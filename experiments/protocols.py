@@ -1,8 +1,8 @@
 """The papers' protocols as data. A protocol lists its runs, with their folders, classes and options.
 
-`run.py` makes runs from these entries. It fills in the placeholders, which are written in braces. {outputs} is the
-folder of all output (the environment variable OUTPUT). The values of {dataset}, {seed}, {shots} and so on come from the
-command line and the config.
+`run.py` makes runs from the entries of `PROTOCOLS`, and replaces the placeholders, which are written in braces. The
+placeholder {outputs} is the folder of all output, which the environment variable OUTPUT sets. The values of {dataset},
+{seed}, {shots} and so on come from the command line and the config.
 """
 
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ _COOP = "{trainer}/{config}_{shots}shots/nctx{nctx}_csc{csc}_ctp{ctp}"
 
 @dataclass(frozen=True)
 class Step:
-    """One run of a protocol. The strings may contain placeholders."""
+    """Describes the runs of one step of a protocol. There is one run per seed. Strings may hold placeholders."""
 
     output: str  # the output folder of the run
     tests: str = ""  # folder of the trained prompts that the run tests; "" if the run trains
     classes: str = "all"  # DATASET.SUBSAMPLE_CLASSES: all, base or new
     cross_dataset: bool = False  # whether to use the trainer's config for the cross-dataset protocol
-    options: str = "DATASET.NUM_SHOTS 16"  # KEY VALUE pairs of the run
+    options: str = "DATASET.NUM_SHOTS 16"  # KEY VALUE pairs for the run
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A protocol has steps, which are executed one after another, and a command line with positional arguments.
+    """Describes a protocol by its steps, which are executed one after another, and by its command-line arguments.
 
-    If SEED isn't one of the arguments, the steps are executed for every seed of `seeds`.
+    If the command line has no argument SEED, the steps are executed for every seed in `seeds`.
     """
 
     arguments: str  # names of the positional arguments, separated by spaces
@@ -120,6 +120,7 @@ PROTOCOLS = {
     ),
     "zeroshot": Protocol(
         "DATASET CFG",
+        # "-" means that the run only tests. A zero-shot trainer loads no trained prompts, so no folder is named.
         (Step("{outputs}/{trainer}/{config}/{dataset}", tests="-", options=""),),
         family="",
         seeds=(-1,),
@@ -169,8 +170,8 @@ PROTOCOLS = {
         family="base2new",
     ),
 }
-#: {placeholder in folder names: config key whose value replaces the placeholder}. So if a user's KEY VALUE
-#: pair changes the key's value, the folder's name also changes.
+#: {placeholder in folder names: config key whose value replaces the placeholder}. If the user changes the value of the
+#: config key with a KEY VALUE pair, the name of the folder changes too.
 IN_FOLDERS = {
     "shots": "DATASET.NUM_SHOTS",
     "nctx": "TRAINER.COOP.N_CTX",

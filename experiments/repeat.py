@@ -16,15 +16,15 @@ from dassl.utils.command_line import report_errors
 from dassl.utils.errors import InputError
 from dassl.utils.files import read_json
 
-#: Keys of result.json that aren't compared, because they may differ even if both runs give the same result.
+#: Keys of result.json that aren't compared, because their values may differ even if both runs give the same result.
 _CIRCUMSTANCES = ("seconds", "versions", "command", "threads", "text_chunk")
 
 
 def repeat(folder: Path, output: Path) -> dict[str, str]:
-    """Repeat the run in `folder` with the same number of CPU threads, and write the repetition to `output`.
+    """Repeat the run in `folder` with the same number of CPU threads, and write the new run's files to `output`.
 
-    Returns {package: version} of the first run. Raises InputError if the run isn't finished or
-    wasn't seeded, or if `output` isn't empty.
+    Returns the package versions that the first run used, as {package: version}. Raises InputError if the first run
+    isn't finished or wasn't seeded, or if the folder `output` isn't empty.
     """
     import torch
 
@@ -55,12 +55,12 @@ def repeat(folder: Path, output: Path) -> dict[str, str]:
 
 
 def compare(first: Path, second: Path) -> Iterator[tuple[str, bool]]:
-    """Compare the files of two runs: result, few-shot samples, losses, predictions and checkpoints.
+    """Compare the files in the folders of two runs. Yields (file name, True if the file is equal in both folders).
 
-    Yields (file name, whether the file is equal in both folders) for every compared file.
+    The files are the result, the few-shot samples, the training losses, the predictions and the checkpoints.
     """
     results = [json.loads((folder / "result.json").read_text()) for folder in (first, second)]
-    compared = set(results[0]) - set(_CIRCUMSTANCES)  # an older first run may have fewer keys
+    compared = set(results[0]) - set(_CIRCUMSTANCES)  # keys that only the second run has are ignored
     yield "result.json", all(results[0][key] == results[1].get(key) for key in compared)
     for name in ("fewshot.json", "metrics.jsonl"):
         if (first / name).is_file() or (second / name).is_file():
@@ -77,7 +77,7 @@ def _bytes(path: Path) -> bytes | None:
 
 
 def arrays(path: Path) -> dict[str, tuple[object, ...]] | None:
-    """Return {name: (shape, type, bytes)} of the arrays in a .npz file. Returns None if the file is missing."""
+    """Return {name: (shape, type, bytes)} for the arrays in a .npz file. Returns None if the file is missing."""
     import numpy as np
 
     if not path.is_file():
@@ -87,7 +87,7 @@ def arrays(path: Path) -> dict[str, tuple[object, ...]] | None:
 
 
 def prompts(path: Path) -> dict[str, tuple[object, ...]]:
-    """Return {name: (type, shape, bytes)} of the tensors in a checkpoint."""
+    """Return {name: (type, shape, bytes)} for the tensors in a checkpoint file."""
     from dassl.utils import load_checkpoint
 
     tensors = load_checkpoint(path)["state_dict"]
@@ -95,7 +95,7 @@ def prompts(path: Path) -> dict[str, tuple[object, ...]]:
 
 
 def main(argv: list[str]) -> int:
-    """Repeat a run and compare both runs. Returns the exit code, as described at the top of this file."""
+    """Repeat a run, compare both runs, and return the exit code that the docstring of this module explains."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
     parser.add_argument("--output", type=Path, help="folder to write the repetition to (default: a temporary folder)")

@@ -3,11 +3,11 @@
     python -m experiments.run PROTOCOL TRAINER[:CONFIG] DATASET SEED [--variant NAME] [flags and KEY VALUE pairs]
                               [--then PROTOCOL TRAINER[:CONFIG] ...]
 
-The scripts in `scripts/` call this module. Output folders have the names that the original scripts use. The
-environment variable OUTPUT sets the folder that holds all output folders (default: "output"). A folder's name contains
-the trainer, config and shots that are really used. So if a user replaces the script's trainer with --trainer, the run
-gets another folder and another default config.
-`--variant NAME` adds a suffix to the config's name.
+The scripts in `scripts/` call this module. Each run has an output folder, which is named as in the papers' original
+scripts. The environment variable OUTPUT sets the folder that holds all output folders (default: "output"). The name of
+an output folder contains the trainer, the config and the number of shots that are really used. So if the user replaces
+the script's trainer with --trainer, the run gets another folder and another default config. `--variant NAME` adds a
+suffix to the config's name in the folder. `--then` starts the next command line.
 """
 
 import argparse
@@ -28,12 +28,12 @@ from experiments.protocols import IN_FOLDERS, PROTOCOLS, Protocol, Step
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """One parsed command line of a protocol. It may describe several runs, one for each step and seed."""
+    """A parsed command line of a protocol. The command line may describe several runs, one for each step and seed."""
 
     name: str  # name of the protocol
-    trainer: str  # trainer that the script names; --trainer replaces it
-    config: str  # config that the script names: a name or a .yaml file; "" for the trainer's default
-    arguments: dict[str, str]  # the protocol's arguments by lower-case name: dataset, seed, shots ...
+    trainer: str  # trainer that the script names; the flag --trainer overrides this name
+    config: str  # name or .yaml file of the config that the script names; "" for the trainer's default
+    arguments: dict[str, str]  # {name in lower case: value} for the protocol's arguments, such as dataset and seed
     args: argparse.Namespace  # the user's flags and KEY VALUE pairs
 
     @property
@@ -43,7 +43,7 @@ class Request:
 
 
 def parse(argv: Sequence[str]) -> Request:
-    """Parse PROTOCOL TRAINER[:CONFIG] DATASET SEED ..., and the flags and KEY VALUE pairs that follow."""
+    """Parse a command line PROTOCOL TRAINER[:CONFIG] DATASET SEED ..., followed by flags and KEY VALUE pairs."""
     from experiments.config import dataset_file
 
     name, spec, *rest = argv
@@ -72,7 +72,7 @@ def usage(name: str) -> str:
 
 
 def runs(argv: Sequence[str]) -> Iterator[Run]:
-    """Yield the runs that a command line describes: every step of the protocol, for every seed.
+    """Yield the runs that a command line describes. There is a run for every seed and every step of the protocol.
 
     Raises:
         InputError: for an unknown trainer or data set, or for a KEY VALUE pair that contradicts the protocol.
@@ -87,10 +87,10 @@ def runs(argv: Sequence[str]) -> Iterator[Run]:
 
 
 def make_run(request: Request, step: Step, seed: int, options: dict[str, str]) -> Run:
-    """Return the run of one step of a protocol.
+    """Return the run for one step of a protocol and one seed.
 
-    The user's `options` (KEY VALUE pairs) override the protocol's options. The user's flags override the flags
-    of the script.
+    The user's KEY VALUE pairs, which `options` holds as a dict, override the protocol's options. The user's flags
+    override the flags of the script.
     """
     from experiments.classes import TRAINERS
     from trainers.common.options import node_of
@@ -134,10 +134,10 @@ def make_run(request: Request, step: Step, seed: int, options: dict[str, str]) -
 
 
 def config_file(request: Request, step: Step, cls: type) -> str:
-    """Return the path of the trainer's config file. The first of these that exists is used:
+    """Return the path of the trainer's config file, which is the first available file of this list:
 
-    1. the file that the user gives by --config-file
-    2. the config that the script names, unless the user replaced the trainer
+    1. the file that the user gives with --config-file
+    2. the config that the script names, unless the user has replaced the trainer with --trainer
     3. the trainer's default config
     """
     from experiments.config import ROOT, default_config_file
@@ -156,7 +156,7 @@ def config_file(request: Request, step: Step, cls: type) -> str:
 
 
 def names_in_folders(request: Request, step: Step, file: str, effective: dict[str, str], seed: int) -> dict[str, str]:
-    """Return {placeholder: value} for the placeholders in folder names that depend on flags and config files."""
+    """Return {placeholder in folder names: value}, for placeholders whose values depend on flags and config files."""
     from dassl.engine.run_folder import own_data_name
 
     path, args = effective.get("DATASET.PATH"), request.args
@@ -171,10 +171,10 @@ def names_in_folders(request: Request, step: Step, file: str, effective: dict[st
 
 
 def source_of(file: str) -> str:
-    """Return the source data set of the cross-dataset protocol: the data set on which the tested prompts are trained.
+    """Return the source data set for a cross-dataset test. The prompts are trained on the source data set.
 
     Args:
-        file: path of the config file of the data set to test on.
+        file: path of the config file of the data set on which the prompts are tested.
 
     Returns:
         The name of the source data set's config file, for example "imagenet".
@@ -193,9 +193,10 @@ def _pairs(options: Sequence[str]) -> dict[str, str]:
 
 
 def main(argv: list[str]) -> int:
-    """Execute the command lines in `argv`, which are separated by --then. If a line fails, the next lines still run.
+    """Execute the command lines in `argv`, which are separated by --then.
 
-    Returns the first non-zero exit code, or 0 if all lines succeed.
+    If a command line fails, the next command lines are still executed. Returns the first non-zero exit code, or 0 if
+    all command lines succeed.
     """
     lines = [list(line) for is_then, line in itertools.groupby(argv, "--then".__eq__) if not is_then]
     for name, _, *rest in lines:
@@ -216,7 +217,7 @@ def main(argv: list[str]) -> int:
     for line in lines:
         try:
             codes.append(report_errors(functools.partial(job, line), "--debug" in line))
-        except Exception as error:  # for example out of memory; the other lines may still succeed
+        except Exception as error:  # for example, the GPU is out of memory; the other lines may succeed
             traceback.print_exc()
             print(f"error: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
             codes.append(1)

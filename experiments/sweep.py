@@ -3,9 +3,10 @@
     python -m experiments.sweep NAME|FILE [--dry-run] [--jobs N] [--on local|slurm|submitit|ray]
                                 [--datasets dtd,eurosat] [flags and KEY VALUE pairs for every run]
 
-Finished runs are skipped, and interrupted runs are resumed. If a run fails, the other runs still start. Each run is a
-command line of `run.py`, and writes to the same folder as the script of its protocol. A job is a list of runs that are
-executed one after another. The folder <output>/sweeps/<name> holds sweep.json, a log for each job, and report.html.
+Finished runs are skipped, and interrupted runs are resumed. If a run fails, the other runs still start. Each run is
+executed by `run.py`, and has the same output folder as if the user had called the protocol's script. A job is a list of
+runs that are executed one after another. The folder <output>/sweeps/<name> holds sweep.json, a log for each job, and
+report.html.
 """
 
 import argparse
@@ -28,7 +29,7 @@ _MODULE = "experiments.run"
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Return the parsed flags of sweep.py, and the list of all other words, which are options for every run."""
+    """Return the parsed flags of sweep.py, and a list of all other words, which are passed to every run as options."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0], allow_abbrev=False)
     add = parser.add_argument
     add("sweep", metavar="NAME|FILE", help="path of a .yaml file, or name of a file in configs/sweeps/")
@@ -52,7 +53,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def folder_name(args: argparse.Namespace) -> str:
-    """Return the name of the sweep's folder, made from the sweep's name and the lists in the command line."""
+    """Return the name of the sweep's folder. It consists of the sweep's name and the lists in flags such as --seeds."""
     narrowed = {key: getattr(args, key) for key in plans.LISTS if getattr(args, key)}
     names = [
         f"{key}_{re.sub(r' [^,]*', '', items)}".replace(",", "+").replace("/", "-") for key, items in narrowed.items()
@@ -61,9 +62,9 @@ def folder_name(args: argparse.Namespace) -> str:
 
 
 def command(job: plans.Job, log: Path, threads: int) -> list[str]:
-    """Return the command that executes the unfinished runs of a job in the current folder.
+    """Return the command that executes those runs of a job that must still be started or resumed.
 
-    The command's output is appended to the file `log`.
+    The command runs in the current folder and appends its output to the file `log`.
     """
     lines = [run.argv for run in job if run.is_left]
     argv = [word for line in lines for word in ("--then", *line)][1:]
@@ -78,9 +79,9 @@ def command(job: plans.Job, log: Path, threads: int) -> list[str]:
 
 
 def conclude(job: plans.Job, log: str) -> None:
-    """Update the states of a job's runs after the job has ended. `log` is the text of its log.
+    """Update the states of a job's runs after the job has ended.
 
-    The error messages of failed runs are taken from the log.
+    `log` is the text in the job's log file. The error messages of failed runs are taken from this text.
     """
     lines = [line for line in re.split(r"[\r\n]+", log) if line.strip()]
     errors = iter([line.removeprefix("error: ") for line in lines if line.startswith("error: ")])
@@ -93,11 +94,11 @@ def conclude(job: plans.Job, log: str) -> None:
 
 
 def execute(jobs: list[plans.Job], launch: launchers.Launcher, workers: int, threads: int, folder: Path) -> None:
-    """Run all unfinished jobs, `workers` at a time, with a progress bar. Updates sweep.json after each job."""
+    """Run all unfinished jobs, up to `workers` jobs at the same time, and update sweep.json after each job."""
     from tqdm import tqdm
 
     def one(number: int, job: plans.Job) -> float:
-        """Run a job and return its duration in seconds."""
+        """Run a job and return the job's duration in seconds."""
         log, started = folder / f"{number:04d}.log", time.time()
         log.touch()
         size_before, reason = log.stat().st_size, ""  # the log may already hold the output of an earlier call
@@ -157,14 +158,17 @@ def sweep(args: argparse.Namespace, options: list[str]) -> bool:
     launch = launchers.LAUNCHERS[args.on](args.jobs, threads, folder, parameters)
     execute(jobs, launch, args.jobs, threads, folder)
     show(jobs, False)
-    import report  # imported here because it imports pandas and matplotlib, which takes long
+    import report  # imported late, because report.py imports pandas and matplotlib, which takes long
 
     report.main([str(folder), "--html", str(folder / "report.html")])
     return all(run.state != "failed" for job in jobs for run in job)
 
 
 def main(argv: list[str]) -> int:
-    """Execute a sweep's command line. Returns the exit code: 0 for success, 1 if a run failed, 2 for a wrong input."""
+    """Execute a sweep's command line and return the exit code.
+
+    The exit code is 0 for success, 1 if a run failed, and 2 for a wrong input.
+    """
     args, options = parse(argv)
     os.environ["OUTPUT"] = args.output
     succeeded = True
