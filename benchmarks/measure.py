@@ -94,7 +94,7 @@ def config_of(trainer: str, opts: Sequence[str]) -> CfgNode:
 
 
 def build_method(trainer: str, model: CLIP, classes: int, opts: Sequence[str]) -> Method:
-    """Build the method of a trainer. `model` is the method's CLIP, and `classes` is the number of classes."""
+    """Build a trainer's `Method` object. `model` is the CLIP that it uses, and `classes` is the number of classes."""
     cls, cfg, data = TRAINER_REGISTRY.get(trainer), config_of(trainer, opts), NamedClasses(class_names(classes))
     return cls.build_method(cfg, model, cls.class_names(data), cls.template(cfg, data))
 

@@ -43,6 +43,6 @@ def missing_data(dataset: type, root: str, folder: str) -> InputError | None:
     contents = ", ".join(filter(None, (layout.image_dir and layout.image_dir + "/", layout.split_file, *layout.needs)))
     how = layout.by_hand or f"get the data set with: bash scripts/download.sh {name}"
     return InputError(
-        f"{name}: {missing[0]} doesn't exist. DATASET.ROOT (set by --root or DATA) is {root}; "
-        f"{layout.dataset_dir}/ below it must hold {contents}; {how}"
+        f"{name}: {missing[0]} doesn't exist. DATASET.ROOT (set by --root or DATA) is {root}. "
+        f"Its subfolder {layout.dataset_dir}/ must contain {contents}; {how}"
     )

@@ -118,7 +118,7 @@ class FewShotDataset(DatasetBase):
     def select(
         self, cfg: CfgNode, train: Sequence[Item], val: Sequence[Item] | None, test: Sequence[Item]
     ) -> dict[str, list[Datum] | None]:
-        """Return the images that `cfg` selects (shots and classes), as keyword arguments for `DatasetBase`."""
+        """Select images by the shots and classes in `cfg`. Return them as keyword arguments for `DatasetBase`."""
         shots, picks, classes = cfg.DATASET.NUM_SHOTS, cfg.DATASET.FEWSHOT_FILE, cfg.DATASET.SUBSAMPLE_CLASSES
         rng: Rng = random.Random(cfg.SEED) if cfg.SEED >= 0 else random
         _splits.check_classes(train, val or [], test)

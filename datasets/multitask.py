@@ -22,7 +22,7 @@ class MultiTaskDatum(Datum):
     Args:
         item: the image with its label within the task.
         task: index of the task.
-        columns: (start, stop). The task's entries in the row have the indices start to stop - 1.
+        columns: (start, stop). The task's entries in the row are row[start:stop].
         total: number of classes in all tasks together, which is the length of the row.
     """
 
@@ -54,7 +54,7 @@ class MultiTask(DatasetBase):
     Attributes, each a list in the order of the tasks:
         tasknames: name of every task. `DatasetBase.task_name` says where the name comes from.
         classnames: list of class names of every task.
-        columns: (start, stop) of every task. The task's columns in a label row are start to stop - 1.
+        columns: (start, stop) of every task. In a label row, the task's entries are row[start:stop].
         metrics: name of the score of every task, "overall_acc" or "mean_acc".
     """
 

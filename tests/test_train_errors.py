@@ -23,7 +23,10 @@ from conftest import make_image
         (["INPUT.PIXEL_MEAN", "[0.5,0.5,0.5]"], "add INPUT.PIXEL_MEAN"),
         (["DATASET.PATH", "/nowhere"], "/nowhere, which doesn't exist"),
         (["DATASET.NAME", "Caltech101"], "DATASET.PATH is for your own data"),
-        (["DATASET.NAME", "Caltech101", "DATASET.PATH", ""], "caltech-101/ below it must hold 101_ObjectCategories/"),
+        (
+            ["DATASET.NAME", "Caltech101", "DATASET.PATH", ""],
+            "Its subfolder caltech-101/ must contain 101_ObjectCategories/",
+        ),
         (["DATASET.SUBSAMPLE_CLASSES", "old"], "all, base, new"),
         (["OPTIM.NAME", "sdg"], "Did you mean sgd"),
         (["OPTIM.LR", "-1"], "OPTIM.LR must be at least 0"),

@@ -31,7 +31,7 @@ def downloads_of(dataset: type[DatasetBase]) -> Sequence[Download]:
 
 
 def instructions_of(dataset: type[DatasetBase]) -> str:
-    """Return a text that says how to get the files that this tool can't download. "" if the class has no such text."""
+    """Return a text that says how to get the files that this tool can't download, or "" if the class has no text."""
     return getattr(dataset, "by_hand", "")
 
 

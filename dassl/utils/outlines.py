@@ -55,7 +55,7 @@ def registered_names(folder: Path, registry: str) -> list[str] | None:
 
 
 def read_class(folder: Path, registry: str, name: str, attributes: Sequence[str]) -> Outline | None:
-    """Return the outline of the class that a file of the folder registers as `name`, with inherited attributes.
+    """Return the outline of the class that a file in the folder registers as `name`. It includes inherited attributes.
 
     Returns None if no file or more than one file registers the class, if one of `attributes` isn't a literal, or if the
     source can't be read for another reason.

@@ -190,5 +190,5 @@ def open_specified_layers(model: nn.Module, open_layers: str | list[str]) -> Non
 
 
 def _without_module_prefix(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the state dict after removing the prefix "module.", which DataParallel adds, from its names."""
+    """Return the state dict without the prefix "module." that DataParallel adds to the parameter names."""
     return OrderedDict((name.removeprefix("module."), value) for name, value in state_dict.items())
