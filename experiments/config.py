@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 from dassl.config import Setting, check_values, get_cfg_default, merge_settings, merge_words, read_config_file
 from dassl.utils.errors import InputError
+from dassl.utils.files import saved_epochs
 from experiments.arguments import Run, stem
 from experiments.classes import TRAINERS
 from experiments.protocols import PROTOCOLS
@@ -211,5 +212,4 @@ def values_of(trainer: type, dataset: str, protocol: str) -> dict[str, object]:
 
 def last_epoch(folder: str) -> int | None:
     """Return the last epoch whose checkpoint is in a run's folder. Returns None if the folder has no checkpoint."""
-    saved = (path.name.rpartition("-")[2] for path in Path(folder).glob("*/model.pth.tar-*"))
-    return max((int(epoch) for epoch in saved if epoch.isdigit()), default=None)
+    return max((epoch for part in Path(folder).glob("*") for epoch in saved_epochs(part)), default=None)

@@ -77,3 +77,9 @@ def write_atomically(fpath: str | Path) -> Iterator[Path]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def saved_epochs(folder: Path) -> dict[int, Path]:
+    """Return {epoch: path} for the checkpoints model.pth.tar-<epoch> in a model's folder. Epochs count from 1."""
+    names = {path: path.name.rpartition("-")[2] for path in folder.glob("model.pth.tar-*")}
+    return {int(number): path for path, number in names.items() if number.isdigit()}

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from dassl.utils import unpickle
 from dassl.utils.errors import InputError
-from dassl.utils.files import write_atomically, write_text
+from dassl.utils.files import saved_epochs, write_atomically, write_text
 
 __all__ = [
     "count_num_param",
@@ -97,7 +97,7 @@ def find_checkpoint(folder: Path, epoch: int | None = None, prefers_best: bool =
     Raises:
         FileNotFoundError: the checkpoint doesn't exist. The message lists the checkpoints in the folder.
     """
-    found = {int(p.name.rpartition("-")[2]): p for p in folder.glob("model.pth.tar-*") if p.name[-1].isdigit()}
+    found = saved_epochs(folder)
     best = folder / BEST
     if epoch is not None:
         if epoch in found:

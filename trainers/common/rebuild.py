@@ -7,6 +7,7 @@ import torch
 
 from dassl.engine.build import get_trainer
 from dassl.utils import InputError, load_checkpoint
+from dassl.utils.files import saved_epochs
 from dassl.utils.torchtools import BEST
 from trainers.common.backbone import cast_weights, load_backbone
 from trainers.common.checkpoint import learned_tensors, note_trained_classes, trained_classes
@@ -69,9 +70,6 @@ def _newest_checkpoints(folders: Sequence[Path], prefers_best: bool) -> list[Pat
     best = [folder / BEST for folder in folders]
     if prefers_best and all(file.is_file() for file in best):
         return best
-    epochs = [
-        {int(number) for file in folder.glob("model.pth.tar-*") if (number := file.name.rpartition("-")[2]).isdigit()}
-        for folder in folders
-    ]
-    common = set.intersection(*epochs) if epochs else set()
-    return [folder / f"model.pth.tar-{max(common)}" for folder in folders] if common else []
+    saved = [saved_epochs(folder) for folder in folders]
+    common = set.intersection(*map(set, saved)) if saved else set()
+    return [files[max(common)] for files in saved] if common else []
