@@ -3,12 +3,16 @@
 `scripts/mini/pretrain.sh` runs this file. The model has 2.7 million parameters, but there are only few drawings. Four
 techniques are needed to get an accuracy above chance level:
 
-* The outputs of both towers are batch-normalised. At the end, the batch norms are folded into the last layer norms and
-  projections.
+* The outputs of the image tower are batch-normalised. At the end, the batch norm is folded into `ln_post` and `proj`.
 * Each class has a learned vector, its anchor. In addition to the InfoNCE loss, the features of both towers are trained
   to match the anchor.
-* The optimizer Muon trains the matrices of the image tower.
+* The optimizer Muon trains the matrices of both towers' blocks.
 * The drawings are rendered as scenes that get harder during training.
+
+The outputs of the text tower aren't batch-normalised, and AdamW doesn't train its matrices. With both, nothing limits
+the size of the residual stream or of what all captions have in common. The stream grew to a standard deviation of
+1,600. The features were small differences of large numbers, so half precision could not represent them.
+`tools/pretrain/conditioning.py` measures this.
 """
 
 import argparse
@@ -16,7 +20,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -72,13 +76,13 @@ class Batches(Dataset):
 
 
 class Pretraining(nn.Module):
-    """A CLIP with batch norms for its outputs and an anchor for each class. Only pretraining needs these two parts."""
+    """A CLIP, a batch norm for the image features, and an anchor for each class. Only pretraining needs the latter two."""
 
     def __init__(self, classes: int, vocabulary: int):
         super().__init__()
         self.clip = CLIP(dataclasses.replace(SIZES, vocab_size=vocabulary))
         _initialise(self.clip)
-        self.norms = nn.ModuleList([nn.BatchNorm1d(SIZES.embed_dim, affine=False) for _ in range(2)])
+        self.norm = nn.BatchNorm1d(SIZES.embed_dim, affine=False)
         self.anchors = nn.Parameter(torch.randn(classes, SIZES.embed_dim))
 
     def forward(self, images: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -92,8 +96,8 @@ class Pretraining(nn.Module):
             ids: a caption of each class in the batch, as indices into `Captions.rows`, (names, 77).
             labels: the index of each class in the batch, (names,).
         """
-        image_features = F.normalize(self.norms[0](self.clip.encode_image(images)), dim=-1)  # (2 * names, embed_dim)
-        text_features = F.normalize(self.norms[1](self.clip.encode_text(ids)), dim=-1)  # (names, embed_dim)
+        image_features = F.normalize(self.norm(self.clip.encode_image(images)), dim=-1)  # (2 * names, embed_dim)
+        text_features = F.normalize(self.clip.encode_text(ids), dim=-1)  # (names, embed_dim)
         scale = self.clip.logit_scale.exp().clamp(max=100)
         name_of_image = torch.arange(len(labels)).repeat_interleave(2)  # (2 * names,)
         logits = scale * image_features @ text_features.t()  # (2 * names, names)
@@ -105,7 +109,10 @@ class Pretraining(nn.Module):
 
 
 def _initialise(clip: CLIP) -> None:
-    """Initialise the weights randomly, with the standard deviations of OpenAI's code."""
+    """Initialise the weights randomly, with the standard deviations of OpenAI's code.
+
+    Only the embeddings of tokens and positions are larger. OpenAI's would be as small as the first blocks' outputs.
+    """
     for transformer in (clip.transformer, clip.vision_transformer.transformer):
         width, layers = transformer.width, transformer.layers
         deviations = {
@@ -117,7 +124,8 @@ def _initialise(clip: CLIP) -> None:
         for block in transformer.blocks():
             for name, deviation in deviations.items():
                 nn.init.normal_(block.get_parameter(name), std=deviation)
-    nn.init.normal_(clip.token_embedding.weight, std=0.02)
+    nn.init.normal_(clip.token_embedding.weight, std=0.3)
+    nn.init.normal_(clip.positional_embedding, std=0.1)
 
 
 def load_drawings(packages: Path) -> tuple[list[DrawnClass], list[list[np.ndarray]], dict[str, list[np.ndarray]]]:
@@ -140,8 +148,9 @@ def load_drawings(packages: Path) -> tuple[list[DrawnClass], list[list[np.ndarra
 
 
 def optimizers(model: Pretraining) -> list[torch.optim.Optimizer]:
-    """Return two optimizers: Muon for the matrices of the image tower's blocks, and AdamW for all other parameters."""
-    matrices = [p for p in model.clip.vision_transformer.transformer.parameters() if p.ndim == 2]
+    """Return two optimizers: Muon for the matrices of both towers' blocks, and AdamW for all other parameters."""
+    towers = (model.clip.vision_transformer.transformer, model.clip.transformer)
+    matrices = [p for tower in towers for p in tower.parameters() if p.ndim == 2]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [
@@ -170,40 +179,33 @@ def drop_patches(share: float) -> Callable[[nn.Module, tuple[torch.Tensor]], tor
 
 
 @torch.no_grad()
-def folded(clip: CLIP, statistics: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> CLIP:
-    """Return a copy of the CLIP whose last layer norms and projections include the batch norms.
+def folded(clip: CLIP, mean: torch.Tensor, variance: torch.Tensor) -> CLIP:
+    """Return a copy of the CLIP whose `ln_post` and `proj` include the batch norm of the image features.
 
-    The outputs of the copy equal the batch-normalised outputs of the CLIP, up to rounding errors.
+    The image features of the copy equal the batch-normalised features of the CLIP, up to rounding errors.
 
     Args:
-        statistics: two pairs (mean, variance). The first pair is for the image tower's outputs, and the second pair is
-            for the text tower's outputs. Each tensor has the shape (embed_dim,).
+        mean: mean of the image tower's outputs, (embed_dim,).
+        variance: variance of the image tower's outputs, (embed_dim,).
     """
     clip = copy.deepcopy(clip).eval()
-    clip.vision_transformer.ln_pre._forward_pre_hooks.clear()
-    towers = ((clip.vision_transformer.ln_post, clip.vision_transformer.proj), (clip.ln_final, clip.text_projection))
-    for (norm, projection), (mean, variance) in zip(towers, statistics, strict=True):
-        exact = projection.double()
-        # The mean is moved into the bias b of the layer norm: (ln(x) w + b) P - mean = (ln(x) w + b - mean inv(P)) P
-        norm.bias.sub_((mean.double() @ torch.linalg.inv(exact)).float())
-        projection.copy_(exact / (variance.double() + 1e-5).sqrt())
+    tower = clip.vision_transformer
+    tower.ln_pre._forward_pre_hooks.clear()
+    projection = tower.proj.double()  # (width, embed_dim)
+    # The mean is moved into the bias b of the layer norm: (ln(x) w + b) P - mean = (ln(x) w + b - mean inv(P)) P
+    tower.ln_post.bias.sub_((mean.double() @ torch.linalg.inv(projection)).float())
+    tower.proj.copy_(projection / (variance.double() + 1e-5).sqrt())
     return clip
 
 
-def _running_statistics(model: Pretraining) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    return [(norm.get_buffer("running_mean"), norm.get_buffer("running_var")) for norm in model.norms]
-
-
 @torch.no_grad()
-def output_statistics(clip: CLIP, loader: DataLoader, captions: Captions) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return the (mean, variance) of each tower's outputs over all batches of the loader. No patches are dropped."""
-    rng = np.random.default_rng(0)
-    outputs: list[list[torch.Tensor]] = [[], []]
-    for labels, images in loader:
-        outputs[0].append(clip.encode_image(to_input(images)))
-        outputs[1].append(clip.encode_text(captions.draw(labels, rng)))
-    rows = [torch.cat(output).double() for output in outputs]
-    return [(row.mean(0), row.var(0, unbiased=False)) for row in rows]
+def output_statistics(clip: CLIP, loader: DataLoader) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean and the variance of the image tower's outputs over all batches, each (embed_dim,), in float64.
+
+    No patches are dropped.
+    """
+    outputs = torch.cat([clip.encode_image(to_input(images)) for _, images in loader]).double()  # (N, embed_dim)
+    return outputs.mean(0), outputs.var(0, unbiased=False)
 
 
 def train(
@@ -219,7 +221,7 @@ def train(
     Args:
         steps: number of training steps.
         look: function that is called at regular intervals during training. Its argument is a copy of the CLIP into
-            which the batch norms are folded.
+            which the batch norm is folded.
         looks: number of calls of `look`.
     """
     both = optimizers(model)
@@ -243,7 +245,7 @@ def train(
             left = (time.time() - start) / (step + 1) * (steps - step - 1) / 60
             print(f"{step + 1}/{steps}: loss {sum(losses[-50:]) / 50:.3f}, {left:.0f} min left", flush=True)
         if (step + 1) % (steps // looks) == 0:
-            look(folded(model.clip, _running_statistics(model)))
+            look(folded(model.clip, model.norm.get_buffer("running_mean"), model.norm.get_buffer("running_var")))
     hook.remove()
 
 
@@ -269,7 +271,7 @@ def main() -> None:
     train(model, DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=8), captions, args.steps, look)
     model.eval()
     last = DataLoader(Subset(batches, range(args.steps, args.steps + 40)), batch_size=None)
-    clip = folded(model.clip, output_statistics(model.clip, last, captions))
+    clip = folded(model.clip, *output_statistics(model.clip, last))
     mini.save(clip.state_dict(), captions.rows, args.out)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB, zero-shot")
     look(clip)
