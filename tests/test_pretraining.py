@@ -4,7 +4,6 @@ import io
 import json
 import tarfile
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -49,19 +48,14 @@ def test_pretraining_is_deterministic_and_learns(untrained):
 
 
 def test_normalisation_is_folded_into_the_weights_exactly(untrained):
-    model, captions, batches = untrained
-    loader = DataLoader(batches, batch_size=None)
-    statistics = pretrain.output_statistics(model.clip, loader, captions)
-    clip = pretrain.folded(model.clip, statistics)
-    labels, images = batches[0]
-    pairs = [
-        (model.clip.encode_image, clip.encode_image, pretrain.to_input(torch.from_numpy(images))),
-        (model.clip.encode_text, clip.encode_text, captions.draw(torch.from_numpy(labels), np.random.default_rng(0))),
-    ]
-    for (raw, ours, inputs), (mean, variance) in zip(pairs, statistics, strict=True):
-        with torch.no_grad():
-            expected = F.normalize((raw(inputs).double() - mean) / (variance + 1e-5).sqrt(), dim=-1)
-            assert (F.normalize(ours(inputs).double(), dim=-1) - expected).abs().max() < 1e-4
+    model, _, batches = untrained
+    mean, variance = pretrain.output_statistics(model.clip, DataLoader(batches, batch_size=None))
+    clip = pretrain.folded(model.clip, mean, variance)
+    images = pretrain.to_input(torch.from_numpy(batches[0][1]))
+    with torch.no_grad():
+        raw = model.clip.encode_image(images).double()
+        expected = F.normalize((raw - mean) / (variance + 1e-5).sqrt(), dim=-1)
+        assert (F.normalize(clip.encode_image(images).double(), dim=-1) - expected).abs().max() < 1e-4
 
 
 def test_saved_weights_equal_the_trained_ones_in_half_precision(untrained, tmp_path):

@@ -76,7 +76,7 @@ class Batches(Dataset):
 
 
 class Pretraining(nn.Module):
-    """A CLIP, a batch norm for the image features, and an anchor for each class. Only pretraining needs the latter two."""
+    """A CLIP with a batch norm for image features and an anchor for each class. Only pretraining needs both parts."""
 
     def __init__(self, classes: int, vocabulary: int):
         super().__init__()
