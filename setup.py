@@ -31,6 +31,7 @@ setup(
         "pandas",
         "psutil",
         "tabulate",
+        "msgspec>=0.18",
         "numpy",
         "pillow",
     ],
@@ -38,6 +39,7 @@ setup(
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.5",
+            "hypothesis>=6.100",
             "ruff>=0.6",
             "mypy>=1.11",
             "transformers>=4.44",
