@@ -17,7 +17,7 @@ import torch
 from open_clip import IMAGENET_CLASSNAMES
 from yacs.config import CfgNode
 
-from clip.model import CLIP, convert_weights
+from clip.model import CLIP, cast_towers
 from clip.sizes import Sizes
 from clip.vision import VisionTransformer
 from dassl.config import merge_file, merge_words
@@ -81,7 +81,7 @@ def backbone(name: str, prec: str) -> CLIP:
     torch.manual_seed(0)
     model = CLIP(SIZES[name]).requires_grad_(False).eval()
     if prec != "fp32":
-        convert_weights(model, TYPES[prec])
+        cast_towers(model, TYPES[prec])
     return model
 
 

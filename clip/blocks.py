@@ -23,9 +23,10 @@ class LayerNorm(nn.LayerNorm):
     """Layer norm that computes in float32 and returns the input's dtype. CLIP's half-precision models need this."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps).type_as(
-            x
-        )
+        weight, bias = self.weight, self.bias
+        if weight.dtype == x.dtype:  # torch's kernel computes in float32 for every dtype, so no cast is needed
+            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps).type_as(x)
+        return F.layer_norm(x.float(), self.normalized_shape, weight.float(), bias.float(), self.eps).type_as(x)
 
 
 def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
@@ -106,6 +107,19 @@ class ResidualAttentionBlock(nn.Module):
     def keys_values(self, h: torch.Tensor, adapter: BlockAdapter | None = None) -> torch.Tensor:
         """Project `h` (..., width), the output of `ln_1`, to keys and values side by side (..., 2 * width)."""
         return self._project(h, slice(h.shape[-1], None), ("k", "v"), adapter)
+
+    def project_parts(self, parts: Sequence[torch.Tensor], dim: int) -> torch.Tensor:
+        """Normalise and project each part of the block's input alone, and join the results along `dim`.
+
+        At the first layer, most tokens are frozen. If they are a separate part, no gradient is computed for them.
+
+        Args:
+            parts: each (..., width).
+
+        Returns:
+            Queries, keys and values side by side (..., 3 * width).
+        """
+        return torch.cat([self.queries_keys_values(self.ln_1(part)) for part in parts], dim)
 
     def _project(
         self, h: torch.Tensor, rows: slice, names: Sequence[Projection], adapter: BlockAdapter | None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from clip.inputs import Rows, TowerInputs
+from clip.inputs import Rows, TowerInputs, cast_together
 from clip.layout import Chunk, Layout
 
 
@@ -55,6 +55,10 @@ class DeepPrompts:
             by_layer[layer] = prompt
         return cls(by_layer, split)
 
+    def cast(self, dtype: torch.dtype) -> "DeepPrompts":
+        """Return the prompts in the tower's dtype."""
+        return DeepPrompts(cast_together(self.by_layer, dtype), self.split_layer)
+
     def chunk(self, sequences: slice, prefixes: slice) -> "DeepPrompts":
         """Return the prompts for some consecutive sequences and their prefixes."""
         by_layer = {
@@ -98,11 +102,13 @@ def replace_prompts(x: torch.Tensor, prompts: Mapping[int, torch.Tensor], layer:
 
     Args:
         x: (sequences or prefixes, length, width).
+        prompts: each in the dtype of x.
         skip: number of inserted rows between SOS and the prompts. The inserted rows are kept, so the prompts replace
             positions skip + 1 to skip + n.
     """
     if layer not in prompts:
         return x
-    prompt = prompts[layer].to(x.dtype)
-    prompt = prompt.expand(len(x), *prompt.shape[-2:])  # (sequences or prefixes, n, width)
-    return torch.cat([x[:, : 1 + skip], prompt, x[:, 1 + skip + prompt.shape[1] :]], dim=1)
+    prompt = prompts[layer]
+    n = prompt.shape[-2]
+    before, _, after = x.split([1 + skip, n, x.shape[1] - 1 - skip - n], dim=1)
+    return torch.cat([before, prompt.expand(len(x), n, -1), after], dim=1)
