@@ -109,6 +109,7 @@ def replace_prompts(x: torch.Tensor, prompts: Mapping[int, torch.Tensor], layer:
     if layer not in prompts:
         return x
     prompt = prompts[layer]
-    n = prompt.shape[-2]
+    prompt = (prompt[None] if prompt.ndim == 2 else prompt).expand(len(x), -1, -1)  # (sequences or prefixes, n, width)
+    n = prompt.shape[1]
     before, _, after = x.split([1 + skip, n, x.shape[1] - 1 - skip - n], dim=1)
-    return torch.cat([before, prompt.expand(len(x), n, -1), after], dim=1)
+    return torch.cat([before, prompt, after], dim=1)

@@ -86,7 +86,7 @@ def _change_input(x: torch.Tensor, rows: PackedRows, batch: TextBatch, layer: in
     prefix = insert_tokens(prefix, inputs, layer)
     added = prefix.shape[1] - length
     changed = type(rows).of(layout, len(prefix), rows.prefix_length + added)
-    return prefix[0] if alone else changed.join(prefix, class_tokens), changed
+    return prefix.flatten(0, 1) if alone else changed.join(prefix, class_tokens), changed
 
 
 def encode_reference(

@@ -127,7 +127,7 @@ def _over_batch(prompts: Mapping[int, torch.Tensor], x: torch.Tensor) -> Mapping
     """
     if not prompts:
         return prompts
-    together = torch.cat(list(prompts.values())).to(x.dtype).expand(len(x), -1, -1)  # (batch, n of all layers, width)
+    together = torch.cat(list(prompts.values())).to(x.dtype)[None].expand(len(x), -1, -1)  # (batch, n of all layers, width)
     return dict(zip(prompts, together.split([len(prompt) for prompt in prompts.values()], dim=1), strict=True))
 
 
