@@ -134,10 +134,11 @@ def insert_tokens(x: torch.Tensor, inputs: TowerInputs, layer: int) -> torch.Ten
 
     Args:
         x: (sequences, length, width), the input of `layer`.
+        inputs: their inserted tokens have the dtype of x.
     """
     if layer not in inputs.inserted:
         return x
-    new = inputs.inserted[layer].to(x.dtype)[None].expand(len(x), -1, -1)  # (sequences, n, width)
+    new = inputs.inserted[layer][None].expand(len(x), -1, -1)  # (sequences, n, width)
     n_old = inputs.n_inserted_before(layer)
     first, old, rest = x.split([1, n_old, x.shape[1] - 1 - n_old], dim=1)
     if n_old and inputs.blend != 1:

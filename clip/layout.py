@@ -37,7 +37,7 @@ class Layout:
         self._cache: dict[Hashable, object] = {}
 
     def cached(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what `make` returned at the first call with `key`. So index tensors are made once, not at each step."""
+        """Return what `make` returned at the first call with `key`, so that no step makes index tensors again."""
         if key not in self._cache:
             self._cache[key] = make()
         return cast(T, self._cache[key])

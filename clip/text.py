@@ -11,7 +11,7 @@ the feature, and positions before the class name have the same value for all cla
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import nn
@@ -28,10 +28,11 @@ from clip.reference import count_layers
 from clip.text_batch import DeepPrompts, TextBatch, replace_prompts
 from clip.text_layers import encode_packed, encode_reference
 
-__all__ = ["Layout", "TextTower", "Tokens", "encode"]
+__all__ = ["TEXT_ATTENTIONS", "Layout", "TextAttention", "TextTower", "Tokens", "encode"]
 
 #: How attention of the text tower is computed: see `packing_for`.
 TextAttention = Literal["auto", "padded", "by_length"]
+TEXT_ATTENTIONS = get_args(TextAttention)
 _LARGE_CHUNK = 200  # `trim_heap` is slow, so it is only called before chunks with more class tokens than this
 
 
@@ -115,8 +116,8 @@ def _encode_all(
     batch: TextBatch,
 ) -> TowerOutput:
     """Encode all sequences at once."""
-    layout, prompts = batch.layout, batch.prompts.cast(tower.dtype)
-    batch = replace(batch, prompts=prompts)
+    batch = batch.cast(tower.dtype)
+    layout, prompts = batch.layout, batch.prompts
     prefix = prefix.to(tower.dtype)  # (G, P, width)
     if prompts.split_layer == 0:
         prefix = layout.per_sequence(prefix)  # (N, P, width)

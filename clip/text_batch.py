@@ -6,7 +6,7 @@ can't share a prefix, so each sequence gets a copy of its prefix.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -55,10 +55,6 @@ class DeepPrompts:
             by_layer[layer] = prompt
         return cls(by_layer, split)
 
-    def cast(self, dtype: torch.dtype) -> "DeepPrompts":
-        """Return the prompts in the tower's dtype."""
-        return DeepPrompts(cast_together(self.by_layer, dtype), self.split_layer)
-
     def chunk(self, sequences: slice, prefixes: slice) -> "DeepPrompts":
         """Return the prompts for some consecutive sequences and their prefixes."""
         by_layer = {
@@ -91,6 +87,12 @@ class TextBatch:
     inputs: TowerInputs
     rows: Rows | None  # rows to return in addition to the features; None: only features
 
+    def cast(self, dtype: torch.dtype) -> "TextBatch":
+        """Return the batch with its prompts and inserted tokens in `dtype`."""
+        prompts = DeepPrompts(cast_together(self.prompts.by_layer, dtype), self.prompts.split_layer)
+        inputs = replace(self.inputs, inserted=cast_together(self.inputs.inserted, dtype))
+        return TextBatch(self.layout, prompts, inputs, self.rows)
+
     def chunk(self, chunk: Chunk) -> "TextBatch":
         """Return the part of the batch that belongs to the sequences of a chunk."""
         prompts = self.prompts.chunk(chunk.sequences, chunk.prefixes)
@@ -102,7 +104,7 @@ def replace_prompts(x: torch.Tensor, prompts: Mapping[int, torch.Tensor], layer:
 
     Args:
         x: (sequences or prefixes, length, width).
-        prompts: each in the dtype of x.
+        prompts: {layer: prompts}, in the dtype of x.
         skip: number of inserted rows between SOS and the prompts. The inserted rows are kept, so the prompts replace
             positions skip + 1 to skip + n.
     """

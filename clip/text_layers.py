@@ -53,9 +53,8 @@ def encode_packed(
     index, attended, h = rows.attend_last(last, last.ln_1(x), heads, adapter, n_first)
     x = last.output(x.index_select(0, index), attended, adapter, h)
     eot, first = x.split([rows.layout.count, len(x) - rows.layout.count])
-    if n_first:
-        inserted = rows.layout.per_sequence(first.unflatten(0, (-1, n_first))[:, 1:])
-    return rows.unsort(eot), inserted if n_first else None
+    inserted = rows.layout.per_sequence(first.unflatten(0, (-1, n_first))[:, 1:]) if n_first else None
+    return rows.unsort(eot), inserted
 
 
 def _change_input(x: torch.Tensor, rows: PackedRows, batch: TextBatch, layer: int) -> tuple[torch.Tensor, PackedRows]:
@@ -69,24 +68,28 @@ def _change_input(x: torch.Tensor, rows: PackedRows, batch: TextBatch, layer: in
     Returns:
         The changed input, and the rows that it has.
     """
-    prompts, inputs = batch.prompts, batch.inputs
+    inputs, split_layer = batch.inputs, batch.prompts.split_layer
     # The prompts of layer 0 are already there: `clip.text` has put them into the prefix.
-    by_layer = prompts.by_layer if layer else {}
-    if layer not in by_layer and layer not in inputs.inserted:
+    prompts = batch.prompts.by_layer if layer else {}
+    if layer not in prompts and layer not in inputs.inserted:
         return x, rows
-    layout, n_prefixes = rows.layout, rows.n_prefixes
-    if alone := n_prefixes == 1 and layer != prompts.split_layer:
-        prefix = x[None]  # The prefix comes first. So the rest of the matrix can count as the end of the prefix.
-    else:
-        prefix, class_tokens = rows.split(x)  # (G, P, width), (total, width)
-    if layer and layer == prompts.split_layer:
+
+    def change(prefix: torch.Tensor) -> torch.Tensor:
+        """Change prefixes (G or N, P, width)."""
+        prefix = replace_prompts(prefix, prompts, layer, inputs.n_inserted_before(layer))
+        return insert_tokens(prefix, inputs, layer)
+
+    layout = rows.layout
+    if rows.n_prefixes == 1 and layer != split_layer:
+        # The only prefix comes first in x. So all of x can be changed as if it were the prefix, which saves calls.
+        changed = change(x[None]).flatten(0, 1)
+        return changed, type(rows).of(layout, 1, rows.prefix_length + len(changed) - len(x))
+    prefix, class_tokens = rows.split(x)  # (G, P, width), (total, width)
+    if layer and layer == split_layer:
         prefix, layout = layout.per_sequence(prefix), layout.one_prefix_each  # (N, P, width)
-    length = prefix.shape[1]
-    prefix = replace_prompts(prefix, by_layer, layer, inputs.n_inserted_before(layer))
-    prefix = insert_tokens(prefix, inputs, layer)
-    added = prefix.shape[1] - length
-    changed = type(rows).of(layout, len(prefix), rows.prefix_length + added)
-    return prefix.flatten(0, 1) if alone else changed.join(prefix, class_tokens), changed
+    prefix = change(prefix)
+    rows = type(rows).of(layout, *prefix.shape[:2])
+    return rows.join(prefix, class_tokens), rows
 
 
 def encode_reference(

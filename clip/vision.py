@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from clip.blocks import LayerNorm, Transformer, attend, is_original, join_heads, module_types, split_heads
-from clip.inputs import NO_INPUTS, Rows, TowerInputs, TowerOutput, insert_tokens
+from clip.inputs import NO_INPUTS, Rows, TowerInputs, TowerOutput, cast_together, insert_tokens
 from clip.reference import count_layers, run_transformer
 
 
@@ -67,7 +67,8 @@ class VisionTransformer(nn.Module):
         x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)  # (batch, 1 + patches, width)
         x = x + self.positional_embedding.to(x.dtype)
         parts = [self.ln_pre(x)]
-        inputs = replace(inputs, prompts=_over_batch(inputs.prompts, x))
+        inserted = cast_together(inputs.inserted, x.dtype)
+        inputs = replace(inputs, prompts=_over_batch(inputs.prompts, x), inserted=inserted)
         if 0 in inputs.prompts:
             parts.append(self.ln_pre(inputs.prompts[0]))  # (batch, n, width)
         wanted = slice(1, 1 + inputs.n_inserted)  # which rows of the last layer's output to return
@@ -127,7 +128,8 @@ def _over_batch(prompts: Mapping[int, torch.Tensor], x: torch.Tensor) -> Mapping
     """
     if not prompts:
         return prompts
-    together = torch.cat(list(prompts.values())).to(x.dtype)[None].expand(len(x), -1, -1)  # (batch, n of all layers, width)
+    together = torch.cat(list(prompts.values())).to(x.dtype)  # (n of all layers, width)
+    together = together[None].expand(len(x), -1, -1)  # (batch, n of all layers, width)
     return dict(zip(prompts, together.split([len(prompt) for prompt in prompts.values()], dim=1), strict=True))
 
 
