@@ -19,6 +19,9 @@ from clip.inputs import BlockAdapter, Projection
 from clip.mlp import ACTIVATIONS, FrozenMLP, QuickGELU
 
 
+_FEW_KEYS = 128  # up to this number of keys, see `prefers_matrix_products`
+
+
 class LayerNorm(nn.LayerNorm):
     """Layer norm that computes in float32 and returns the input's dtype. CLIP's half-precision models need this."""
 
@@ -51,7 +54,7 @@ def attend(
     Returns:
         One row per query, (..., length, width).
     """
-    if not prefers_matrix_products(q, k, v):
+    if not prefers_matrix_products(k):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
     scores = (q * q.shape[-1] ** -0.5) @ k.mT  # (..., length, keys)
     if causal:
@@ -59,10 +62,13 @@ def attend(
     return (scores if mask is None else scores + mask).softmax(-1) @ v
 
 
-def prefers_matrix_products(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> bool:
-    """Return True for training in bfloat16 on a CPU. There, the backward pass of torch's kernel is 2 to 5 x slower."""
-    learns = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-    return learns and q.dtype == torch.bfloat16 and q.device.type == "cpu"
+def prefers_matrix_products(k: torch.Tensor) -> bool:
+    """Return whether attention to the keys `k` is faster as matrix products and a softmax than with torch's kernel.
+
+    This is so on a CPU, in bfloat16 or for few keys. There, the kernel's backward pass is up to 5 times slower. See
+    benchmarks/NOTES.md.
+    """
+    return k.device.type == "cpu" and (k.dtype == torch.bfloat16 or k.shape[-2] <= _FEW_KEYS)
 
 
 class ResidualAttentionBlock(nn.Module):

@@ -28,17 +28,17 @@ class Bucket:
     group: torch.Tensor | None
 
     def with_prefix(self, prefix: torch.Tensor, class_tokens: torch.Tensor) -> torch.Tensor:
-        """Put each sequence's prefix before its class tokens.
+        """Put the keys or values of each sequence's prefix before those of its class tokens.
 
         Args:
-            prefix: rows of the prefixes (G, P, width).
-            class_tokens: rows of the bucket's class tokens (count, length, width).
+            prefix: of the prefixes, (G, heads, P, head width).
+            class_tokens: of the bucket's class tokens, (count, heads, length, head width).
 
         Returns:
-            Whole sequences (count, P + length, width).
+            Keys or values of whole sequences, (count, heads, P + length, head width).
         """
-        prefix = prefix.expand(self.count, -1, -1) if self.group is None else prefix[self.group]
-        return torch.cat([prefix, class_tokens], dim=1)
+        prefix = prefix.expand(self.count, -1, -1, -1) if self.group is None else prefix[self.group]
+        return torch.cat([prefix, class_tokens], dim=2)
 
 
 class RowsByLength(PackedRows):
@@ -66,17 +66,14 @@ class RowsByLength(PackedRows):
 
     def attend(self, qkv: torch.Tensor, heads: int) -> torch.Tensor:
         prefix, class_tokens = self.split(qkv)  # (G, P, 3 * width), (total, 3 * width)
-        width = qkv.shape[-1] // 3
-        prefix_kv = prefix[..., width:]  # (G, P, 2 * width)
         q, k, v = (split_heads(part, heads) for part in prefix.chunk(3, dim=-1))  # (G, heads, P, head width)
         attended = [join_heads(attend(q, k, v, causal=True)).flatten(0, 1)]  # (G * P, width)
         for bucket, part in zip(self.buckets, self._by_bucket(class_tokens), strict=True):
-            q = split_heads(part[..., :width], heads)  # (count, heads, length, head width)
-            kv = bucket.with_prefix(prefix_kv, part[..., width:])  # (count, P + length, 2 * width)
-            k, v = (split_heads(piece, heads) for piece in kv.chunk(2, dim=-1))
+            class_q, class_k, class_v = (split_heads(piece, heads) for piece in part.chunk(3, dim=-1))
+            all_k, all_v = bucket.with_prefix(k, class_k), bucket.with_prefix(v, class_v)
             # (length, P + length): a class token attends to the whole prefix, to itself and to earlier class tokens.
-            mask = q.new_full((bucket.length, kv.shape[1]), -torch.inf).triu_(self.prefix_length + 1)
-            attended.append(join_heads(attend(q, k, v, mask)).flatten(0, 1))  # (count * length, width)
+            mask = q.new_full((bucket.length, all_k.shape[2]), -torch.inf).triu_(self.prefix_length + 1)
+            attended.append(join_heads(attend(class_q, all_k, all_v, mask)).flatten(0, 1))  # (count * length, width)
         return torch.cat(attended)
 
     def attend_last(
@@ -87,16 +84,17 @@ class RowsByLength(PackedRows):
         h_last = h.index_select(0, index)  # (N + G * n_first, width)
         eot, first = block.queries(h_last, adapter).split([self.layout.count, self.n_prefixes * n_first])
         prefix, class_tokens = self.split(block.keys_values(h, adapter))  # (G, P, 2 * width), (total, 2 * width)
+        k, v = (split_heads(part, heads) for part in prefix.chunk(2, dim=-1))  # (G, heads, P, head width)
         attended = []
         queries = split_heads(eot[:, None], heads).split([bucket.count for bucket in self.buckets])
         for bucket, part, q in zip(self.buckets, self._by_bucket(class_tokens), queries, strict=True):
-            kv = bucket.with_prefix(prefix, part)  # (count, P + length, 2 * width)
-            k, v = (split_heads(piece, heads) for piece in kv.chunk(2, dim=-1))
-            attended.append(join_heads(attend(q, k, v))[:, 0])  # (count, width)
+            class_k, class_v = (split_heads(piece, heads) for piece in part.chunk(2, dim=-1))
+            all_k, all_v = bucket.with_prefix(k, class_k), bucket.with_prefix(v, class_v)
+            attended.append(join_heads(attend(q, all_k, all_v))[:, 0])  # (count, width)
         if n_first:
             q = split_heads(first.unflatten(0, (-1, n_first)), heads)  # (G, heads, n_first, head width)
-            k, v = (split_heads(piece, heads) for piece in prefix[:, :n_first].chunk(2, dim=-1))
-            attended.append(join_heads(attend(q, k, v, causal=True)).flatten(0, 1))  # (G * n_first, width)
+            attended_first = attend(q, k[:, :, :n_first], v[:, :, :n_first], causal=True)
+            attended.append(join_heads(attended_first).flatten(0, 1))  # (G * n_first, width)
         return LastRows(index, torch.cat(attended), h_last)
 
     def _by_bucket(self, class_tokens: torch.Tensor) -> list[torch.Tensor]:
