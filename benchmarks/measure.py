@@ -17,7 +17,7 @@ import torch
 from open_clip import IMAGENET_CLASSNAMES
 from yacs.config import CfgNode
 
-from clip.model import CLIP, convert_weights
+from clip.model import CLIP, cast_towers
 from clip.sizes import Sizes
 from clip.vision import VisionTransformer
 from dassl.config import merge_file, merge_words
@@ -55,6 +55,12 @@ def trainer_names() -> list[str]:
     return [n for n in TRAINER_REGISTRY.registered_names() if issubclass(TRAINER_REGISTRY.get(n), PromptTrainer)]
 
 
+def trained_in_steps() -> list[str]:
+    """Return the names of the prompt trainers that learn something, in training steps."""
+    classes = {name: TRAINER_REGISTRY.get(name) for name in trainer_names()}
+    return [name for name, cls in classes.items() if cls.checkpoints and cls.method.has_loop]
+
+
 def class_names(count: int) -> list[str]:
     """Return `count` class names. The first 1,000 are ImageNet's names. Each further name combines two of these."""
     names = list(IMAGENET_CLASSNAMES)
@@ -78,10 +84,15 @@ def parser(description: str, baselines: Sequence[str] = ("naive",), **defaults: 
 
 def backbone(name: str, prec: str) -> CLIP:
     """Return a frozen CLIP with random weights and the sizes of the backbone `name` (a key of SIZES)."""
+    return random_clip(SIZES[name], prec)
+
+
+def random_clip(sizes: Sizes, prec: str) -> CLIP:
+    """Return a frozen CLIP with random weights."""
     torch.manual_seed(0)
-    model = CLIP(SIZES[name]).requires_grad_(False).eval()
+    model = CLIP(sizes).requires_grad_(False).eval()
     if prec != "fp32":
-        convert_weights(model, TYPES[prec])
+        cast_towers(model, TYPES[prec])
     return model
 
 

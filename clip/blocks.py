@@ -19,13 +19,17 @@ from clip.inputs import BlockAdapter, Projection
 from clip.mlp import ACTIVATIONS, FrozenMLP, QuickGELU
 
 
+_FEW_KEYS = 128  # up to this number of keys, see `prefers_matrix_products`
+
+
 class LayerNorm(nn.LayerNorm):
     """Layer norm that computes in float32 and returns the input's dtype. CLIP's half-precision models need this."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps).type_as(
-            x
-        )
+        weight, bias = self.weight, self.bias
+        if weight.dtype == x.dtype:  # torch's kernel computes in float32 for every dtype, so no cast is needed
+            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps).type_as(x)
+        return F.layer_norm(x.float(), self.normalized_shape, weight.float(), bias.float(), self.eps).type_as(x)
 
 
 def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
@@ -50,15 +54,21 @@ def attend(
     Returns:
         One row per query, (..., length, width).
     """
-    learns = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-    if not (learns and q.dtype == torch.bfloat16 and q.device.type == "cpu"):
+    if not prefers_matrix_products(k):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-    # When training in bfloat16 on a CPU, use matrix products, because the backward pass of torch's kernel is 2 to 5
-    # times slower.
     scores = (q * q.shape[-1] ** -0.5) @ k.mT  # (..., length, keys)
     if causal:
         mask = torch.full_like(scores[0, 0], -torch.inf).triu_(1)
     return (scores if mask is None else scores + mask).softmax(-1) @ v
+
+
+def prefers_matrix_products(k: torch.Tensor) -> bool:
+    """Return whether attention to the keys `k` is faster as matrix products and a softmax than with torch's kernel.
+
+    This is so on a CPU, in bfloat16 or for few keys. There, the kernel's backward pass is up to 5 times slower. See
+    benchmarks/NOTES.md.
+    """
+    return k.device.type == "cpu" and (k.dtype == torch.bfloat16 or k.shape[-2] <= _FEW_KEYS)
 
 
 class ResidualAttentionBlock(nn.Module):
@@ -106,6 +116,19 @@ class ResidualAttentionBlock(nn.Module):
     def keys_values(self, h: torch.Tensor, adapter: BlockAdapter | None = None) -> torch.Tensor:
         """Project `h` (..., width), the output of `ln_1`, to keys and values side by side (..., 2 * width)."""
         return self._project(h, slice(h.shape[-1], None), ("k", "v"), adapter)
+
+    def project_parts(self, parts: Sequence[torch.Tensor], dim: int) -> torch.Tensor:
+        """Normalise and project each part of the block's input alone, and join the results along `dim`.
+
+        At the first layer, most tokens are frozen. If they are a separate part, no gradient is computed for them.
+
+        Args:
+            parts: each (..., width).
+
+        Returns:
+            Queries, keys and values side by side (..., 3 * width).
+        """
+        return torch.cat([self.queries_keys_values(self.ln_1(part)) for part in parts], dim)
 
     def _project(
         self, h: torch.Tensor, rows: slice, names: Sequence[Projection], adapter: BlockAdapter | None

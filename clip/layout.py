@@ -4,37 +4,15 @@ A method's prompt class builds a `Layout` once. If the class starts from token i
 contains a layout. The text tower reads the layout in every forward pass.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar, cast
 
 import torch
 
-
-def _select(prefix: torch.Tensor, group: torch.Tensor | None, count: int) -> torch.Tensor:
-    """Turn a tensor with one row per prefix (G, ...) into a tensor with one row per sequence (count, ...).
-
-    `group` has the same meaning as in `Bucket`.
-    """
-    return prefix.expand(count, *prefix.shape[1:]) if group is None else prefix[group]
-
-
-@dataclass
-class Bucket:
-    """Sequences with the same number of class tokens. Attention runs bucket by bucket, so it needs no padding.
-
-    Args:
-        length: number of class tokens of each sequence.
-        count: number of sequences.
-    """
-
-    length: int
-    count: int
-    group: torch.Tensor | None  # (count,) index of the prefix that each sequence follows; None if all follow the same
-
-    def per_sequence(self, prefix: torch.Tensor) -> torch.Tensor:
-        """Turn a tensor with one row per prefix (G, ...) into a tensor with one row per sequence (count, ...)."""
-        return _select(prefix, self.group, self.count)
+T = TypeVar("T")
 
 
 class Layout:
@@ -49,47 +27,53 @@ class Layout:
     """
 
     def __init__(self, lengths: torch.Tensor, group: torch.Tensor | None = None):
-        self.count = len(lengths)
-        self.offset = _offsets(lengths)  # (total,) each class token's position in its sequence, without the prefix
-        self.eot = lengths.cumsum(0) - 1  # (N,) packed row of each sequence's EOT
         self.lengths, self.group = lengths, group
-        self.order = lengths.argsort(stable=True)  # (N,) indices of the sequences, from short to long
-        self.back = self.order.argsort()  # (N,) position of each sequence in `order`
-        self.rows_by_length = self.rows(self.order)  # (total,) packed rows, from short to long sequences
-        self.eot_by_length = lengths[self.order].cumsum(0) - 1  # (N,) index of each EOT in `rows_by_length`
-        sizes = zip(*(t.tolist() for t in lengths[self.order].unique_consecutive(return_counts=True)), strict=True)
-        self.buckets, first = [], 0
-        for length, count in sizes:
-            chosen = self.order[first : first + count]
-            self.buckets.append(Bucket(length, count, None if group is None else group[chosen]))
-            first += count
+        self.count = len(lengths)
+        self.longest = int(lengths.max())
+        self.offset = _offsets(lengths)  # (total,) each class token's position in its sequence, without the prefix
+        # (total,) index of the sequence to which each class token belongs
+        self.sequence = torch.repeat_interleave(torch.arange(self.count, device=lengths.device), lengths)
+        self.eot = lengths.cumsum(0) - 1  # (N,) packed row of each sequence's EOT
+        self._cache: dict[Hashable, object] = {}
+
+    def cached(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what `make` returned at the first call with `key`, so that no step makes index tensors again."""
+        if key not in self._cache:
+            self._cache[key] = make()
+        return cast(T, self._cache[key])
 
     def per_sequence(self, prefix: torch.Tensor) -> torch.Tensor:
         """Turn a tensor with one row per prefix (G, ...) into a tensor with one row per sequence (N, ...)."""
-        return _select(prefix, self.group, self.count)
+        if self.group is None:
+            return prefix.expand(self.count, *prefix.shape[1:])
+        return prefix.index_select(0, self.group)
 
     @cached_property
     def one_prefix_each(self) -> "Layout":
         """The layout of the same sequences if each sequence has a separate prefix. Sequence i follows prefix i."""
         return Layout(self.lengths, torch.arange(self.count, device=self.lengths.device))
 
-    def chunks(self, tokens: int) -> Iterator["Chunk"]:
+    def chunks(self, tokens: int) -> list["Chunk"]:
         """Split the layout into chunks of consecutive sequences.
 
         A chunk has at most `tokens` class tokens. A sequence with more class tokens becomes a separate chunk.
         """
-        ends, first = self.eot + 1, 0
+        return self.cached(tokens, lambda: self._chunks(tokens))
+
+    def _chunks(self, tokens: int) -> list["Chunk"]:
+        ends, first, chunks = (self.eot + 1).tolist(), 0, []
         while first < self.count:
-            start = int(ends[first - 1]) if first else 0
-            last = max(first + 1, int(torch.searchsorted(ends, start + tokens, right=True)))
+            start = ends[first - 1] if first else 0
+            last = max(first + 1, bisect_right(ends, start + tokens))
             sequences, prefixes, group = slice(first, last), slice(None), None
             if self.group is not None:
                 group = self.group[sequences]
                 prefixes = slice(int(group.min()), int(group.max()) + 1)
                 group = group - prefixes.start
-            rows = slice(start, int(ends[last - 1]))
-            yield Chunk(sequences, rows, prefixes, Layout(self.lengths[sequences], group))
+            rows = slice(start, ends[last - 1])
+            chunks.append(Chunk(sequences, rows, prefixes, Layout(self.lengths[sequences], group)))
             first = last
+        return chunks
 
     def rows(self, chosen: torch.Tensor) -> torch.Tensor:
         """Return the packed rows of some sequences, one sequence after another.

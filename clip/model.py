@@ -63,6 +63,7 @@ class CLIP(nn.Module):
         )
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.text_chunk = 0  # maximum number of tokens that the text tower encodes at once, to save memory; 0: no limit
+        self.text_attention: text.TextAttention = "auto"  # how the text tower computes attention, see `clip.text`
         # (vocab_size,) mask that is True for tokens with a trained embedding; None if all are trained
         self.trained_rows: torch.Tensor | None = None
 
@@ -167,6 +168,7 @@ class CLIP(nn.Module):
             self.text_projection,
             self.dtype,
             self.text_chunk,
+            self.text_attention,
         )
 
     def forward(self, image: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -209,6 +211,23 @@ def convert_weights(model: nn.Module, dtype: torch.dtype = torch.float16) -> Non
             tensor = getattr(module, name, None)
             if isinstance(tensor, torch.Tensor):
                 tensor.data = tensor.data.to(dtype)
+
+
+def cast_towers(model: CLIP, dtype: torch.dtype) -> None:
+    """Cast all weights that the towers compute with to `dtype`, in place.
+
+    In addition to `convert_weights`, this function casts norms, the class embedding and positional embeddings. So the
+    towers need no cast in a step, each of which is a kernel launch on a GPU. OpenAI's norms lose nothing in float16,
+    because OpenAI stores them in float16. A norm that a user has replaced keeps its dtype.
+    """
+    convert_weights(model, dtype)
+    for module in model.modules():
+        if type(module) is LayerNorm:
+            module.to(dtype)
+    for tower in (model, model.visual):
+        for name in ("positional_embedding", "class_embedding"):
+            if name in dict(tower.named_parameters(recurse=False)):
+                tower.get_parameter(name).data = tower.get_parameter(name).data.to(dtype)
 
 
 def from_state_dict(state: Mapping[str, torch.Tensor], sizes: Sizes | None = None) -> CLIP:

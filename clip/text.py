@@ -11,21 +11,28 @@ the feature, and positions before the class name have the same value for all cla
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from clip.blocks import Transformer, is_original
+from clip.by_length import RowsByLength
 from clip.inputs import NO_INPUTS, Rows, TowerInputs, TowerOutput
 from clip.layout import Layout, Tokens
 from clip.memory import trim_heap
+from clip.packed import PackedRows
+from clip.padded import PaddedRows
 from clip.reference import count_layers
 from clip.text_batch import DeepPrompts, TextBatch, replace_prompts
 from clip.text_layers import encode_packed, encode_reference
 
-__all__ = ["Layout", "TextTower", "Tokens", "encode"]
+__all__ = ["TEXT_ATTENTIONS", "Layout", "TextAttention", "TextTower", "Tokens", "encode"]
 
+#: How attention of the text tower is computed: see `packing_for`.
+TextAttention = Literal["auto", "padded", "by_length"]
+TEXT_ATTENTIONS = get_args(TextAttention)
 _LARGE_CHUNK = 200  # `trim_heap` is slow, so it is only called before chunks with more class tokens than this
 
 
@@ -39,6 +46,7 @@ class TextTower:
         projection: (width, embed_dim).
         dtype: dtype in which the tower computes.
         chunk: maximum number of tokens that are encoded at once, to save memory. 0: no limit.
+        attention: how attention is computed, see `packing_for`.
     """
 
     transformer: Transformer
@@ -48,6 +56,18 @@ class TextTower:
     projection: torch.Tensor
     dtype: torch.dtype
     chunk: int = 0
+    attention: TextAttention = "auto"
+
+
+def packing_for(device: torch.device, attention: TextAttention) -> type[PackedRows]:
+    """Return how to compute the attention: padded, in one call for a layer; or without padding, one length at a time.
+
+    Both give the same results, except for rounding. With "auto" the device decides. On a GPU, the number of calls
+    limits the speed of a step, so "auto" pads the sequences. On a CPU, arithmetic and copies limit the speed.
+    """
+    if attention == "auto":
+        attention = "by_length" if device.type == "cpu" else "padded"
+    return RowsByLength if attention == "by_length" else PaddedRows
 
 
 def encode(
@@ -96,6 +116,7 @@ def _encode_all(
     batch: TextBatch,
 ) -> TowerOutput:
     """Encode all sequences at once."""
+    batch = batch.cast(tower.dtype)
     layout, prompts = batch.layout, batch.prompts
     prefix = prefix.to(tower.dtype)  # (G, P, width)
     if prompts.split_layer == 0:
@@ -103,10 +124,12 @@ def _encode_all(
         batch = replace(batch, layout=layout.one_prefix_each)
     prefix = replace_prompts(prefix, prompts.by_layer, layer=0)
     positions = tower.positional_embedding.to(tower.dtype)
-    prefix = prefix + positions[: prefix.shape[1]]
-    class_tokens = class_tokens.to(tower.dtype) + positions[prefix.shape[1] + layout.offset]
+    of_prefix, of_class_tokens = positions[: prefix.shape[1]], positions[prefix.shape[1] :]
+    prefix = prefix + of_prefix
+    class_tokens = class_tokens.to(tower.dtype) + of_class_tokens.index_select(0, layout.offset)
     if is_original(tower.transformer):
-        eot, inserted = encode_packed(tower.transformer, prefix, class_tokens, batch)
+        packing = packing_for(prefix.device, tower.attention)
+        eot, inserted = encode_packed(tower.transformer, prefix, class_tokens, batch, packing)
     else:
         eot, inserted = encode_reference(tower.transformer, len(positions), prefix, class_tokens, batch)
     features = tower.ln_final(eot) @ tower.projection.to(tower.dtype)  # (N, embed_dim)

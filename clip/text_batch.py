@@ -6,11 +6,11 @@ can't share a prefix, so each sequence gets a copy of its prefix.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from clip.inputs import Rows, TowerInputs
+from clip.inputs import Rows, TowerInputs, cast_together
 from clip.layout import Chunk, Layout
 
 
@@ -87,6 +87,12 @@ class TextBatch:
     inputs: TowerInputs
     rows: Rows | None  # rows to return in addition to the features; None: only features
 
+    def cast(self, dtype: torch.dtype) -> "TextBatch":
+        """Return the batch with its prompts and inserted tokens in `dtype`."""
+        prompts = DeepPrompts(cast_together(self.prompts.by_layer, dtype), self.prompts.split_layer)
+        inputs = replace(self.inputs, inserted=cast_together(self.inputs.inserted, dtype))
+        return TextBatch(self.layout, prompts, inputs, self.rows)
+
     def chunk(self, chunk: Chunk) -> "TextBatch":
         """Return the part of the batch that belongs to the sequences of a chunk."""
         prompts = self.prompts.chunk(chunk.sequences, chunk.prefixes)
@@ -98,11 +104,14 @@ def replace_prompts(x: torch.Tensor, prompts: Mapping[int, torch.Tensor], layer:
 
     Args:
         x: (sequences or prefixes, length, width).
+        prompts: {layer: prompts}, in the dtype of x.
         skip: number of inserted rows between SOS and the prompts. The inserted rows are kept, so the prompts replace
             positions skip + 1 to skip + n.
     """
     if layer not in prompts:
         return x
-    prompt = prompts[layer].to(x.dtype)
-    prompt = prompt.expand(len(x), *prompt.shape[-2:])  # (sequences or prefixes, n, width)
-    return torch.cat([x[:, : 1 + skip], prompt, x[:, 1 + skip + prompt.shape[1] :]], dim=1)
+    prompt = prompts[layer]
+    prompt = (prompt[None] if prompt.ndim == 2 else prompt).expand(len(x), -1, -1)  # (sequences or prefixes, n, width)
+    n = prompt.shape[1]
+    before, _, after = x.split([1 + skip, n, x.shape[1] - 1 - skip - n], dim=1)
+    return torch.cat([before, prompt, after], dim=1)

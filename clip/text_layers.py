@@ -6,15 +6,11 @@
 last layer, and the rows of the inserted tokens.
 """
 
-from collections.abc import Sequence
-
 import torch
-import torch.nn.functional as F
-from torch.nn.utils.rnn import pad_sequence
 
-from clip.blocks import ResidualAttentionBlock, Transformer, attend, join_heads, split_heads
-from clip.inputs import BlockAdapter, insert_tokens
-from clip.layout import Bucket, Layout
+from clip.blocks import Transformer
+from clip.inputs import insert_tokens
+from clip.packed import PackedRows
 from clip.reference import run_transformer
 from clip.text_batch import TextBatch, replace_prompts
 
@@ -24,119 +20,76 @@ def encode_packed(
     prefix: torch.Tensor,
     class_tokens: torch.Tensor,
     batch: TextBatch,
+    packing: type[PackedRows],
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Run all layers on packed class tokens (the fast path).
+    """Run all layers on one matrix with the rows of the prefixes and of the class tokens (the fast path).
+
+    Args:
+        packing: how the rows are ordered and how attention is computed between them.
 
     Returns:
         The rows of EOT (N, width) and the rows of the inserted tokens (N, n, width) after the last layer. The rows of
         the inserted tokens are None if `batch.rows` is None.
     """
-    heads, layout, inputs = transformer.heads, batch.layout, batch.inputs
-    class_tokens = class_tokens.index_select(0, layout.rows_by_length)
+    heads, inputs = transformer.heads, batch.inputs
+    rows = packing.of(batch.layout, *prefix.shape[:2])
+    class_tokens = rows.sort(class_tokens)
+    x = rows.join(prefix, class_tokens)  # (rows, width)
     *blocks, last = transformer.blocks()
     for layer, block in enumerate(blocks):
-        prefix, layout = _change_input(prefix, layout, batch, layer)
-        prefix, class_tokens = _block(block, heads, prefix, class_tokens, layout.buckets, inputs.adapters.get(layer))
+        x, rows = _change_input(x, rows, batch, layer)
+        adapter = inputs.adapters.get(layer)
+        h = None
+        if layer == 0 and adapter is None and 0 not in inputs.inserted:
+            qkv = block.project_parts([prefix.flatten(0, 1), class_tokens], dim=0)
+        else:
+            h = block.ln_1(x)
+            qkv = block.queries_keys_values(h, adapter)  # (rows, 3 * width)
+        x = block.output(x, rows.attend(qkv, heads), adapter, h)
     layer = len(blocks)
-    prefix, layout = _change_input(prefix, layout, batch, layer)
-    n_rows = inputs.n_inserted if batch.rows else 0
-    eot, inserted = _last_block(last, heads, prefix, class_tokens, layout, inputs.adapters.get(layer), n_rows)
-    return eot.index_select(0, layout.back), None if inserted is None else layout.per_sequence(inserted)
+    x, rows = _change_input(x, rows, batch, layer)
+    adapter = inputs.adapters.get(layer)
+    n_first = 1 + inputs.n_inserted if batch.rows else 0  # SOS and the inserted tokens
+    index, attended, h = rows.attend_last(last, last.ln_1(x), heads, adapter, n_first)
+    x = last.output(x.index_select(0, index), attended, adapter, h)
+    eot, first = x.split([rows.layout.count, len(x) - rows.layout.count])
+    inserted = rows.layout.per_sequence(first.unflatten(0, (-1, n_first))[:, 1:]) if n_first else None
+    return rows.unsort(eot), inserted
 
 
-def _change_input(prefix: torch.Tensor, layout: Layout, batch: TextBatch, layer: int) -> tuple[torch.Tensor, Layout]:
-    """Put the prompts and the inserted tokens of `layer` into the prefix.
+def _change_input(x: torch.Tensor, rows: PackedRows, batch: TextBatch, layer: int) -> tuple[torch.Tensor, PackedRows]:
+    """Put the prompts and the inserted tokens of `layer` into the prefixes.
 
     If `layer` is the batch's `split_layer`, each sequence first gets a separate copy of its prefix.
 
-    Returns:
-        The new prefix (G or N, P, width), and the layout that belongs to the new prefix.
-    """
-    if layer:  # the prompts of layer 0 are already there: `clip.text` has put them into the prefix
-        if layer == batch.prompts.split_layer:
-            prefix, layout = layout.per_sequence(prefix), layout.one_prefix_each  # (N, P, width)
-        skip = batch.inputs.n_inserted_before(layer)
-        prefix = replace_prompts(prefix, batch.prompts.by_layer, layer, skip)
-    return insert_tokens(prefix, batch.inputs, layer), layout
-
-
-def _block(
-    block: ResidualAttentionBlock,
-    heads: int,
-    prefix: torch.Tensor,  # (G, P, width)
-    class_tokens: torch.Tensor,  # (total, width), sorted by length
-    buckets: Sequence[Bucket],
-    adapter: BlockAdapter | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run one layer on the prefixes and the class tokens."""
-    groups = prefix.shape[:2]  # (G, P)
-    sizes = [groups.numel(), len(class_tokens)]
-    x = torch.cat([prefix.flatten(0, 1), class_tokens])  # (G * P + total, width)
-    h = None
-    if adapter is None and prefix.requires_grad and not class_tokens.requires_grad:
-        # This is usually the first layer. The class tokens need no gradient. Separate calls avoid computing one.
-        prefix_qkv = block.queries_keys_values(block.ln_1(prefix.flatten(0, 1)))  # (G * P, 3 * width)
-        class_qkv = block.queries_keys_values(block.ln_1(class_tokens))  # (total, 3 * width)
-    else:
-        h = block.ln_1(x)
-        prefix_qkv, class_qkv = block.queries_keys_values(h, adapter).split(sizes)
-    # q, k and v are (G, heads, P, head width).
-    q, k, v = (split_heads(part, heads) for part in prefix_qkv.unflatten(0, groups).chunk(3, dim=-1))
-    attended = [join_heads(attend(q, k, v, causal=True)).flatten(0, 1)]  # (G * P, width)
-    parts = class_qkv.split([bucket.count * bucket.length for bucket in buckets])  # each (count * length, 3 * width)
-    for bucket, part in zip(buckets, parts, strict=True):
-        part = part.unflatten(0, (-1, bucket.length))  # (count, length, 3 * width)
-        class_q, class_k, class_v = (split_heads(piece, heads) for piece in part.chunk(3, dim=-1))
-        all_k = torch.cat([bucket.per_sequence(k), class_k], dim=2)  # (count, heads, P + length, head width)
-        all_v = torch.cat([bucket.per_sequence(v), class_v], dim=2)
-        # (length, P + length): a class token attends to the whole prefix, to itself and to earlier class tokens.
-        mask = class_q.new_full((bucket.length, all_k.shape[2]), -torch.inf).triu_(groups[1] + 1)
-        attended.append(join_heads(attend(class_q, all_k, all_v, mask)).flatten(0, 1))  # (count * length, width)
-    x = block.output(x, torch.cat(attended), adapter, h)
-    prefix, class_tokens = x.split(sizes)
-    return prefix.unflatten(0, groups), class_tokens
-
-
-def _last_block(
-    block: ResidualAttentionBlock,
-    heads: int,
-    prefix: torch.Tensor,  # (G, P, width)
-    class_tokens: torch.Tensor,  # (total, width), sorted by length
-    layout: Layout,
-    adapter: BlockAdapter | None,
-    n_rows: int,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Run the last layer. Queries are computed only for the rows that are returned.
+    Args:
+        x: input of the layer, (rows, width).
 
     Returns:
-        The rows of EOT (N, width), with the sequences sorted by length; and the rows of the first `n_rows` tokens after
-        SOS, (G, n_rows, width), or None if `n_rows` is 0.
+        The changed input, and the rows that it has.
     """
-    groups, buckets = prefix.shape[:2], layout.buckets
-    h = block.ln_1(torch.cat([prefix.flatten(0, 1), class_tokens]))  # (G * P + total, width)
-    prefix_kv, class_kv = block.keys_values(h, adapter).split([groups.numel(), len(class_tokens)])
-    # k and v are (G, heads, P, head width).
-    k, v = (split_heads(part, heads) for part in prefix_kv.unflatten(0, groups).chunk(2, dim=-1))
-    h_eot = h.index_select(0, groups.numel() + layout.eot_by_length)  # (N, width)
-    eot_queries = split_heads(block.queries(h_eot, adapter)[:, None], heads)  # (N, heads, 1, head width)
-    attended = []
-    parts = class_kv.split([bucket.count * bucket.length for bucket in buckets])  # each (count * length, 2 * width)
-    queries = eot_queries.split([bucket.count for bucket in buckets])  # each (count, heads, 1, head width)
-    for bucket, part, q in zip(buckets, parts, queries, strict=True):
-        part = part.unflatten(0, (-1, bucket.length))  # (count, length, 2 * width)
-        class_k, class_v = (split_heads(piece, heads) for piece in part.chunk(2, dim=-1))
-        all_k = torch.cat([bucket.per_sequence(k), class_k], dim=2)  # (count, heads, P + length, head width)
-        all_v = torch.cat([bucket.per_sequence(v), class_v], dim=2)
-        attended.append(join_heads(attend(q, all_k, all_v))[:, 0])  # (count, width)
-    x_eot = class_tokens.index_select(0, layout.eot_by_length)  # (N, width)
-    eot = block.output(x_eot, torch.cat(attended), adapter, h_eot)
-    if not n_rows:
-        return eot, None
-    first = slice(0, 1 + n_rows)  # SOS and the inserted tokens
-    h_first = h[: groups.numel()].unflatten(0, groups)[:, first]  # (G, 1 + n_rows, width)
-    q = split_heads(block.queries(h_first, adapter), heads)  # (G, heads, 1 + n_rows, head width)
-    attended_first = join_heads(attend(q, k[:, :, first], v[:, :, first], causal=True))  # (G, 1 + n_rows, width)
-    return eot, block.output(prefix[:, first], attended_first, adapter, h_first)[:, 1:]
+    inputs, split_layer = batch.inputs, batch.prompts.split_layer
+    # The prompts of layer 0 are already there: `clip.text` has put them into the prefix.
+    prompts = batch.prompts.by_layer if layer else {}
+    if layer not in prompts and layer not in inputs.inserted:
+        return x, rows
+
+    def change(prefix: torch.Tensor) -> torch.Tensor:
+        """Change prefixes (G or N, P, width)."""
+        prefix = replace_prompts(prefix, prompts, layer, inputs.n_inserted_before(layer))
+        return insert_tokens(prefix, inputs, layer)
+
+    layout = rows.layout
+    if rows.n_prefixes == 1 and layer != split_layer:
+        # The only prefix comes first in x. So all of x can be changed as if it were the prefix, which saves calls.
+        changed = change(x[None]).flatten(0, 1)
+        return changed, type(rows).of(layout, 1, rows.prefix_length + len(changed) - len(x))
+    prefix, class_tokens = rows.split(x)  # (G, P, width), (total, width)
+    if layer and layer == split_layer:
+        prefix, layout = layout.per_sequence(prefix), layout.one_prefix_each  # (N, P, width)
+    prefix = change(prefix)
+    rows = type(rows).of(layout, *prefix.shape[:2])
+    return rows.join(prefix, class_tokens), rows
 
 
 def encode_reference(
@@ -151,9 +104,9 @@ def encode_reference(
     This function is used if a user replaced or hooked the transformer or one of its submodules.
     """
     layout, inputs = batch.layout, batch.inputs
-    padded = pad_sequence(class_tokens.split(layout.lengths.tolist()), batch_first=True)  # (N, longest, width)
-    x = torch.cat([layout.per_sequence(prefix), padded], dim=1)  # (N, P + longest, width)
-    x = F.pad(x, (0, 0, 0, context_length - x.shape[1]))  # (N, context length, width)
+    padded = class_tokens.new_zeros(layout.count, context_length - prefix.shape[1], class_tokens.shape[1])
+    padded = padded.index_put((layout.sequence, layout.offset), class_tokens)  # (N, context length - P, width)
+    x = torch.cat([layout.per_sequence(prefix), padded], dim=1)  # (N, context length, width)
     prompts = batch.prompts.per_sequence(layout)
 
     def change_input(x: torch.Tensor, layer: int) -> torch.Tensor:

@@ -4,13 +4,14 @@
 returned. If the caller wants only features, this is the first row, the class token (CLS).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from clip.blocks import LayerNorm, Transformer, attend, is_original, join_heads, module_types, split_heads
-from clip.inputs import NO_INPUTS, Rows, TowerInputs, TowerOutput, insert_tokens
+from clip.inputs import NO_INPUTS, Rows, TowerInputs, TowerOutput, cast_together, insert_tokens
 from clip.reference import count_layers, run_transformer
 
 
@@ -66,8 +67,10 @@ class VisionTransformer(nn.Module):
         x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)  # (batch, 1 + patches, width)
         x = x + self.positional_embedding.to(x.dtype)
         parts = [self.ln_pre(x)]
+        inserted = cast_together(inputs.inserted, x.dtype)
+        inputs = replace(inputs, prompts=_over_batch(inputs.prompts, x), inserted=inserted)
         if 0 in inputs.prompts:
-            parts.append(_over_batch(self.ln_pre(inputs.prompts[0].to(x.dtype)), x))  # (batch, n, width)
+            parts.append(self.ln_pre(inputs.prompts[0]))  # (batch, n, width)
         wanted = slice(1, 1 + inputs.n_inserted)  # which rows of the last layer's output to return
         if rows == "patches":
             wanted = slice(wanted.stop, wanted.stop + n_patches)
@@ -93,8 +96,7 @@ class VisionTransformer(nn.Module):
                 h = block.ln_1(x)
                 qkv = block.queries_keys_values(h, adapter)  # (batch, length, 3 * width)
             else:
-                # Process each part separately, so that no gradient is computed for the frozen tokens.
-                qkv = torch.cat([block.queries_keys_values(block.ln_1(part)) for part in parts], dim=1)
+                qkv = block.project_parts(parts, dim=1)
             q, k, v = (split_heads(t, heads) for t in qkv.chunk(3, dim=-1))  # (batch, heads, length, head width)
             x = block.output(x, join_heads(attend(q, k, v)), adapter, h)
         adapter = inputs.adapters.get(len(blocks))
@@ -119,14 +121,21 @@ class VisionTransformer(nn.Module):
         return run_transformer(self.transformer, x, change_input, inputs).transpose(0, 1)[:, :n_rows]
 
 
-def _over_batch(prompt: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Repeat a prompt (n, width) for each image: (batch, n, width). The result has the dtype of `x`."""
-    return prompt.to(x.dtype).expand(len(x), -1, -1)
+def _over_batch(prompts: Mapping[int, torch.Tensor], x: torch.Tensor) -> Mapping[int, torch.Tensor]:
+    """Repeat the prompts (n, width) of all layers for each image of x: (batch, n, width). They get the dtype of x.
+
+    All layers are processed together. So the backward pass needs one sum over the batch, not one for each layer.
+    """
+    if not prompts:
+        return prompts
+    together = torch.cat(list(prompts.values())).to(x.dtype)  # (n of all layers, width)
+    together = together[None].expand(len(x), -1, -1)  # (batch, n of all layers, width)
+    return dict(zip(prompts, together.split([len(prompt) for prompt in prompts.values()], dim=1), strict=True))
 
 
 def _change_input(x: torch.Tensor, inputs: TowerInputs, layer: int) -> torch.Tensor:
     """Put the prompts of `layer` at the end of x (batch, length, width), and the layer's inserted tokens after CLS."""
     if layer and layer in inputs.prompts:  # the prompts of layer 0 are in `x` already
         length = x.shape[1] - inputs.n_prompts_before(layer)
-        x = torch.cat([x[:, :length], _over_batch(inputs.prompts[layer], x)], dim=1)
+        x = torch.cat([x[:, :length], inputs.prompts[layer]], dim=1)
     return insert_tokens(x, inputs, layer)

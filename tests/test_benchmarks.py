@@ -72,6 +72,17 @@ def test_the_end_to_end_benchmark(trainer, baseline, tiny_backbone, capsys):
     assert line["ratio"] == pytest.approx(line["baseline_seconds"] / line["seconds"])
 
 
+def test_launches_of_a_step_of_maple(capsys):
+    """With ViT-B/16's layers, and the same number of launches for any number of classes."""
+    import launches
+
+    assert launches.main(["--trainer", "MaPLe", "--classes", "10", "100"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["launches"]["MaPLe"]
+    assert found["10"] == found["100"]
+    assert found["10"]["step"] < 800 < found["10"]["naive"]
+    assert found["10"]["evaluation"] < 170
+
+
 def test_the_memory_benchmark(tiny_backbone, capsys):
     import memory
 

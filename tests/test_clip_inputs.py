@@ -125,10 +125,11 @@ def test_text_paths_equal_the_written_out_tower(name, groups, tiny_clip):
         return naive_towers.text(tiny_clip, x, 5 + lengths - 1, whole)[: 2 if inputs.inserted else 1]
 
     expected = with_gradients(written_out(), learnables)
-    assert_all_close(with_gradients(encode(), learnables), expected)
-    for chunk in (1, 30):
-        tiny_clip.text_chunk = chunk
-        assert_all_close(with_gradients(encode(), learnables), expected)
+    for attention in ("by_length", "padded"):
+        tiny_clip.text_attention = attention
+        for chunk in (0, 1, 30):
+            tiny_clip.text_chunk = chunk
+            assert_all_close(with_gradients(encode(), learnables), expected)
     tiny_clip.text_chunk = 0
     tiny_clip.transformer.register_forward_hook(lambda *_: None)  # from here on the reference path runs
     assert_all_close(with_gradients(encode(), learnables), expected)

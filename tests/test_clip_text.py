@@ -33,7 +33,7 @@ def text_case(seed: int, count: int, most: int | None = None):
     ("count", "seed"), [*((count, seed) for count in (1, 2, 7, 40) for seed in range(4)), (1000, 0)]
 )
 def test_the_text_tower(count, seed, tiny_clip):
-    """The same at once, in chunks of any size, and on the reference path, for names up to the context's length."""
+    """Both ways of attention, chunks of any size and the reference path are equal, for names of any length."""
     prefix, class_tokens, lengths, deep = text_case(seed, count, most=12 if count > 100 else None)
     layout, parameters = Layout(lengths), [prefix, *deep]
 
@@ -46,6 +46,10 @@ def test_the_text_tower(count, seed, tiny_clip):
         assert_same(features_and_gradients(encode, parameters), fast)
         with torch.no_grad():
             assert relative(encode(), fast[0]) < 1e-5
+    tiny_clip.text_attention = "padded"
+    for chunk in (0, 100) if count < 1000 else (0,):
+        tiny_clip.text_chunk = chunk
+        assert_same(features_and_gradients(encode, parameters), fast)
     tiny_clip.text_chunk = 0
     use_reference_path(tiny_clip)
     assert_same(fast, features_and_gradients(encode, parameters))

@@ -13,7 +13,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from clip import clip, convert
 from clip.loading import load_clip, read_weights
-from clip.model import CLIP, convert_weights, from_state_dict
+from clip.model import CLIP, cast_towers, convert_weights, from_state_dict
 
 IDS = clip.tokenize(["a photo of a face.", "a photo of a grand piano, in a very long sentence.", "x"])
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 2, "layers": 3}
@@ -183,9 +183,10 @@ def test_weights_run_no_code(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_bfloat16_towers_are_close_to_float32(tiny_clip, tiny_weights):
+@pytest.mark.parametrize("cast", [convert_weights, cast_towers])
+def test_bfloat16_towers_are_close_to_float32(cast, tiny_clip, tiny_weights):
     low = from_state_dict(tiny_weights)
-    convert_weights(low, torch.bfloat16)
+    cast(low, torch.bfloat16)
     images = torch.randn(2, 3, 32, 32)
     assert relative(low.encode_image(images).float(), tiny_clip.encode_image(images)) < 0.05
     assert relative(low.encode_text(IDS).float(), tiny_clip.encode_text(IDS)) < 0.05

@@ -62,10 +62,15 @@ class MultiModalPromptLearner(nn.Module):
 
     def vision_prompts(self) -> dict[int, torch.Tensor]:
         """Return {layer: prompts} for the layers 0 to J-1. The image prompts P~_i of layer i are (n, vision width)."""
-        deep = list(self.compound_prompts_text)
-        projections = self.compound_prompt_projections or [self.proj] * len(deep)
-        coupled = [project(prompt) for project, prompt in zip(projections, deep, strict=True)]
-        return dict(enumerate([self.proj(self.ctx), *coupled]))
+        prompts = torch.stack([self.ctx, *self.compound_prompts_text])  # (J, n, text width)
+        layers = [self.proj, *self.compound_prompt_projections]
+        if len(layers) == len(prompts):  # one matrix product for all layers, because a GPU needs a launch for each
+            weights = torch.stack([layer.weight for layer in layers])  # (J, vision width, text width)
+            biases = torch.stack([layer.bias for layer in layers])[..., None]  # (J, vision width, 1)
+            coupled = torch.baddbmm(biases, weights, prompts.mT).mT  # (J, n, vision width)
+        else:
+            coupled = self.proj(prompts)
+        return dict(enumerate(coupled.unbind()))
 
 
 class MaPLeCLIP(Method):

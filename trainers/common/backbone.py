@@ -4,7 +4,7 @@ import torch
 from yacs.config import CfgNode
 
 from clip.loading import WeightsError, load_clip
-from clip.model import CLIP, convert_weights
+from clip.model import CLIP, cast_towers
 from dassl.utils import InputError
 
 
@@ -43,5 +43,5 @@ def cast_weights(clip: CLIP, precision: str, device: torch.device) -> str:
         print(f"PREC {precision} is for GPUs: computing in fp32 on the CPU")
         return "fp32"
     if precision in ("fp16", "bf16"):
-        convert_weights(clip, torch.float16 if precision == "fp16" else torch.bfloat16)
+        cast_towers(clip, torch.float16 if precision == "fp16" else torch.bfloat16)
     return precision

@@ -24,6 +24,7 @@ from yacs.config import CfgNode
 from clip.compiling import compile_blocks
 from clip.memory import fitting_chunk
 from clip.model import CLIP
+from clip.text import TEXT_ATTENTIONS
 from dassl.data.data_manager import reads_in_order
 from dassl.data.datasets import DatasetBase
 from dassl.engine import TrainerX
@@ -113,6 +114,8 @@ class PromptTrainer(TrainerX):
         precision = self.read_options(cfg).PREC
         if precision not in PRECISIONS:
             raise unknown(f"precision (TRAINER.{node_of(type(self))}.PREC)", precision, PRECISIONS)
+        if cfg.TRAINER.TEXT_ATTENTION not in TEXT_ATTENTIONS:
+            raise unknown("attention (TRAINER.TEXT_ATTENTION)", cfg.TRAINER.TEXT_ATTENTION, TEXT_ATTENTIONS)
         compilers = (shlex.split(os.environ.get("CXX") or "g++")[0], "clang++")
         if cfg.TRAINER.COMPILE and not any(map(shutil.which, compilers)):
             raise InputError(f"TRAINER.COMPILE needs a C++ compiler. Install {' or '.join(compilers)}")
@@ -123,6 +126,7 @@ class PromptTrainer(TrainerX):
         self.precision = cast_weights(clip, self.read_options(cfg).PREC, self.device)
         free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else free_memory()
         clip.text_chunk = cfg.TRAINER.TEXT_CHUNK or fitting_chunk(clip.sizes, free)
+        clip.text_attention = cfg.TRAINER.TEXT_ATTENTION
         if cfg.TRAINER.COMPILE:
             compile_blocks(clip)
         if cfg.SEED >= 0:
