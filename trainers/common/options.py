@@ -58,6 +58,7 @@ def default_config() -> CfgNode:
     plugins = [*load_plugins("trainers"), *load_plugins("datasets")]
     cfg.TRAINER.TEXT_CHUNK = 0  # number of class tokens that the text tower encodes at once; 0: all that fit in memory
     cfg.TRAINER.COMPILE = False  # True: use torch.compile for parts of the towers' blocks; see docs/speed.md
+    cfg.TRAINER.CUDA_GRAPH = False  # True: capture training steps as CUDA graphs on a CUDA GPU; see docs/speed.md
     for node, keys in ORIGINAL_NODES.items():
         cfg.TRAINER[node] = CfgNode(keys | {"PREC": "fp16"})
     for name in TRAINER_REGISTRY.registered_names():

@@ -10,7 +10,6 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import cast
 
 import torch
@@ -26,7 +25,6 @@ from clip.memory import fitting_chunk
 from clip.model import CLIP
 from dassl.data.data_manager import reads_in_order
 from dassl.data.datasets import DatasetBase
-from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import (
     InputError,
@@ -40,11 +38,12 @@ from dassl.utils import (
 from trainers.common.backbone import cast_weights, load_backbone
 from trainers.common.checkpoint import learned_tensors, note_trained_classes, plain_names, trained_classes
 from trainers.common.features import TrainingFeatures, image_features, is_frozen_and_original
-from trainers.common.method import Batch, ClassNames, Method, total
+from trainers.common.method import ClassNames, Method
 from trainers.common.options import PRECISIONS, Options, node_of
+from trainers.common.step import StepTrainer
 
 
-class PromptTrainer(TrainerX):
+class PromptTrainer(StepTrainer):
     """Trains the learnable parts of a `Method` with the method's losses.
 
     A subclass sets the class attributes. `node`, `checkpoints`, `default_config` and `cross_dataset_config` must be
@@ -59,8 +58,6 @@ class PromptTrainer(TrainerX):
     # False if the subclass changes how test batches are read or classified. Cached features aren't used then.
     infers_by_classify = True
     cross_dataset_config = ""  # config for training on ImageNet and testing on other data; "": same as default_config
-
-    model: Method
 
     def __init_subclass__(cls) -> None:
         """If the class changes how test batches are read or classified, `infers_by_classify` defaults to False."""
@@ -170,6 +167,8 @@ class PromptTrainer(TrainerX):
         super().before_train()
         if self.max_epoch and not self.start_epoch:
             self.model.fit(self._training_features())
+        if self.max_epoch and self.model.has_loop and self.cfg.TRAINER.CUDA_GRAPH:
+            self.capture_steps()  # after a resume, which may have replaced tensors of the optimiser
 
     def _training_features(self) -> TrainingFeatures:
         return TrainingFeatures(self.model.clip, self.dm.dataset, self.cfg, self.device, self.precision)
@@ -185,6 +184,8 @@ class PromptTrainer(TrainerX):
             self.model.eval()
             with torch.no_grad(), self._autocast():
                 self.model.search(self._training_features())
+        if self.captured and self.model.changes_between_epochs:
+            self.captured.forget()
 
     def extra_state(self) -> dict[str, object]:
         """Return the entries that a checkpoint holds in addition to the parameters.
@@ -207,40 +208,6 @@ class PromptTrainer(TrainerX):
             self.model.load_state(checkpoint["method"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(checkpoint["scaler"])
-
-    def forward_backward(self, batch: dict) -> dict[str, float]:
-        inputs = self.read_batch(batch)
-        with self._autocast():
-            output = self.model.outputs(inputs)
-            losses = self.model.losses(output, inputs)
-        loss = total(losses)
-        self.detect_anomaly(loss)
-        self.model_zero_grad()
-        self.model.backward(losses, self.scaler)
-        self.step()
-        if self.batch_idx + 1 == self.num_batches:
-            self.update_lr()
-        terms = {name: value.item() for name, (_, value) in losses.items()} if len(losses) > 1 else {}
-        return {"loss": loss.item(), **terms, "acc": self.model.accuracy(output, inputs)}
-
-    def step(self) -> None:
-        """Let the optimiser do one step, and update the loss scale."""
-        self.scaler.step(self.optim)
-        self.scaler.update()
-
-    def read_batch(self, batch: dict) -> Batch:
-        """Convert a batch of a data loader to a `Batch`, with all tensors on the device."""
-        images, labels = self.parse_batch_train(batch)
-        others = batch["img"][1:] if isinstance(batch["img"], list) else []  # a list if K_TRANSFORMS > 1
-        return Batch(images, labels, (images, *(view.to(self.device, non_blocking=True) for view in others)))
-
-    def parse_batch_train(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the images and the labels, on the device. Of several augmentations of an image, take the first."""
-        images = batch["img"][0] if isinstance(batch["img"], list) else batch["img"]
-        return self.parse_batch_test(batch | {"img": images})
-
-    def _autocast(self) -> AbstractContextManager[None]:
-        return torch.autocast(self.device.type, enabled=self.precision == "amp")
 
     # ---- evaluation ----
 
