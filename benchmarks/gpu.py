@@ -70,7 +70,7 @@ def rows_of(part: str, command: Sequence[str], seconds: float) -> Iterator[Row]:
         yield Row(part, "the whole part", failure=failure)
 
 
-def test_row(command: Sequence[str], seconds: float) -> Row:
+def row_of_tests(command: Sequence[str], seconds: float) -> Row:
     """Run the tests that need a GPU. Return how many passed, failed and were skipped, and which failed."""
     output, failure = output_of(command, seconds)
     print(output)
@@ -93,7 +93,7 @@ def measured(args: argparse.Namespace) -> Iterator[Row]:
             yield from run(plan)
     print("== tests", flush=True)
     if plan.on_cuda:
-        yield test_row(_TESTS, end - time.monotonic())
+        yield row_of_tests(_TESTS, end - time.monotonic())
     else:
         yield Row("tests", "pytest -m gpu", {"passed": NEEDS_CUDA})
 

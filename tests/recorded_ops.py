@@ -44,6 +44,7 @@ class Recording(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.operations, self.made, self.before = [], set(), {}
+        self.changed = []  # tensors that existed before and are changed by an operation
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -61,7 +62,10 @@ class Recording(TorchDispatchMode):
 
     def _keep(self, value):
         for tensor in tensors(value):
-            if storage(tensor) not in self.made | self.before.keys():
+            if storage(tensor) in self.made:
+                continue
+            self.changed.append(tensor)
+            if storage(tensor) not in self.before:
                 self.before[storage(tensor)] = tensor.untyped_storage(), tensor.untyped_storage().clone()
 
     def restore(self):
@@ -70,10 +74,14 @@ class Recording(TorchDispatchMode):
 
     @torch.no_grad()
     def replay(self):
+        """Repeat the operations. As in a CUDA graph, the version counters of tensors that existed before stay."""
+        versions = [tensor._version for tensor in self.changed]
         for func, args, kwargs, recorded in self.operations:
             for old, new in zip(recorded, tensors(func(*args, **kwargs)), strict=True):
                 if storage(old) != storage(new):
                     old.copy_(new)
+        for tensor, version in zip(self.changed, versions, strict=True):
+            torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))
 
 
 class OpCapture:

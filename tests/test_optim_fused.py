@@ -57,6 +57,16 @@ def test_the_fused_step_is_the_plain_step_up_to_rounding(name, on_gpu, monkeypat
         assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_step_counts_as_a_change_of_the_parameters(name, on_gpu):
+    net = model()
+    optimizer = optimizer_of(net, name)
+    for _ in range(3):
+        before = [p._version for p in net.parameters()]
+        train(net, optimizer, 1)
+        assert all(p._version > version for p, version in zip(net.parameters(), before, strict=True))
+
+
 def test_sgd_with_dampening_isnt_fused(on_gpu):
     assert not is_fused(optimizer_of(model(), "sgd", "OPTIM.SGD_DAMPNING", 1))
 

@@ -1,7 +1,6 @@
 """Decides how an optimiser computes its step, and lets a captured CUDA graph read the learning rate.
 
-`build_optimizer` calls `can_fuse`, `start_momentum` and `keep_implementation`. `trainers/common/graph.py` uses
-`is_fused` and `TensorRates`.
+`build_optimizer` calls `can_fuse`, `prepare_fused` and `keep_implementation`. `trainers/common/graph.py` uses the rest.
 
 torch has three implementations of a step: one kernel for all parameters (fused), one kernel for each operation
 (foreach), and one kernel for each operation and parameter. The fused step is the only one that takes the scale of
@@ -34,18 +33,27 @@ def is_fused(optimizer: Optimizer) -> bool:
     return all(group.get("fused") for group in optimizer.param_groups)
 
 
-def start_momentum(optimizer: Optimizer) -> None:
-    """Set the momentum of a fused SGD to zero. Call this function before the first step.
+def prepare_fused(optimizer: Optimizer) -> None:
+    """Make a fused optimiser as correct as a plain one. Call this function before the first step.
 
-    Otherwise, torch allocates the momentum in the first step and doesn't initialise it. If `GradScaler` then skips the
-    first step because a gradient is infinite, the second step reads undefined values. This happens in torch 2.4 to
-    2.14. Without dampening, a momentum of zero gives the same first step.
+    Two things are missing in torch 2.4 to 2.14. The fused step doesn't count as a change of the parameters, so caches
+    that check `Parameter._version` would become stale. And SGD allocates the momentum in the first step without
+    initialising it. If `GradScaler` skips this step because a gradient is infinite, the next step reads undefined
+    values. So the momentum starts at zero here, which gives the same first step if there is no dampening.
     """
+    optimizer.register_step_post_hook(lambda optimizer, args, kwargs: note_change(optimizer))
     for group in optimizer.param_groups:
-        if group["momentum"]:
+        if group.get("momentum"):
             for param in group["params"]:
                 if param.requires_grad:
                     optimizer.state[param]["momentum_buffer"] = torch.zeros_like(param)
+
+
+def note_change(optimizer: Optimizer) -> None:
+    """Increment `Parameter._version` of all parameters. Call this after a change of which torch doesn't know."""
+    for group in optimizer.param_groups:
+        for param in group["params"]:
+            torch.autograd.graph.increment_version(param)
 
 
 def keep_implementation(optimizer: Optimizer) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from dassl.optim.fused import can_fuse, keep_implementation, start_momentum
+from dassl.optim.fused import can_fuse, is_fused, keep_implementation, prepare_fused
 from dassl.optim.radam import RAdam
 from dassl.utils.errors import InputError, unknown
 
@@ -32,7 +32,7 @@ def build_optimizer(
     """
     params = _groups(param_groups if param_groups is not None else _parameters(model, optim_cfg))
     fused = True if can_fuse(params) else None  # None: torch chooses
-    # A fused SGD starts with a momentum of zero, which would change the first step if there is dampening.
+    # `prepare_fused` sets the momentum to zero, which would change the first step if there is dampening.
     fused_sgd = None if optim_cfg.SGD_DAMPNING else fused
     common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
     adam = {"betas": (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2), "eps": optim_cfg.ADAM_EPS}
@@ -56,8 +56,8 @@ def build_optimizer(
     if optim_cfg.NAME not in builders:
         raise unknown("optimiser (OPTIM.NAME)", optim_cfg.NAME, builders)
     optimizer = builders[optim_cfg.NAME]()
-    if isinstance(optimizer, torch.optim.SGD) and fused_sgd:
-        start_momentum(optimizer)
+    if is_fused(optimizer):
+        prepare_fused(optimizer)
     keep_implementation(optimizer)
     return optimizer
 

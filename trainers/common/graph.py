@@ -15,7 +15,7 @@ import torch
 from torch.optim import Optimizer
 
 from clip.blocks import has_hooks
-from dassl.optim import TensorRates, capturable, is_fused
+from dassl.optim import TensorRates, capturable, is_fused, note_change
 from trainers.common.method import Batch, Method, Output
 
 #: Number of eager steps before a batch shape is captured. In these steps, libraries choose algorithms and allocate
@@ -196,7 +196,9 @@ class CapturedSteps:
             for old, new in zip(static.views, batch.views, strict=True):
                 if old is not static.images:
                     old.copy_(new)
-            return replay()
+            result = replay()
+            note_change(self.optimizer)  # so that caches of text features notice it
+            return result
 
         return run
 
