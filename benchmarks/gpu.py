@@ -47,9 +47,9 @@ def output_of(command: Sequence[str], seconds: float) -> tuple[str, str]:
         What it printed; and why it failed, or "". A command that takes more than `seconds` is stopped.
     """
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=max(1, seconds), check=False, cwd=ROOT)
+        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=max(0.5, seconds), check=False, cwd=ROOT)
     except subprocess.TimeoutExpired as stopped:
-        return (stopped.stdout or b"").decode(errors="replace"), f"stopped after {max(1, seconds):.0f} s"
+        return (stopped.stdout or b"").decode(errors="replace"), f"stopped after {max(0.5, seconds):.1f} s"
     return done.stdout.decode(errors="replace"), f"exit code {done.returncode}" if done.returncode else ""
 
 
