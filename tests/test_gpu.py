@@ -118,6 +118,15 @@ def test_a_deterministic_run_repeats_and_resumes_to_the_bit(precision, graphs, d
 # ---- steps ----
 
 
+@pytest.fixture
+def deterministic():
+    """torch uses deterministic algorithms during the test."""
+    before = torch.are_deterministic_algorithms_enabled()
+    set_deterministic(True)
+    yield
+    set_deterministic(before)
+
+
 @cases(["trainer", "precision"], itertools.product(TRAINERS, ("fp16", "bf16", "amp")), [("MaPLe", "bf16")])
 def test_half_precision_is_near_fp32(trainer, precision, device, tiny_weights):
     images, logits = synthetic.batch_of(from_state_dict(tiny_weights), 4, 5)["img"], []
@@ -130,17 +139,14 @@ def test_half_precision_is_near_fp32(trainer, precision, device, tiny_weights):
 
 
 @cases(["trainer", "precision"], itertools.product(LEARNING, ("fp32", "fp16", "amp")), [("CoOp", "fp32")])
-def test_a_cuda_graph_computes_the_same(trainer, precision, device, tiny_weights, monkeypatch):
+def test_a_cuda_graph_computes_the_same(trainer, precision, device, tiny_weights, monkeypatch, deterministic):
     if device == "cpu":
         monkeypatch.setattr(fused, "FUSED_DEVICES", ("cpu",))
         monkeypatch.setitem(graph.CAPTURES, "cpu", OpCapture)
-    before = torch.are_deterministic_algorithms_enabled()
-    set_deterministic(True)
     eager, ours = (build(trainer, precision, device, tiny_weights, "TRAINER.CUDA_GRAPH", "True") for _ in range(2))
     ours.capture_steps()
     expected = steps(eager, graph.WARM_UP_STEPS + 4)
     assert steps(ours, graph.WARM_UP_STEPS + 4) == pytest.approx(expected, rel=TOLERANCE[precision])
-    set_deterministic(before)
     assert not ours.captured.is_eager
     assert [shape.replay is not None for shape in ours.captured.shapes.values()] == [True]
     for name, tensor in ours.model.state_dict().items():

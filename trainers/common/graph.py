@@ -1,4 +1,4 @@
-"""Captures a training step as a CUDA graph, and replays it. `StepTrainer` does so if TRAINER.CUDA_GRAPH is set.
+"""Captures a training step as a CUDA graph, and replays it. `PromptTrainer` does so if TRAINER.CUDA_GRAPH is set.
 
 A training step launches about a thousand kernels on a GPU. A CUDA graph launches all of them at once. A replay repeats
 the recorded kernels with the recorded memory addresses and numbers, and runs no Python code. So everything that changes
@@ -83,7 +83,7 @@ class CUDACapture:
         current.wait_stream(self.stream)
         waits = [warning for warning in caught if "synchronizing CUDA operation" in str(warning.message)]
         for warning in caught:
-            if warning not in waits:
+            if warning not in waits and "Synchronization debug mode" not in str(warning.message):
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         return result, f"{waits[0].filename}:{waits[0].lineno}" if waits else ""
 
