@@ -179,8 +179,8 @@ def test_a_step_never_waits_for_the_gpu(trainer, precision, device, tiny_weights
     if device == "cpu":
         monkeypatch.setattr(fused, "FUSED_DEVICES", ("cpu",))
     made = build(trainer, precision, device, tiny_weights)
-    if device == "cpu":
-        made.scaler = torch.amp.GradScaler("cpu")  # as amp has on a GPU
+    if device == "cpu":  # as on a GPU, with amp
+        made.scaler, made.model.clip.text_attention = torch.amp.GradScaler("cpu"), "padded"
     steps(made, 2)
     inputs = made.read_batch(synthetic.batch_of(made.model.clip, 4, 5))
     with no_waits(device):
