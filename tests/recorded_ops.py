@@ -4,10 +4,12 @@ Like a CUDA graph, a recording changes no tensor that existed before. A replay u
 operation that would make the CPU wait for a GPU can't be recorded.
 """
 
+import contextlib
 import sys
 from pathlib import Path
 
 import torch
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -75,13 +77,13 @@ class Recording(TorchDispatchMode):
     @torch.no_grad()
     def replay(self):
         """Repeat the operations. As in a CUDA graph, the version counters of tensors that existed before stay."""
-        versions = [tensor._version for tensor in self.changed]
-        for func, args, kwargs, recorded in self.operations:
-            for old, new in zip(recorded, tensors(func(*args, **kwargs)), strict=True):
-                if storage(old) != storage(new):
-                    old.copy_(new)
-        for tensor, version in zip(self.changed, versions, strict=True):
-            torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))
+        with contextlib.ExitStack() as stack:
+            for tensor in self.changed:
+                stack.enter_context(_unsafe_preserve_version_counter(tensor))
+            for func, args, kwargs, recorded in self.operations:
+                for old, new in zip(recorded, tensors(func(*args, **kwargs)), strict=True):
+                    if storage(old) != storage(new):
+                        old.copy_(new)
 
 
 class OpCapture:

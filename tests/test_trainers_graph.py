@@ -121,6 +121,15 @@ def test_captured_steps_of_every_fused_optimiser(name, make, monkeypatch):
     assert_equal(result, trained(eager(make(*words), monkeypatch)))
 
 
+def test_chunks_of_the_text_tower_give_the_same_results(make, monkeypatch):
+    words = ("MaPLe", "TRAINER.TEXT_CHUNK", "24")
+    ours = captured(make(*words))
+    assert ours.model.clip.text_chunk == 24
+    result = trained(ours)
+    assert OpCapture.calls in (CAPTURED, [WARM_UP] * 3)  # the second, if dividing into chunks reads values
+    assert_equal(result, trained(eager(make(*words), monkeypatch)))
+
+
 def test_every_batch_shape_has_a_graph(make, monkeypatch):
     sizes = (4, 4, 2, 4, 2, 4, 4, 2, 2, 4)
     result = trained(captured(make()), sizes)
