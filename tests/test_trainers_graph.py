@@ -77,31 +77,24 @@ def assert_equal(ours, theirs):
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
-class NeverRecords(OpCapture):
-    """Runs all steps eagerly, but with learning rate tensors."""
-
-    def record(self, work):
-        return work
-
-
 def captured(trainer):
     trainer.capture_steps()
     return trainer
 
 
-def eager(trainer, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setitem(graph.CAPTURES, "cpu", NeverRecords)
-        return captured(trainer)
+def eager(trainer):
+    """The trainer runs all steps eagerly, but with learning rate tensors."""
+    captured(trainer).captured.is_eager = True
+    return trainer
 
 
 @pytest.mark.parametrize("name", LEARNING)
-def test_captured_steps_of_every_trainer_equal_eager_steps(name, make, monkeypatch):
+def test_captured_steps_of_every_trainer_equal_eager_steps(name, make):
     """Equal losses, accuracies, parameters, momentum, loss scales and learning rates, to the bit."""
     ours = captured(make(name))
     result = trained(ours)
     assert OpCapture.calls == CAPTURED
-    assert_equal(result, trained(eager(make(name), monkeypatch)))
+    assert_equal(result, trained(eager(make(name))))
 
 
 def test_captured_steps_equal_plain_steps_up_to_rounding(make):
@@ -114,29 +107,29 @@ def test_captured_steps_equal_plain_steps_up_to_rounding(make):
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "amsgrad"])
-def test_captured_steps_of_every_fused_optimiser(name, make, monkeypatch):
+def test_captured_steps_of_every_fused_optimiser(name, make):
     words = ("CoOp", "OPTIM.NAME", name)
     result = trained(captured(make(*words)))
     assert OpCapture.calls == CAPTURED
-    assert_equal(result, trained(eager(make(*words), monkeypatch)))
+    assert_equal(result, trained(eager(make(*words))))
 
 
-def test_chunks_of_the_text_tower_give_the_same_results(make, monkeypatch):
+def test_chunks_of_the_text_tower_give_the_same_results(make):
     words = ("MaPLe", "TRAINER.TEXT_CHUNK", "24")
     ours = captured(make(*words))
     assert ours.model.clip.text_chunk == 24
     result = trained(ours)
     assert OpCapture.calls in (CAPTURED, [WARM_UP] * 3)  # the second, if dividing into chunks reads values
-    assert_equal(result, trained(eager(make(*words), monkeypatch)))
+    assert_equal(result, trained(eager(make(*words))))
 
 
-def test_every_batch_shape_has_a_graph(make, monkeypatch):
+def test_every_batch_shape_has_a_graph(make):
     sizes = (4, 4, 2, 4, 2, 4, 4, 2, 2, 4)
     result = trained(captured(make()), sizes)
     four = [WARM_UP, WARM_UP, WARM_UP, RECORD, REPLAY, REPLAY, REPLAY]
     two = [WARM_UP, WARM_UP, WARM_UP, RECORD, REPLAY]
     assert OpCapture.calls == [*four[:2], two[0], four[2], two[1], *four[3:6], *two[2:], four[6]]
-    assert_equal(result, trained(eager(make(), monkeypatch), sizes))
+    assert_equal(result, trained(eager(make()), sizes))
 
 
 def test_a_test_after_a_replay_has_new_text_features(make):
@@ -172,7 +165,7 @@ def test_replays_read_all_views_and_draw_new_random_numbers(make, monkeypatch):
     result = trained(captured(make(TrainsTwoViews)))
     assert OpCapture.calls == CAPTURED
     assert set(result[0][0]) == {"loss", "ce", "same", "acc"}
-    assert_equal(result, trained(eager(make(TrainsTwoViews), monkeypatch)))
+    assert_equal(result, trained(eager(make(TrainsTwoViews))))
 
 
 class Rebinds(CoOpCLIP):
@@ -191,7 +184,7 @@ class TrainsRebinds(CoOp):
     method = Rebinds
 
 
-def test_steps_are_captured_again_if_a_method_changes_between_epochs(make, monkeypatch):
+def test_steps_are_captured_again_if_a_method_changes_between_epochs(make):
     def results(trainer):
         trainer.max_epoch = 100
         return trained(trainer, between=lambda number: number % 2 and trainer.end_epoch())
@@ -199,7 +192,7 @@ def test_steps_are_captured_again_if_a_method_changes_between_epochs(make, monke
     ours = captured(make(TrainsRebinds))
     result = results(ours)
     assert OpCapture.calls == [WARM_UP, WARM_UP, WARM_UP, RECORD, REPLAY, RECORD, REPLAY]
-    assert_equal(result, results(eager(make(TrainsRebinds), monkeypatch)))
+    assert_equal(result, results(eager(make(TrainsRebinds))))
 
 
 # ---- steps that can't be captured ----
@@ -303,7 +296,7 @@ class ReadsDomains(CoOp):
     ],
 )
 def test_a_step_that_cant_be_captured_continues_eagerly(trainer, capture, calls, reason, make, monkeypatch, capsys):
-    expected = trained(eager(make(trainer), monkeypatch))
+    expected = trained(eager(make(trainer)))
     monkeypatch.setitem(graph.CAPTURES, "cpu", capture)
     ours = captured(make(trainer))
     capsys.readouterr()
