@@ -1,6 +1,6 @@
 """Captures a training step as a CUDA graph, and replays it. `PromptTrainer` does so if TRAINER.CUDA_GRAPH is set.
 
-A training step launches about a thousand kernels on a GPU. A CUDA graph launches all of them at once. A replay repeats
+A training step launches hundreds of kernels on a GPU. A CUDA graph launches all of them at once. A replay repeats
 the recorded kernels with the recorded memory addresses and numbers, and runs no Python code. So everything that changes
 from step to step must be in a tensor that stays at its address: the batch, the parameters, the state of the optimiser
 and the loss scaler, and the learning rates.
