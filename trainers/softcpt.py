@@ -139,6 +139,7 @@ class SoftCPTCLIP(MultiTaskMethod):
         group = torch.arange(len(self.names)) if options.CSC else self.task_of_class
         self.prompts = ClassPrompts(clip, prompt_template, self.names, n_ctx, options.TOKEN_POSITION, group)
         self.sample_rate, self.by_class = options.CLS_SAMPLE_RATE, options.CSC
+        self.has_static_steps = not (self.sample_rate and self.by_class)  # the number of sampled classes varies
 
     def contexts(self, chosen: torch.Tensor | None = None) -> torch.Tensor:
         """Generate the contexts. They are (n_tasks, n_ctx, width), or (n_classes, n_ctx, width) if CSC is True.

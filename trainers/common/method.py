@@ -7,7 +7,7 @@ it changes. The CLIP isn't a submodule, so the method's parameters and its state
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,13 @@ class Output:
     #: Normalised text features (n_classes, embed_dim), or (batch, n_classes, embed_dim) if they depend on the image.
     text_features: torch.Tensor | None = None
 
+    def detached(self) -> "Output":
+        """Return the same output without gradients, so that the autograd graph of the step can be freed."""
+        text = None if self.text_features is None else self.text_features.detach()
+        return replace(
+            self, logits=self.logits.detach(), image_features=self.image_features.detach(), text_features=text
+        )
+
 
 def normalized(features: torch.Tensor) -> torch.Tensor:
     """Scale features (..., embed_dim) to length 1.
@@ -80,17 +87,24 @@ class Method(nn.Module):
     ignored_keys: tuple[str, ...] = ()  # prefixes of keys that are skipped in official checkpoints
     renamed_keys: Mapping[str, str] = {}  # {key in official checkpoints: our key}
     only_trained_classes = False  # True: the method can't classify classes that it wasn't trained on
+    #: True: for all batches of the same shape, a training step runs the same operations with the same numbers. Then the
+    #: step may be captured as a CUDA graph. Set False if a step depends on something else, for example on a random draw
+    #: of Python, on the number of the step, or on a number of elements that differs between batches.
+    has_static_steps = True
     sized_by_data: tuple[str, ...] = ()  # parameters or buffers whose shape is set by `fit` or by a checkpoint
 
     def __init_subclass__(cls) -> None:
-        """Set `image_tower_is_frozen` to False if the class changes how images are encoded.
+        """Set two attributes to False if the class overrides functions on which they depend.
 
-        If the class itself sets `image_tower_is_frozen`, the attribute isn't changed.
+        `image_tower_is_frozen` depends on how images are encoded, and `has_static_steps` on `backward`. An attribute
+        that the class itself sets isn't changed.
         """
         super().__init_subclass__()
         changes_images = {"forward", "encode_image", "image_inputs"} & set(vars(cls))
         if changes_images and "image_tower_is_frozen" not in vars(cls):
             cls.image_tower_is_frozen = False
+        if "backward" in vars(cls) and "has_static_steps" not in vars(cls):
+            cls.has_static_steps = False
 
     def __init__(self, options: Options, clip: CLIP, classnames: ClassNames, template: str):
         super().__init__()
@@ -205,6 +219,11 @@ class Method(nn.Module):
 
     def end_epoch(self, epoch: int, is_last: bool) -> None:
         """Update the method after epoch number `epoch` (from 0). Called before validation and before saving."""
+
+    @property
+    def changes_between_epochs(self) -> bool:
+        """True if the class overrides `end_epoch` or `search`, which may replace tensors that a training step reads."""
+        return type(self).end_epoch is not Method.end_epoch or type(self).search is not Method.search
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the tensors that a resumed run needs besides parameters and buffers, such as a running average.

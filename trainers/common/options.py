@@ -59,6 +59,7 @@ def default_config() -> CfgNode:
     cfg.TRAINER.TEXT_CHUNK = 0  # number of class tokens that the text tower encodes at once; 0: all that fit in memory
     cfg.TRAINER.TEXT_ATTENTION = "auto"  # padded, by_length, or auto: the device decides; see docs/speed.md
     cfg.TRAINER.COMPILE = False  # True: use torch.compile for parts of the towers' blocks; see docs/speed.md
+    cfg.TRAINER.CUDA_GRAPH = False  # True: capture training steps as CUDA graphs on a CUDA GPU; see docs/speed.md
     for node, keys in ORIGINAL_NODES.items():
         cfg.TRAINER[node] = CfgNode(keys | {"PREC": "fp16"})
     for name in TRAINER_REGISTRY.registered_names():

@@ -9,25 +9,19 @@ folders and the default config files.
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import cast
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader, default_collate
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from clip.compiling import compile_blocks
 from clip.memory import fitting_chunk
 from clip.model import CLIP
 from clip.text import TEXT_ATTENTIONS
-from dassl.data.data_manager import reads_in_order
 from dassl.data.datasets import DatasetBase
-from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import (
     InputError,
@@ -40,12 +34,14 @@ from dassl.utils import (
 )
 from trainers.common.backbone import cast_weights, load_backbone
 from trainers.common.checkpoint import learned_tensors, note_trained_classes, plain_names, trained_classes
-from trainers.common.features import TrainingFeatures, image_features, is_frozen_and_original
+from trainers.common.evaluation import CachedEvaluation
+from trainers.common.features import TrainingFeatures
+from trainers.common.graph import CAPTURES, CapturedSteps, StepResult, obstacle
 from trainers.common.method import Batch, ClassNames, Method, total
 from trainers.common.options import PRECISIONS, Options, node_of
 
 
-class PromptTrainer(TrainerX):
+class PromptTrainer(CachedEvaluation):
     """Trains the learnable parts of a `Method` with the method's losses.
 
     A subclass sets the class attributes. `node`, `checkpoints`, `default_config` and `cross_dataset_config` must be
@@ -57,17 +53,9 @@ class PromptTrainer(TrainerX):
     node = ""  # config node below TRAINER; "": the class's name in capitals
     checkpoints: Mapping[str, str] = {}  # {checkpoint folder: submodule of the method}; submodule "": the method
     default_config = ""  # file in configs/trainers/<trainer>/, or another trainer's file, as in "CoOp/vit_b16_ep50"
-    # False if the subclass changes how test batches are read or classified. Cached features aren't used then.
-    infers_by_classify = True
     cross_dataset_config = ""  # config for training on ImageNet and testing on other data; "": same as default_config
 
-    model: Method
-
-    def __init_subclass__(cls) -> None:
-        """If the class changes how test batches are read or classified, `infers_by_classify` defaults to False."""
-        super().__init_subclass__()
-        if {"model_inference", "parse_batch_test"} & set(vars(cls)) and "infers_by_classify" not in vars(cls):
-            cls.infers_by_classify = False
+    captured: CapturedSteps | None = None  # does the training steps, if `capture_steps` was called and could capture
 
     # ---- functions that a subclass may override ----
 
@@ -174,6 +162,8 @@ class PromptTrainer(TrainerX):
         super().before_train()
         if self.max_epoch and not self.start_epoch:
             self.model.fit(self._training_features())
+        if self.max_epoch and self.model.has_loop and self.cfg.TRAINER.CUDA_GRAPH:
+            self.capture_steps()  # only now, because a resume replaces tensors of the optimiser
 
     def _training_features(self) -> TrainingFeatures:
         return TrainingFeatures(self.model.clip, self.dm.dataset, self.cfg, self.device, self.precision)
@@ -189,6 +179,8 @@ class PromptTrainer(TrainerX):
             self.model.eval()
             with torch.no_grad(), self._autocast():
                 self.model.search(self._training_features())
+        if self.captured and self.model.changes_between_epochs:
+            self.captured.forget()
 
     def extra_state(self) -> dict[str, object]:
         """Return the entries that a checkpoint holds in addition to the parameters.
@@ -213,24 +205,46 @@ class PromptTrainer(TrainerX):
             self.scaler.load_state_dict(checkpoint["scaler"])
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
+        """Train on a batch of a data loader. Return the loss, its terms if there are several, and the accuracy."""
         inputs = self.read_batch(batch)
+        result = self.captured.run(inputs) if self.captured else self.training_step(inputs)
+        loss, *terms = torch.stack([value.float() for value in (result.loss, *result.terms.values())]).tolist()
+        self.detect_anomaly(torch.tensor(loss))
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        named = dict(zip(result.terms, terms, strict=True)) if len(terms) > 1 else {}
+        return {"loss": loss, **named, "acc": self.model.accuracy(result.output, inputs)}
+
+    def training_step(self, inputs: Batch) -> StepResult:
+        """Do a whole step: forward pass, losses, backward pass and optimiser. On a GPU, the kernels are only queued."""
         with self._autocast():
             output = self.model.outputs(inputs)
             losses = self.model.losses(output, inputs)
-        loss = total(losses)
-        self.detect_anomaly(loss)
+        loss = total(losses).detach()
         self.model_zero_grad()
         self.model.backward(losses, self.scaler)
         self.step()
-        if self.batch_idx + 1 == self.num_batches:
-            self.update_lr()
-        terms = {name: value.item() for name, (_, value) in losses.items()} if len(losses) > 1 else {}
-        return {"loss": loss.item(), **terms, "acc": self.model.accuracy(output, inputs)}
+        terms = {name: value.detach() for name, (_, value) in losses.items()}
+        return StepResult(loss, terms, output.detached())
 
     def step(self) -> None:
         """Let the optimiser do one step, and update the loss scale."""
         self.scaler.step(self.optim)
         self.scaler.update()
+
+    def capture_steps(self) -> None:
+        """Capture all further training steps as CUDA graphs. If that is impossible, only print the reason."""
+        optimizers = {optimizer for optimizer in self._optims.values() if optimizer is not None}
+        if self.device.type not in CAPTURES:
+            reason = f"they need a CUDA GPU, but the device is {self.device.type}"
+        elif type(self).forward_backward is not PromptTrainer.forward_backward:
+            reason = f"{type(self).__name__} has another `forward_backward`"
+        else:
+            reason = obstacle(self.model, optimizers)
+        if reason:
+            print(f"TRAINER.CUDA_GRAPH: training without CUDA graphs, because {reason}")
+        else:
+            self.captured = CapturedSteps(self.training_step, self.optim, CAPTURES[self.device.type]())
 
     def read_batch(self, batch: dict) -> Batch:
         """Convert a batch of a data loader to a `Batch`, with all tensors on the device."""
@@ -243,35 +257,7 @@ class PromptTrainer(TrainerX):
         images = batch["img"][0] if isinstance(batch["img"], list) else batch["img"]
         return self.parse_batch_test(batch | {"img": images})
 
-    def _autocast(self) -> AbstractContextManager[None]:
-        return torch.autocast(self.device.type, enabled=self.precision == "amp")
-
-    # ---- evaluation ----
-
-    def model_inference(self, input: torch.Tensor) -> torch.Tensor:
-        with self._autocast():
-            return self.model(input)
-
-    def predictions(self, loader: DataLoader, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[str]]]:
-        """Yield the logits (batch, n_classes), the labels and the image paths of each batch.
-
-        If the method doesn't change the image tower, cached image features are used. Then `model_inference` and the
-        method's `forward` and `encode_image` aren't called. See `image_tower_is_frozen` and `infers_by_classify`.
-        """
-        clip = self.model.clip
-        frozen = self.model.image_tower_is_frozen and self.model.image_inputs().is_empty
-        original = self.infers_by_classify and reads_in_order(loader) and is_frozen_and_original(clip.visual)
-        if not (self.cfg.TEST.CACHE_FEATURES and frozen and original):
-            yield from super().predictions(loader, split)
-            return
-        features = image_features(clip, loader, self.device, self.precision, use_cache=True)
-        items, size = loader.dataset.data_source, cast(int, loader.batch_size)  # type: ignore[attr-defined]
-        for start in tqdm(range(0, len(items), size), desc=split, leave=False):
-            batch = items[start : start + size]
-            with self._autocast():
-                logits = self.model.classify(features[start : start + size].to(self.device)).logits
-            labels = default_collate([item.label for item in batch]).to(self.device)
-            yield logits, labels, [item.impath for item in batch]
+    # ---- testing ----
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load the learned parameters from the checkpoints in `directory`.
