@@ -86,18 +86,17 @@ def _store_hashes_later(cfg: CfgNode, run: Run) -> None:
 
 def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
     """Build the trainer, then train and test, or only test. Doesn't check whether the run has finished."""
-    import torch
-
     from dassl.engine import build_trainer
     from dassl.engine.results import write_picks, write_result
-    from dassl.utils import collect_env_info, set_deterministic, set_random_seed, setup_logger
+    from dassl.utils import choose_device, collect_env_info, set_deterministic, set_random_seed, setup_logger
 
     setup_logger(cfg.OUTPUT_DIR)
-    set_deterministic(cfg.DETERMINISTIC or not (cfg.USE_CUDA and torch.cuda.is_available()))
+    device = choose_device(cfg.USE_CUDA)
+    set_deterministic(cfg.DETERMINISTIC or device.type == "cpu")
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
-    print(cfg, collect_env_info(), sep="\n\n")
+    print(cfg, collect_env_info(device), sep="\n\n")
     _print_values(cfg)
     trainer = build_trainer(cfg)
     if cfg.TEST.EVAL_ONLY and trainer.get_model_names() and not cfg.TEST.MODEL_DIR:

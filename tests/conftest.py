@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pretend_device
 import pytest
 import small_clip
 import torch
@@ -38,6 +39,13 @@ def pytest_addoption(parser):
 def _at_the_root():
     os.chdir(ROOT)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pretend_device_exists():
+    """PyTorch counts the devices at a process's first backward pass, so the pretend device is made before."""
+    if pretend_device.is_supported():
+        pretend_device.register()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -114,6 +122,15 @@ def run(tiny_path, own_data, tmp_path, capsys):
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def pretend():
+    """The pretend accelerator, which trainers choose during the test; see `pretend_device.py`."""
+    if not pretend_device.is_supported():
+        pytest.skip(f"torch {torch.__version__} has no devices that are written in Python")
+    with pretend_device.entered() as device:
+        yield device
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ def test_fp16_says_that_it_is_fp32_on_a_cpu(trainer, run):
     code, out, err = run(f"TRAINER.{node_of(trainer)}.PREC", "fp16", "--no-train", trainer=trainer)
     assert code == 0, err
     if not torch.cuda.is_available():
-        assert "PREC fp16 is for GPUs: computing in fp32" in out
+        assert "PREC fp16 isn't supported on the CPU: computing in fp32" in out
     code, _, err = run(f"TRAINER.{node_of(trainer)}.PREC", "fp8", trainer=trainer)
     assert code == 2
     assert "bf16" in err

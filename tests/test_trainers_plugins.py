@@ -1,14 +1,13 @@
 """A method is one file: the example of CONTRIBUTING and three toys train, save, resume, test and are rebuilt."""
 
-import importlib
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, node_of, relative, result_of
+from tiny_methods import PLUGINS, register_plugins
 
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
@@ -17,21 +16,10 @@ from trainers.base import load_method, total
 from trainers.common.options import default_config, run_config
 from trainers.common.original_nodes import ORIGINAL_NODES
 
-PLUGINS = {
-    "ShortPrompt": "short_prompt",
-    "TaughtPrompt": "taught_prompt",
-    "TowerAdapter": "tower_adapter",
-    "FeatureCache": "feature_cache",
-}
-
 
 @pytest.fixture(autouse=True)
 def plugins(monkeypatch):
-    """The plugins' trainers are registered for these tests alone."""
-    monkeypatch.setattr(TRAINER_REGISTRY, "_objects", dict(TRAINER_REGISTRY._objects))
-    for name in PLUGINS.values():
-        sys.modules.pop(f"plugins.{name}", None)
-        importlib.import_module(f"plugins.{name}")
+    register_plugins(monkeypatch)
 
 
 def checkpoint_of(trainer, folder, epoch):

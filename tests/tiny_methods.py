@@ -1,5 +1,8 @@
 """What the tests of trainers share: each registered prompt trainer, built around a tiny CLIP."""
 
+import importlib
+import sys
+
 import pytest
 import torch
 from conftest import TINY, node_of
@@ -16,7 +19,22 @@ TRAINERS = {
     for name, kind in ((name, TRAINER_REGISTRY.get(name)) for name in TRAINER_REGISTRY.registered_names())
     if issubclass(kind, PromptTrainer)
 }
+#: The toy methods in tests/plugins: trainer -> module.
+PLUGINS = {
+    "ShortPrompt": "short_prompt",
+    "TaughtPrompt": "taught_prompt",
+    "TowerAdapter": "tower_adapter",
+    "FeatureCache": "feature_cache",
+}
 NAMES = ["red_thing", "green thing", "a rather long name of a thing", "x"]
+
+
+def register_plugins(monkeypatch):
+    """Register the trainers of `PLUGINS` for one test alone."""
+    monkeypatch.setattr(TRAINER_REGISTRY, "_objects", dict(TRAINER_REGISTRY._objects))
+    for name in PLUGINS.values():
+        sys.modules.pop(f"plugins.{name}", None)
+        importlib.import_module(f"plugins.{name}")
 
 
 def config(trainer, *words):

@@ -11,11 +11,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import train
 from dassl.data.datasets import build_dataset
-from dassl.utils import report_errors
+from dassl.utils import choose_device, report_errors
 from trainers.base import load_backbone
 from trainers.common.features import labelled_features
 
@@ -31,7 +30,7 @@ def extract(args: argparse.Namespace, split: str) -> None:
     cfg = train.build_config(args)
     data = build_dataset(cfg)
     items = {"train": data.train_x, "val": data.val, "test": data.test}[split]
-    device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+    device = choose_device(cfg.USE_CUDA)
     found = labelled_features(load_backbone(cfg).to(device), items or [], cfg, device)
     path = Path(cfg.OUTPUT_DIR) / cfg.DATASET.NAME / f"{split}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)

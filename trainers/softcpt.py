@@ -216,9 +216,11 @@ class SoftCPT(MultiTaskTrainer):
         return len(self.get_model_names()) - 1 if legacy else 0
 
     def step(self) -> None:
+        scale = self.scaler.get_scale()
         super().step()
-        for _ in range(self.extra_steps):
-            self.optim.step()
+        if self.scaler.get_scale() >= scale:  # a lower scale means that the scaler skipped the step: infinite gradients
+            for _ in range(self.extra_steps):
+                self.optim.step()
 
     def update_lr(self, names: str | Sequence[str] | None = None) -> None:
         super().update_lr(names)

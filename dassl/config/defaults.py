@@ -12,7 +12,7 @@ _C.PROTOCOL = ""  # protocol of the run (base2new, few_shot or cross_dataset); `
 _C.OUTPUT_DIR = "./output"
 _C.RESUME = ""  # folder of the run to resume; "" means OUTPUT_DIR
 _C.SEED = -1  # seed of all random generators; if negative, the generators aren't seeded
-_C.USE_CUDA = True
+_C.USE_CUDA = True  # True: use a CUDA GPU, otherwise the GPU of a Mac (MPS), otherwise the CPU; False: use the CPU
 _C.DETERMINISTIC = False  # on a GPU, use deterministic algorithms, which are slower; a CPU always uses them
 _C.VERBOSE = True
 

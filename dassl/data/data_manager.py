@@ -22,6 +22,7 @@ from dassl.data.datasets import Datum, build_dataset
 from dassl.data.samplers import build_sampler
 from dassl.data.seeds import mix_seed as mix_seed
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
+from dassl.utils.devices import choose_device
 from dassl.utils.errors import InputError
 from dassl.utils.tools import cpu_cores, free_memory, read_image
 
@@ -179,7 +180,7 @@ def build_data_loader(
         sampler=build_sampler(sampler_type, cfg, source, batch_size, n_domain, n_ins),
         num_workers=min(cfg.DATALOADER.NUM_WORKERS, cpu_cores()),  # any number gives equal results: see `_seeded`
         drop_last=is_train and len(source) >= batch_size,
-        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+        pin_memory=choose_device(cfg.USE_CUDA).type == "cuda",
     )
 
 

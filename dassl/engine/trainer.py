@@ -27,6 +27,7 @@ from dassl.evaluation import build_evaluator
 from dassl.modeling import SimpleNet
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, load_pretrained_weights
+from dassl.utils.devices import choose_device
 from dassl.utils.errors import InputError, unknown
 from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.torchtools import BEST, load_checkpoint
@@ -71,7 +72,7 @@ class SimpleTrainer(TrainerBase):
         if cfg.TEST.FINAL_MODEL not in ("last_step", "best_val"):
             raise unknown("model to test (TEST.FINAL_MODEL)", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
         self.check_cfg(cfg)
-        self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+        self.device = choose_device(cfg.USE_CUDA)
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.output_dir = cfg.OUTPUT_DIR

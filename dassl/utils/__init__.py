@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dassl.utils.command_line import report_errors as report_errors
+    from dassl.utils.devices import best_device as best_device
+    from dassl.utils.devices import choose_device as choose_device
+    from dassl.utils.devices import device_name as device_name
+    from dassl.utils.devices import free_device_memory as free_device_memory
     from dassl.utils.errors import InputError as InputError
     from dassl.utils.errors import unknown as unknown
     from dassl.utils.files import cache_folder as cache_folder
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
 #: Modules of this package, each with the names that the module defines.
 _MODULES = {
     "command_line": ("report_errors",),
+    "devices": ("best_device", "choose_device", "device_name", "free_device_memory"),
     "errors": ("InputError", "unknown"),
     "files": (
         "cache_folder",

@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import PIL
 import psutil
@@ -25,6 +26,9 @@ from dassl.utils.files import read_json as read_json
 from dassl.utils.files import write_atomically as write_atomically
 from dassl.utils.files import write_json as write_json
 from dassl.utils.files import write_text as write_text
+
+if TYPE_CHECKING:
+    import torch
 
 
 def cpu_cores() -> int:
@@ -63,14 +67,13 @@ def _lines(path: Path) -> list[str]:
 
 
 def set_random_seed(seed: int) -> None:
-    """Seed the generators of Python, NumPy and torch (CPU and all GPUs)."""
+    """Seed the generators of Python, NumPy and torch (of all devices)."""
     import numpy as np
     import torch
 
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-    torch.cuda.manual_seed_all(seed)
 
 
 def set_deterministic(on: bool) -> None:
@@ -119,10 +122,13 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "pillow": PIL.__version__} | {name: version(name) for name in packages}
 
 
-def collect_env_info() -> str:
-    """Return two lines for the log: the versions of packages, and the platform with its GPU or CPU threads."""
-    import torch
+def collect_env_info(device: "torch.device | None" = None) -> str:
+    """Return two lines for the log: the versions of packages, and the platform with the name of the device.
+
+    Args:
+        device: the device of the run. None: the fastest device of this machine.
+    """
+    from dassl.utils.devices import best_device, device_name
 
     packages = ", ".join(f"{name} {number}" for name, number in versions().items())
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    return f"{packages}\n{platform.platform()}, {device}"
+    return f"{packages}\n{platform.platform()}, {device_name(device or best_device())}"

@@ -42,7 +42,7 @@ def save_checkpoint(
     remove_module_from_keys: bool = True,
     model_name: str = "",
 ) -> Path:
-    """Save `state` in the folder `save_dir`, and return the path of the checkpoint.
+    """Save `state` in the folder `save_dir`, with tensors on the CPU, and return the path of the checkpoint.
 
     The file is called `model_name`. If `model_name` is "", the file is called `model-best.pth.tar` if `is_best` is
     True, or else `model.pth.tar-<epoch>`. The pointer file is then updated, unless `model-best.pth.tar` was saved.
@@ -52,7 +52,7 @@ def save_checkpoint(
         state = state | {"state_dict": _without_module_prefix(state["state_dict"])}
     name = model_name or (BEST if is_best else f"model.pth.tar-{state['epoch']}")
     with write_atomically(folder / name) as unfinished:
-        torch.save(state, unfinished)
+        torch.save(_on_cpu(state), unfinished)  # a file with tensors on a GPU doesn't open on a machine without one
     if name != BEST:
         write_text(name + "\n", folder / POINTER)
     print(f"Checkpoint saved to {folder / name}")
@@ -187,6 +187,18 @@ def open_specified_layers(model: nn.Module, open_layers: str | list[str]) -> Non
     for name, child in children.items():
         child.train(name in names)
         child.requires_grad_(name in names)
+
+
+def _on_cpu(value: object) -> object:
+    """Return `value`, with all tensors in nested dicts, lists and tuples moved to the CPU."""
+    if isinstance(value, torch.Tensor):
+        return value.cpu()
+    if isinstance(value, dict):
+        moved = {key: _on_cpu(item) for key, item in value.items()}
+        return OrderedDict(moved) if isinstance(value, OrderedDict) else moved
+    if isinstance(value, list):
+        return [_on_cpu(item) for item in value]
+    return tuple(map(_on_cpu, value)) if type(value) is tuple else value
 
 
 def _without_module_prefix(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -33,14 +33,19 @@ def load_backbone(cfg: CfgNode) -> CLIP:
     return clip
 
 
+#: Types of devices that compute in fp32 instead: {type: (name in the log, precisions that become fp32)}.
+_FP32_INSTEAD = {"cpu": ("the CPU", ("fp16", "amp")), "mps": ("MPS", ("fp16", "amp", "bf16"))}
+
+
 def cast_weights(clip: CLIP, precision: str, device: torch.device) -> str:
     """Cast the frozen weights to `precision` (a method's PREC). Learnable parts stay in float32.
 
     Returns:
-        The precision actually used: fp16 and amp become fp32 on a CPU.
+        The precision actually used: fp16 and amp become fp32 on a CPU. On MPS, bf16 becomes fp32, too.
     """
-    if device.type == "cpu" and precision in ("fp16", "amp"):
-        print(f"PREC {precision} is for GPUs: computing in fp32 on the CPU")
+    name, unsupported = _FP32_INSTEAD.get(device.type, ("", ()))
+    if precision in unsupported:
+        print(f"PREC {precision} isn't supported on {name}: computing in fp32")
         return "fp32"
     if precision in ("fp16", "bf16"):
         cast_towers(clip, torch.float16 if precision == "fp16" else torch.bfloat16)

@@ -26,7 +26,7 @@ from dassl.data import cache
 from dassl.data.data_manager import DatasetWrapper, build_data_loader
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.data.transforms import build_transform
-from dassl.utils import tools, versions
+from dassl.utils import device_name, tools, versions
 
 
 class LabelledFeatures(NamedTuple):
@@ -138,8 +138,7 @@ def _digest(clip: CLIP, loader: DataLoader, device: torch.device, precision: str
         digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
     dataset = loader.dataset
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.get_num_threads()
-    compiled = is_compiled(clip.visual)
+    where, compiled = device_name(device), is_compiled(clip.visual)
     how = (dataset.transform, loader.batch_size, precision, where, compiled)  # type: ignore[attr-defined]
     code = cache.source_hash(blocks, inputs, mlp, resnet, vision, tools, cache)
     digest.update(repr((clip.sizes, *how, code, versions())).encode())

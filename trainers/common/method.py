@@ -233,7 +233,7 @@ class Method(nn.Module):
         return {}
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Restore the tensors that `state` returned."""
+        """Restore the tensors that `state` returned. They are on the CPU, as all tensors in a checkpoint."""
 
     def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: object) -> None:
         """Resize the tensors in `sized_by_data` to the checkpoint's shapes, then load as usual."""

@@ -26,7 +26,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import (
     InputError,
     count_num_param,
-    free_memory,
+    free_device_memory,
     load_checkpoint,
     load_pretrained_weights,
     set_random_seed,
@@ -112,8 +112,7 @@ class PromptTrainer(CachedEvaluation):
         cfg = self.cfg
         clip = load_backbone(cfg).to(self.device)
         self.precision = cast_weights(clip, self.read_options(cfg).PREC, self.device)
-        free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else free_memory()
-        clip.text_chunk = cfg.TRAINER.TEXT_CHUNK or fitting_chunk(clip.sizes, free)
+        clip.text_chunk = cfg.TRAINER.TEXT_CHUNK or fitting_chunk(clip.sizes, free_device_memory(self.device))
         clip.text_attention = cfg.TRAINER.TEXT_ATTENTION
         if cfg.TRAINER.COMPILE:
             compile_blocks(clip)
