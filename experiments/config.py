@@ -12,8 +12,8 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from dassl.config import Setting, check_values, get_cfg_default, merge_settings, merge_words, read_config_file
+from dassl.utils.checkpoint_files import saved_epochs
 from dassl.utils.errors import InputError
-from dassl.utils.files import saved_epochs
 from experiments.arguments import Run, stem
 from experiments.classes import TRAINERS
 from experiments.protocols import PROTOCOLS

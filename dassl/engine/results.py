@@ -1,4 +1,4 @@
-"""Writes a run's results: `metrics.jsonl`, `result.json`, `predictions.npz` and `fewshot.json`.
+"""Writes a run's results: `result.json`, `predictions.npz` and `fewshot.json`.
 
 `SimpleTrainer` and `train.py` call these functions. Reports identify a run by its `result.json` and don't use the names
 of folders, so `result.json` contains everything that identifies a run.
@@ -23,30 +23,6 @@ from dassl.utils.tools import versions, write_json
 
 if TYPE_CHECKING:
     from dassl.engine.trainer import SimpleTrainer
-
-
-class MetricsLog:
-    """Appends one line of JSON per training batch to `metrics.jsonl`.
-
-    A resumed run repeats the epoch in which it was killed, so the old lines of that epoch are deleted first.
-
-    Args:
-        folder: the output folder.
-        start_epoch: index of the first epoch of this process, from 0.
-    """
-
-    def __init__(self, folder: str | Path, start_epoch: int):
-        self.path = Path(folder) / "metrics.jsonl"
-        lines = self.path.read_text().splitlines() if self.path.is_file() else []
-        complete = [line for line in lines if line.endswith("}")]  # a killed run may leave an incomplete line
-        earlier = [line for line in complete if json.loads(line)["epoch"] <= start_epoch]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("".join(line + "\n" for line in earlier))
-
-    def write(self, **values: float) -> None:
-        """Append a line with the values of one batch."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(values) + "\n")
 
 
 def trained_on(trainer: "SimpleTrainer") -> str | None:

@@ -12,11 +12,11 @@ from filelock import FileLock, Timeout
 from yacs.config import CfgNode
 
 from dassl.config import differences
+from dassl.utils.checkpoint_files import POINTER as POINTER
 from dassl.utils.errors import InputError
 
 RESULT = "result.json"
 CONFIG = "config.yaml"
-POINTER = "checkpoint"  # file in each checkpoint folder; it contains the name of the newest checkpoint
 
 
 def is_finished(cfg: CfgNode) -> bool:

@@ -32,7 +32,6 @@ from dassl.utils import (
     InputError,
     count_num_param,
     free_memory,
-    load_checkpoint,
     load_pretrained_weights,
     set_random_seed,
     unknown,
@@ -276,14 +275,13 @@ class PromptTrainer(TrainerX):
 
         Raises:
             FileNotFoundError: the checkpoint doesn't exist.
-            InputError: the checkpoint can't be read; or a parameter is missing, is unknown or has the wrong shape.
+            InputError: the checkpoint can't be read; or a parameter is missing, is unknown or has the wrong shape; or
+                the parts of the method are of different epochs.
         """
         if not directory or not self.get_model_names():
             super().load_model(directory, epoch)
             return
-        for folder in self.get_model_names():
-            path = self.find_checkpoint(directory, folder, epoch)
-            checkpoint = load_checkpoint(path)
+        for folder, path, checkpoint in self.load_checkpoints(directory, epoch):
             part: nn.Module = self._models[folder]
             part.load_state_dict(learned_tensors(checkpoint, part, self.model, path))
             self.loaded_epoch = checkpoint.get("epoch")
