@@ -5,11 +5,10 @@ the model's optimiser and schedule. `TrainerBase` then sets the mode of all regi
 and saves their checkpoints.
 """
 
-import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,20 +16,17 @@ from torch.optim.lr_scheduler import LRScheduler
 from yacs.config import CfgNode
 
 from dassl.data.seeds import mix_seed
-from dassl.engine.resume import Loaded, load_matching, load_newest
+from dassl.engine.resume import Loaded, load_matching, load_newest, replace_best
+from dassl.engine.scalars import ScalarLog
+from dassl.utils.checkpoint_files import BEST, NEXT_BEST
 from dassl.utils.errors import InputError
-from dassl.utils.files import report_full_disk
 from dassl.utils.tools import set_random_seed, tolist_if_not
 from dassl.utils.torchtools import Checkpoint, find_checkpoint, restore, save_checkpoint
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
 
 ParsedBatch = Any  # result of parse_batch_train, as forward_backward needs it; its type depends on the trainer
 
 
-class TrainerBase:
+class TrainerBase(ScalarLog):
     """The base class of trainers. It has the loop over epochs, the loop's hooks, and the registered models.
 
     A subclass must define at least `run_epoch`.
@@ -49,7 +45,6 @@ class TrainerBase:
         self._models: OrderedDict[str, nn.Module] = OrderedDict()
         self._optims: OrderedDict[str, torch.optim.Optimizer | None] = OrderedDict()
         self._scheds: OrderedDict[str, LRScheduler | None] = OrderedDict()
-        self._writer: SummaryWriter | None = None
 
     # ---- the loop ----
 
@@ -225,7 +220,12 @@ class TrainerBase:
     def save_model(
         self, epoch: int, directory: str, is_best: bool = False, val_result: float | None = None, model_name: str = ""
     ) -> None:
-        """Save each registered model as `<directory>/<name>/model.pth.tar-<epoch + 1>`, where `epoch` starts at 0."""
+        """Save each registered model as `<directory>/<name>/model.pth.tar-<epoch + 1>`, where `epoch` starts at 0.
+
+        If `is_best` is True, save the models as the best model, called `model-best.pth.tar`. It is replaced only when
+        all models are saved.
+        """
+        is_best = is_best or model_name == BEST
         for name in self.get_model_names():
             optim, sched = self._optims[name], self._scheds[name]
             state = {
@@ -235,7 +235,9 @@ class TrainerBase:
                 "scheduler": sched.state_dict() if sched is not None else None,
                 "val_result": val_result,
             } | self.extra_state()
-            save_checkpoint(state, Path(directory) / name, is_best=is_best, model_name=model_name)
+            save_checkpoint(state, Path(directory) / name, model_name=NEXT_BEST if is_best else model_name)
+        if is_best:
+            replace_best([Path(directory) / name for name in self.get_model_names()])
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Load the checkpoints in `directory` that `resume.load_newest` chooses. Return the index of the next epoch.
@@ -280,26 +282,3 @@ class TrainerBase:
             print(f"Load {path} to {name} (epoch={checkpoint['epoch']})")
             self._models[name].load_state_dict(checkpoint["state_dict"])
             self.loaded_epoch = checkpoint["epoch"]
-
-    # ---- TensorBoard ----
-
-    def init_writer(self, log_dir: str) -> None:
-        """Open the TensorBoard writer if it isn't open yet."""
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import
-
-            os.makedirs(log_dir, exist_ok=True)
-            self._writer = SummaryWriter(log_dir=log_dir)
-
-    def close_writer(self) -> None:
-        """Close the TensorBoard writer if it is open."""
-        if self._writer is not None:
-            writer, self._writer = self._writer, None
-            with report_full_disk(writer.log_dir):
-                writer.close()
-
-    def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
-        """Write a value to TensorBoard if the writer is open."""
-        if self._writer is not None:
-            with report_full_disk(self._writer.log_dir):  # the writer's thread reports its errors here
-                self._writer.add_scalar(tag, scalar_value, global_step)

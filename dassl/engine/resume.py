@@ -10,15 +10,15 @@ from pathlib import Path
 
 from dassl.utils.checkpoint_files import (
     BEST,
+    NEXT_BEST,
     POINTER,
     checkpoints_to_resume,
     find_checkpoints,
     read_pointer,
     remove_old_checkpoints,
-    saved_epochs,
 )
 from dassl.utils.errors import InputError
-from dassl.utils.files import write_bytes, write_text
+from dassl.utils.files import rename, write_bytes, write_text
 from dassl.utils.torchtools import Checkpoint, load_checkpoint
 
 Loaded = list[tuple[Path, Checkpoint]]  # path and content of one checkpoint for each model
@@ -80,50 +80,50 @@ def tidy(folders: Sequence[Path], last: int, freq: int) -> None:
             remove_old_checkpoints(folder, last, freq)
 
 
-def restore_best(folders: Sequence[Path], newest: Loaded, targets: Sequence[Path]) -> float:
-    """Return the validation result of the best model, and complete its checkpoints. Returns -inf if there is none.
+def replace_best(folders: Sequence[Path]) -> None:
+    """Let the next best model, which is saved completely, replace the best model.
 
-    An epoch's checkpoints are saved before they are copied to the checkpoints of the best model. If a kill has
-    interrupted the copying, it is done now. If the run is resumed from another folder, the checkpoints are copied to
-    the folders `targets`.
+    If this is interrupted, `restore_best` completes it. So the parts of the best model are always of one epoch.
+    """
+    for folder in folders:
+        if (folder / NEXT_BEST).is_file():
+            rename(folder / NEXT_BEST, folder / BEST)
+
+
+def restore_best(folders: Sequence[Path], newest: Loaded, targets: Sequence[Path]) -> float:
+    """Return the validation result of the best model so far. Returns -inf if no best model was chosen yet.
+
+    If the run is resumed from another folder, the best model is copied to the folders `targets`.
+
+    Args:
+        newest: the checkpoints from which the run is resumed.
 
     Raises:
-        InputError: the best model is lost, because its checkpoints are damaged or deleted.
+        InputError: the best model is lost, because a checkpoint is damaged or was deleted.
     """
-    result, epoch = newest[0][1].get("val_result"), newest[0][1]["epoch"]
-    found = [_read_best(folder / BEST) for folder in folders]
-    known = [best for best in found if best]
-    values = [best["val_result"] for best in known]
-    if result is None and not known:
-        return -math.inf  # this trainer hasn't chosen a best model yet
-    is_first = epoch == 1 and result is not None
-    if is_first or (result is not None and values and result > min(values)):
-        chosen, value = epoch, result  # the newest epoch is the best one
-    elif known:
-        chosen, value = max((best["epoch"], best["val_result"]) for best in known)
-    else:
-        raise _lost(folders[0])
-    for folder, target, best in zip(folders, targets, found, strict=True):
-        if best is None or best["epoch"] != chosen:
-            source = saved_epochs(folder).get(chosen)
-            if source is None:
-                raise _lost(folder)
-            load_checkpoint(source)  # raises InputError if it is damaged
-            write_bytes(source.read_bytes(), target / BEST)
-        elif not (target / BEST).is_file():
+    following = [_read_or_none(folder / NEXT_BEST) for folder in folders]
+    epochs = {content["epoch"] for content in following if content}
+    current = [_read_or_none(folder / BEST) for folder in folders]
+    for epoch in epochs:  # at most one
+        if all(epoch in (a and a["epoch"], b and b["epoch"]) for a, b in zip(current, following, strict=True)):
+            replace_best(folders)
+            current = [_read_or_none(folder / BEST) for folder in folders]
+    found = [content for content in current if content]
+    if not found and newest[0][1].get("val_result") is None:
+        return -math.inf
+    if len(found) < len(folders) or len({content["epoch"] for content in found}) > 1:
+        run = folders[0].parent
+        raise InputError(f"the best model so far in {run} is damaged or incomplete. Delete {run} to train from the start")
+    for folder, target in zip(folders, targets, strict=True):
+        if not (target / BEST).is_file():
             write_bytes((folder / BEST).read_bytes(), target / BEST)
-    return value
+    return found[0]["val_result"]
 
 
-def _read_best(path: Path) -> Checkpoint | None:
-    """Return the content of a best model's checkpoint. Returns None if the file is missing or damaged."""
+def _read_or_none(path: Path) -> Checkpoint | None:
+    """Return the content of a checkpoint. Returns None if the file is missing or damaged."""
     try:
         return load_checkpoint(path) if path.is_file() else None
     except InputError as error:
         print(f"Warning: {error}")
         return None
-
-
-def _lost(folder: Path) -> InputError:
-    run = folder.parent
-    return InputError(f"{folder / BEST}, the best model so far, is missing or damaged. Delete {run} to train from the start")

@@ -148,17 +148,16 @@ class SimpleTrainer(TrainerBase):
     def after_epoch(self) -> None:
         """Save a checkpoint. If FINAL_MODEL is best_val, first evaluate on the validation split.
 
-        If this evaluation gives the best result so far, save the model as the best model, too. The epoch's checkpoints
-        are complete before the best model's checkpoints are replaced, so a kill can't lose the best model.
+        If this evaluation gives the best result so far, save the model as the best model, too.
         """
         cfg, result = self.cfg, None
+        self.metrics.sync()
         if cfg.TEST.FINAL_MODEL == "best_val" and not cfg.TEST.NO_TEST:
             result = self.test(split="val")
-        self.metrics.sync()
+            if result > self.best_result:
+                self.best_result = result
+                self.save_model(self.epoch, self.output_dir, is_best=True, val_result=result)
         self.save_model(self.epoch, self.output_dir, val_result=result)  # every epoch, so that a killed run can resume
-        if result is not None and result > self.best_result:
-            self.best_result = result
-            self.save_model(self.epoch, self.output_dir, is_best=True, val_result=result)
         for name in self.get_model_names():
             remove_old_checkpoints(Path(self.output_dir) / name, self.epoch + 1, cfg.TRAIN.CHECKPOINT_FREQ)
 

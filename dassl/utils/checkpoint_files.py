@@ -12,6 +12,7 @@ from dassl.utils.files import remove_unfinished
 
 POINTER = "checkpoint"  # file in each checkpoint folder; it contains the name of the newest checkpoint
 BEST = "model-best.pth.tar"  # name of the checkpoint of the best model
+NEXT_BEST = f"{BEST}.next"  # checkpoint that will replace the best model when all models are saved
 _EPOCH = "model.pth.tar-"  # start of the name of an epoch's checkpoint; the epoch follows, counted from 1
 
 
@@ -106,6 +107,7 @@ def remove_old_checkpoints(folder: Path, last: int, freq: int) -> None:
     run saves them again.
     """
     remove_unfinished(folder)
+    (folder / NEXT_BEST).unlink(missing_ok=True)
     for epoch, path in saved_epochs(folder).items():
         is_kept = epoch in (last, last - 1) or (freq > 0 and epoch < last and epoch % freq == 0)
         if not is_kept:

@@ -127,11 +127,17 @@ def write_atomically(fpath: str | Path, durable: bool = True) -> Iterator[Path]:
             yield unfinished
             if durable:
                 _sync(unfinished)
-            os.replace(unfinished, path)
-            if durable:
-                _sync(path.parent)  # the folder stores the file's new name
+                rename(unfinished, path)
+            else:
+                os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename a file, and wait until the disk has stored the new name. An existing file `target` is replaced."""
+    os.replace(source, target)
+    _sync(target.parent)
 
 
 def _sync(path: Path) -> None:

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from dassl.utils import unpickle
 from dassl.utils.checkpoint_files import BEST as BEST
+from dassl.utils.checkpoint_files import NEXT_BEST
 from dassl.utils.checkpoint_files import POINTER as POINTER
 from dassl.utils.checkpoint_files import find_checkpoint as find_checkpoint
 from dassl.utils.checksums import check_sealed, seal
@@ -49,7 +50,7 @@ def save_checkpoint(
     """Save `state` in the folder `save_dir`, and return the path of the checkpoint.
 
     The file is called `model_name`. If `model_name` is "", the file is called `model-best.pth.tar` if `is_best` is
-    True, or else `model.pth.tar-<epoch>`. The pointer file is then updated, unless `model-best.pth.tar` was saved.
+    True, or else `model.pth.tar-<epoch>`. The pointer file is then updated, unless the best model was saved.
     """
     folder = Path(save_dir)
     if remove_module_from_keys:
@@ -58,9 +59,9 @@ def save_checkpoint(
     content = io.BytesIO()  # if torch wrote to the disk itself, a full disk would raise an error without a reason
     torch.save(state, content)
     write_bytes(seal(content), folder / name)
-    if name != BEST:
+    if name not in (BEST, NEXT_BEST):
         write_text(name + "\n", folder / POINTER)
-    print(f"Checkpoint saved to {folder / name}")
+    print(f"Checkpoint saved to {folder / name.removesuffix('.next')}")
     return folder / name
 
 
