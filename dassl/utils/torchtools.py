@@ -56,13 +56,18 @@ def save_checkpoint(
     if remove_module_from_keys:
         state = state | {"state_dict": _without_module_prefix(state["state_dict"])}
     name = model_name or (BEST if is_best else f"model.pth.tar-{state['epoch']}")
-    content = io.BytesIO()  # if torch wrote to the disk itself, a full disk would raise an error without a reason
-    torch.save(state, content)
-    write_bytes(seal(content), folder / name)
+    save_sealed(state, folder / name)
     if name not in (BEST, NEXT_BEST):
         write_text(name + "\n", folder / POINTER)
     print(f"Checkpoint saved to {folder / name.removesuffix('.next')}")
     return folder / name
+
+
+def save_sealed(content: object, path: Path) -> None:
+    """Save `content` like `torch.save`, but atomically and with a checksum. Raises DiskFullError if the disk is full."""
+    stream = io.BytesIO()  # if torch wrote to the disk itself, a full disk would raise an error without a reason
+    torch.save(content, stream)
+    write_bytes(seal(stream), path)
 
 
 def load_checkpoint(fpath: str | Path | None) -> Checkpoint:

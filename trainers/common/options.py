@@ -11,8 +11,9 @@ from typing import Self
 
 from yacs.config import CfgNode
 
-from dassl.config import get_cfg_default, merge_file
+from dassl.config import get_cfg_default, merge_settings, read_config_file, read_saved
 from dassl.engine.build import TRAINER_REGISTRY
+from dassl.utils.errors import InputError
 from dassl.utils.plugins import extend_config, load_plugins
 from trainers.common.original_nodes import ORIGINAL_NODES
 
@@ -71,6 +72,9 @@ def default_config() -> CfgNode:
 
 def run_config(folder: str | Path) -> CfgNode:
     """Return the config that a run saved in its folder. Raises InputError if the config is missing or invalid."""
-    cfg = default_config()
-    merge_file(cfg, Path(folder) / "config.yaml")
+    cfg, file = default_config(), Path(folder) / "config.yaml"
+    settings = read_config_file(file)
+    if "VERSION" not in read_saved(file):  # the last key
+        raise InputError(f"{file} is incomplete")
+    merge_settings(cfg, settings)
     return cfg
