@@ -13,7 +13,7 @@ from dassl.engine.run_folder import CONFIG, RESULT, contains_run, exclusive_lock
 from dassl.utils.checksums import with_comment
 from dassl.utils.errors import InputError
 from dassl.utils.files import write_text
-from experiments import finished, fingerprint
+from experiments import fingerprint, finished
 from experiments.arguments import Run
 from experiments.checks import check_names, check_paths, check_trained
 from experiments.config import resolve, values_of

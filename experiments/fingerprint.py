@@ -66,7 +66,7 @@ def sources_of(cfg: CfgNode, dataset: "DatasetBase") -> Sources:
 
 
 def weight_files(cfg: CfgNode) -> list[str]:
-    """Return the paths of the weight files that the config names. Weights that are downloaded by name aren't included."""
+    """Return the paths of the weight files in the config. Weights that are downloaded by name aren't included."""
     from clip import mini
 
     backbone = cfg.MODEL.BACKBONE
@@ -105,8 +105,8 @@ def check_unchanged(folder: Path, before: Fingerprint | None, now: Fingerprint) 
     changes = [text for key, text in _CHANGES.items() if before and key in now and before.get(key, "") != now[key]]
     if changes:
         raise InputError(
-            f"{folder} is the folder of a run with other files: since it was started, {', and '.join(changes)}. Restore "
-            "them, choose another --output-dir, or delete the folder to run again"
+            f"{folder} is the folder of a run with other files: since it was started, {', and '.join(changes)}. "
+            "Restore them, choose another --output-dir, or delete the folder to run again"
         )
 
 

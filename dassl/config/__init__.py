@@ -16,7 +16,7 @@ from dassl.config.merge import (
     merge_file,
     merge_settings,
     merge_words,
-    read_saved,
+    read_saved_config,
 )
 
 
@@ -41,5 +41,5 @@ __all__ = [
     "merge_settings",
     "merge_words",
     "read_config_file",
-    "read_saved",
+    "read_saved_config",
 ]

@@ -149,7 +149,7 @@ NEUTRAL = (
 )
 
 
-def read_saved(path: str | Path) -> CN:
+def read_saved_config(path: str | Path) -> CN:
     """Return the content of a run's config.yaml. It may lack keys that are newer than the run.
 
     Raises:
@@ -178,7 +178,7 @@ def differing(cfg: CN, path: str | Path, nodes: Sequence[str] = ()) -> dict[str,
     Raises:
         InputError: if the file isn't a config, or if it is damaged.
     """
-    earlier = dict(keys(read_saved(path)))
+    earlier = dict(keys(read_saved_config(path)))
     defaults = dict(keys(get_cfg_default()))
     found = {}
     for key, value in keys(CN(yaml.safe_load(cfg.dump()))):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from dassl.config import read_saved
+from dassl.config import read_saved_config
 from dassl.engine import metrics_log
 from dassl.engine.run_folder import CONFIG, RESULT, Tested, dataset_label, digests, read_fingerprint
 from dassl.utils.checksums import seal, with_checksum
@@ -44,7 +44,7 @@ def trained_on(trainer: "SimpleTrainer") -> str | None:
     if not cfg.TEST.EVAL_ONLY:
         return dataset_label(cfg)
     config = Path(cfg.TEST.MODEL_DIR) / CONFIG
-    return dataset_label(read_saved(config)) if config.is_file() else None
+    return dataset_label(read_saved_config(config)) if config.is_file() else None
 
 
 def command_line() -> str:

@@ -57,8 +57,8 @@ def load_matching(folders: Sequence[Path], epoch: int | None, prefers_best: bool
     epochs = {checkpoint["epoch"] for _, checkpoint in loaded if "epoch" in checkpoint}
     if len(epochs) > 1:
         raise InputError(
-            f"the best model in {folders[0].parent} is incomplete: its parts are of the epochs {sorted(epochs)}. Repeat "
-            "the training's command to resume it"
+            f"the best model in {folders[0].parent} is incomplete: its parts are of the epochs {sorted(epochs)}. "
+            "Repeat the training's command to resume it"
         )
     return loaded
 
@@ -113,7 +113,9 @@ def restore_best(folders: Sequence[Path], newest: Loaded, targets: Sequence[Path
         return -math.inf
     if len(found) < len(folders) or len({content["epoch"] for content in found}) > 1:
         run = folders[0].parent
-        raise InputError(f"the best model so far in {run} is damaged or incomplete. Delete {run} to train from the start")
+        raise InputError(
+            f"the best model so far in {run} is damaged or incomplete. Delete {run} to train from the start"
+        )
     for folder, target in zip(folders, targets, strict=True):
         if not (target / BEST).is_file():
             write_bytes((folder / BEST).read_bytes(), target / BEST)

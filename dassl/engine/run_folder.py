@@ -58,6 +58,8 @@ def reason_to_run(cfg: CfgNode) -> str | None:
     except InputError as error:
         return str(error)
     return retest or changed_files(result, folder, Tested.of(cfg)) or None
+
+
 def contains_run(folder: Path, only_tests: bool) -> bool:
     """Return whether a folder contains a result or checkpoints of a run.
 
@@ -121,7 +123,7 @@ class Tested(NamedTuple):
         return cls(Path(cfg.TEST.MODEL_DIR), cfg.TEST.LOAD_EPOCH if cfg.TEST.LOAD_EPOCH >= 0 else None, best)
 
     def paths(self, models: Iterable[str]) -> list[Path]:
-        """Return the checkpoints' paths. Returns [] if a checkpoint is missing, or if a trainer names them otherwise."""
+        """Return the checkpoints' paths, or [] if a checkpoint is missing or if a trainer names them otherwise."""
         try:
             return find_checkpoints([self.folder / name for name in models], self.epoch, self.prefers_best)
         except FileNotFoundError:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dassl.utils.tools import collect_env_info as collect_env_info
     from dassl.utils.tools import cpu_cores as cpu_cores
     from dassl.utils.tools import free_memory as free_memory
+    from dassl.utils.tools import memory_limit as memory_limit
     from dassl.utils.tools import read_image as read_image
     from dassl.utils.tools import set_deterministic as set_deterministic
     from dassl.utils.tools import set_random_seed as set_random_seed
@@ -66,6 +67,7 @@ _MODULES = {
         "collect_env_info",
         "cpu_cores",
         "free_memory",
+        "memory_limit",
         "read_image",
         "set_deterministic",
         "set_random_seed",

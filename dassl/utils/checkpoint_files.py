@@ -80,8 +80,8 @@ def read_pointer(folder: Path) -> str | None:
 def checkpoints_to_resume(folders: Sequence[Path]) -> Iterator[list[Path]]:
     """Yield the checkpoints from which a run may resume, the newest first. Each list has a path for every folder.
 
-    Checkpoints that are newer than the pointers are left out, because the epoch wasn't saved completely. If a pointer is
-    missing or damaged, print a warning and ignore it. Yields nothing if a folder has no checkpoint.
+    Checkpoints that are newer than the pointers are left out, because the epoch wasn't saved completely. If a pointer
+    is missing or damaged, print a warning and ignore it. Yields nothing if a folder has no checkpoint.
     """
     saved = [saved_epochs(folder) for folder in folders]
     pointers = [read_pointer(folder) for folder in folders]

@@ -21,7 +21,7 @@ from dassl.utils import checksums
 from dassl.utils.errors import InputError
 
 #: Error numbers which mean that no more can be written: the disk is full, a quota or a limit is reached.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: Names of the files that `write_atomically` leaves if the process is killed: <name>.<32 hexadecimal digits>.tmp
 _UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.tmp$")
 
@@ -45,7 +45,7 @@ def report_full_disk(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in FULL:
             raise
         raise DiskFullError(path, os.strerror(error.errno)) from error
 

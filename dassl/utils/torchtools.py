@@ -64,7 +64,7 @@ def save_checkpoint(
 
 
 def save_sealed(content: object, path: Path) -> None:
-    """Save `content` like `torch.save`, but atomically and with a checksum. Raises DiskFullError if the disk is full."""
+    """Save `content` like `torch.save`, but atomically and with a checksum. May raise DiskFullError."""
     stream = io.BytesIO()  # if torch wrote to the disk itself, a full disk would raise an error without a reason
     torch.save(content, stream)
     write_bytes(seal(stream), path)

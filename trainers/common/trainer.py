@@ -31,8 +31,8 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import (
     InputError,
     count_num_param,
-    free_memory,
     load_pretrained_weights,
+    memory_limit,
     set_random_seed,
     unknown,
 )
@@ -120,8 +120,8 @@ class PromptTrainer(TrainerX):
         cfg = self.cfg
         clip = load_backbone(cfg).to(self.device)
         self.precision = cast_weights(clip, self.read_options(cfg).PREC, self.device)
-        free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else free_memory()
-        clip.text_chunk = cfg.TRAINER.TEXT_CHUNK or fitting_chunk(clip.sizes, free)
+        memory = torch.cuda.mem_get_info(self.device)[1] if self.device.type == "cuda" else memory_limit()
+        clip.text_chunk = cfg.TRAINER.TEXT_CHUNK or fitting_chunk(clip.sizes, memory)
         if cfg.TRAINER.COMPILE:
             compile_blocks(clip)
         if cfg.SEED >= 0:
@@ -188,11 +188,13 @@ class PromptTrainer(TrainerX):
     def extra_state(self) -> dict[str, object]:
         """Return the entries that a checkpoint holds in addition to the parameters.
 
-        The dict holds the class names, the template, the method's state and, with amp, the state of the loss scaler.
+        The dict holds the class names, the template, the text tower's chunk size, the method's state and, with amp, the
+        state of the loss scaler.
         """
         state: dict[str, object] = {
             "classnames": plain_names(self.model.classnames),
             "template": str(self.model.template),
+            "text_chunk": self.model.clip.text_chunk,
         }
         if method_state := self.model.state():
             state["method"] = method_state
@@ -201,7 +203,9 @@ class PromptTrainer(TrainerX):
         return state
 
     def load_extra_state(self, checkpoint: dict) -> None:
-        """Restore the method's state and the loss scaler when a run is resumed."""
+        """Restore the chunk size, the method's state and the loss scaler when a run is resumed."""
+        if not self.cfg.TRAINER.TEXT_CHUNK:  # another chunk size would change the last bits
+            self.model.clip.text_chunk = checkpoint.get("text_chunk", self.model.clip.text_chunk)
         if "method" in checkpoint:
             self.model.load_state(checkpoint["method"])
         if self.scaler.is_enabled():
