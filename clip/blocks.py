@@ -18,7 +18,6 @@ from torch import nn
 from clip.inputs import BlockAdapter, Projection
 from clip.mlp import ACTIVATIONS, FrozenMLP, QuickGELU
 
-
 _FEW_KEYS = 128  # up to this number of keys, see `prefers_matrix_products`
 
 

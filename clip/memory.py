@@ -10,14 +10,15 @@ import sys
 from clip.sizes import Sizes
 
 
-def fitting_chunk(sizes: Sizes, free: int) -> int:
-    """Return how many class tokens a chunk can have if training on the chunk may use half of `free` bytes of memory.
+def fitting_chunk(sizes: Sizes, memory: int) -> int:
+    """Return how many class tokens a chunk can have if training on the chunk may use a quarter of `memory` bytes.
 
-    The result is rounded down to a power of two, but is at least 256. So the result seldom changes on the same machine.
-    This matters because another chunk size leads to other rounding errors, which change training results slightly.
+    The result is rounded down to a power of two, but is at least 256. `memory` should be the memory that a job may use,
+    not the memory that is free at the moment. Another chunk size leads to other rounding errors, which change training
+    results slightly.
     """
     per_token = 18 * 4 * sizes.transformer_width * sizes.transformer_layers  # bytes of saved activations
-    return 2 ** max(8, int(math.log2(free / 2 / per_token + 1)))
+    return 2 ** max(8, int(math.log2(memory / 4 / per_token + 1)))
 
 
 def trim_heap() -> None:

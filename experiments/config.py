@@ -11,9 +11,18 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from dassl.config import Setting, check_values, get_cfg_default, merge_settings, merge_words, read_config_file
+from dassl.config import (
+    ConfigValue,
+    Setting,
+    check_values,
+    get_cfg_default,
+    keys,
+    merge_settings,
+    merge_words,
+    read_config_file,
+)
+from dassl.utils.checkpoint_files import saved_epochs
 from dassl.utils.errors import InputError
-from dassl.utils.files import saved_epochs
 from experiments.arguments import Run, stem
 from experiments.classes import TRAINERS
 from experiments.protocols import PROTOCOLS
@@ -93,6 +102,12 @@ def config_of(run: Run) -> str:
     return run.config or default_config_file(TRAINERS.find(run.trainer), dataset_file=run.dataset)
 
 
+def config_name(run: Run) -> str:
+    """Return the name of a run's config for folders and results, which is the config file's name and the variant."""
+    name = stem(config_of(run))
+    return f"{name or 'default'}_{run.variant}" if run.variant else name
+
+
 def known_value(run: Run, key: str) -> object:
     """Return the value of one config key for a run. The config isn't built, because this would import torch.
 
@@ -109,10 +124,13 @@ def known_value(run: Run, key: str) -> object:
     for settings in layers:
         if key in settings:
             return settings[key].value
-    node = get_cfg_default()
-    for part in key.split("."):
-        node = node[part]
-    return node
+    return _defaults()[key]
+
+
+@functools.cache
+def _defaults() -> dict[str, ConfigValue]:
+    """Return {key: default} of all keys that don't belong to a trainer."""
+    return dict(keys(get_cfg_default()))
 
 
 def known_text(run: Run, key: str) -> str:
@@ -152,14 +170,13 @@ def resolve(run: Run) -> CfgNode:
     merge_settings(cfg, dataset, only=("MODEL", "INPUT"))
     protocol = protocol_of(run, cfg.DATASET.SUBSAMPLE_CLASSES)
     values = values_of(trainer, run.options.get("DATASET.NAME", cfg.DATASET.NAME), protocol)
-    name = stem(config)
     flags = {
         "OUTPUT_DIR": run.output_dir,
         "SEED": run.seed,
         "PROTOCOL": protocol,
         "TRAINER.NAME": run.trainer,
         "DATASET.CONFIG": stem(run.dataset),
-        "TRAINER.CONFIG": f"{name or 'default'}_{run.variant}" if run.variant else name,
+        "TRAINER.CONFIG": config_name(run),
         "TEST.LOAD_EPOCH": last_epoch(run.trained_in) if run.trained_in else None,
         **run.flags,
     }

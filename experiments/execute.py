@@ -4,18 +4,22 @@ train.py and `run.py` call `execute`. If stored hashes (`finished.py`) show that
 imported.
 """
 
-import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from yacs.config import CfgNode
 
-from dassl.engine.run_folder import CONFIG, RESULT, exclusive_lock, is_finished
+from dassl.engine.run_folder import CONFIG, RESULT, contains_run, exclusive_lock, reason_to_run
+from dassl.utils.checksums import with_comment
 from dassl.utils.errors import InputError
 from dassl.utils.files import write_text
-from experiments import finished
+from experiments import fingerprint, finished
 from experiments.arguments import Run
 from experiments.checks import check_names, check_paths, check_trained
 from experiments.config import resolve, values_of
+
+if TYPE_CHECKING:
+    from dassl.data.datasets import DatasetBase
 
 
 def execute(run: Run) -> None:
@@ -47,41 +51,20 @@ def run_config(cfg: CfgNode, no_train: bool = False, run: Run | None = None) -> 
         run: the run from which `cfg` was built. Hashes of the run's inputs are stored in the output folder, so that the
             next call quickly recognises that the run has finished. If `run` is None, no hashes are stored.
     """
-    if no_train or not is_finished(cfg):
+    if no_train or reason_to_run(cfg) is not None:
         with exclusive_lock(cfg.OUTPUT_DIR):
-            if no_train or not is_finished(cfg):  # another process may have finished the run in the meantime
+            reason = reason_to_run(cfg)  # another process may have finished the run in the meantime
+            if no_train or reason is not None:
+                if reason:
+                    print(f"Not finished any more: {reason}")
                 train_and_test(cfg, no_train, run)
                 return
+    finished.verify(run, cfg)
     _print_finished(cfg.OUTPUT_DIR)
-    if run:
-        with contextlib.suppress(OSError):  # hashes can't be stored in a read-only folder, which isn't an error
-            if finished.has_hashes(run):
-                finished.refresh(run)
-            else:
-                _store_hashes_later(cfg, run)
 
 
 def _print_finished(folder: str | Path) -> None:
     print(f"Finished already, nothing to do: the result of this config is in {folder}")
-
-
-def _store_hashes_later(cfg: CfgNode, run: Run) -> None:
-    """Store the hashes of a finished run and the list of the run's data files.
-
-    Call this if the hashes or the list are missing or damaged. The hashes are missing if an older version of the
-    project executed the run. The list is missing if the user has emptied the cache folder. This function builds the
-    data set, which is slow, so that the next check of the run is quick.
-    """
-    from dassl.data.datasets import build_dataset
-
-    if finished.hashes(run) is None:
-        return  # nothing would be stored, so don't build the data set
-    try:
-        dataset = build_dataset(cfg)
-    except Exception as error:  # a user's data set may raise any exception, but the run has finished
-        print(f"The next call makes the slow check of this run again, because its data can't be read: {error}")
-    else:
-        finished.store(run, cfg, dataset)
 
 
 def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
@@ -107,9 +90,7 @@ def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
         raise InputError(
             f"{cfg.DATASET.NAME} is a test set: train on another data set, and use this one with --eval-only"
         )
-    write_text(cfg.dump(), Path(cfg.OUTPUT_DIR) / CONFIG)
-    if run:
-        finished.store(run, cfg, trainer.dm.dataset)
+    _store_inputs(cfg, trainer.dm.dataset, run)
     if not cfg.TEST.EVAL_ONLY:
         write_picks(trainer)
         trainer.train()
@@ -117,6 +98,22 @@ def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
     trainer.load_model(cfg.TEST.MODEL_DIR, epoch=cfg.TEST.LOAD_EPOCH if cfg.TEST.LOAD_EPOCH >= 0 else None)
     trainer.test()
     write_result(trainer)
+
+
+def _store_inputs(cfg: CfgNode, dataset: "DatasetBase", run: Run | None) -> None:
+    """Write the run's config, the fingerprint of its data and weights, and the hashes of its inputs to its folder.
+
+    Raises InputError if the run is resumed and its data or weights have changed since it was started.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    now = fingerprint.fingerprint(fingerprint.sources_of(cfg, dataset))
+    resumed = Path(cfg.RESUME or folder)
+    if contains_run(resumed, only_tests=True):
+        fingerprint.check_resumed(resumed, now)
+    write_text(with_comment(cfg.dump()), folder / CONFIG)
+    fingerprint.store(folder, now)
+    if run:
+        finished.store(run, cfg, dataset)
 
 
 def _print_values(cfg: CfgNode) -> None:

@@ -1,4 +1,4 @@
-"""Quickly recognises a finished run, without importing torch.
+"""Recognises a finished run, usually without importing torch.
 
 When a run starts, hashes of its inputs are written to the file inputs.json in the run's folder. The inputs are the
 arguments, the config files, the source files that can change the config, and the data. The hash of the data covers the
@@ -6,9 +6,8 @@ paths, sizes and modification times of the data files. The list of the data file
 with the same data files share one list.
 
 `execute.py` calls `is_unchanged` first. If a hash differs or is missing, `execute.py` makes the full check
-(`dassl.engine.run_folder.is_finished`), which is slow because it needs torch. If the full check finds that the run has
-finished, `execute.py` calls `refresh` to update the hashes. But if the hashes or the list of data files are missing,
-`execute.py` builds the data set and calls `store`. Whenever a run starts, `execute.py` calls `store` too.
+(`dassl.engine.run_folder.reason_to_run`), which is slow because it needs torch. If the full check finds that the run
+has finished, `execute.py` calls `verify`, which compares the data and the weights and updates the hashes.
 """
 
 import contextlib
@@ -17,19 +16,21 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yacs.config import CfgNode
 
 from dassl.config import config_files
-from dassl.engine.run_folder import CONFIG, RESULT
+from dassl.engine.run_folder import CONFIG, RESULT, Tested, changed_files, read_result
 from dassl.utils.errors import InputError
 from dassl.utils.files import cache_folder, read_json, write_json, write_text
 from experiments.arguments import Run
 from experiments.classes import DATASETS, TRAINERS
 from experiments.config import ROOT, config_of, known_text, known_value, last_epoch, locate
+from experiments.fingerprint import check_unchanged, sources_of, weight_files
+from experiments.fingerprint import fingerprint as fingerprint_of
 
 if TYPE_CHECKING:
     from dassl.data.datasets import DatasetBase
@@ -52,14 +53,23 @@ def is_unchanged(run: Run) -> bool:
         return False
     try:
         stored = read_json(folder / FILE)
-        read_json(folder / RESULT)
+        if changed_files(read_result(folder), folder, _tested(run)):
+            return False
         now = hashes(run)
-        return now is not None and stored == now | {
-            "data_files": stored["data_files"],
-            "data": fingerprint(_read_list(stored["data_files"])),
-        }
+        return now is not None and stored == now | {"data_files": stored["data_files"], "data": _data_now(stored)}
     except (InputError, OSError, KeyError, TypeError):
         return False  # the full check will report the problem
+
+
+def _tested(run: Run) -> Tested:
+    """Return which prompts a run tests."""
+    prefers_best = known_text(run, "TEST.FINAL_MODEL") == "best_val"
+    if known_text(run, "TEST.EVAL_ONLY") != "True":
+        return Tested(output_folder(run), None, prefers_best)
+    epoch = int(known_text(run, "TEST.LOAD_EPOCH"))
+    if epoch < 0 and run.trained_in:
+        epoch = last_epoch(run.trained_in) or -1
+    return Tested(Path(known_text(run, "TEST.MODEL_DIR")), epoch if epoch >= 0 else None, prefers_best)
 
 
 def output_folder(run: Run) -> Path:
@@ -81,7 +91,7 @@ def store(run: Run, cfg: CfgNode, dataset: "DatasetBase") -> None:
     digest = _digest(text)
     file = _list_file(digest)
     try:
-        if not file.is_file():
+        if not file.is_file() or _content_digest([file]) != _digest(repr([text.encode()])):
             write_text(text, file)
     except OSError as error:
         warnings.warn(
@@ -91,25 +101,80 @@ def store(run: Run, cfg: CfgNode, dataset: "DatasetBase") -> None:
     write_json(found | {"data_files": digest, "data": fingerprint(paths)}, Path(cfg.OUTPUT_DIR) / FILE)
 
 
-def refresh(run: Run) -> None:
-    """Update the hashes that are stored in a finished run's folder, so that the next check of the run is quick.
+def verify(run: Run | None, cfg: CfgNode) -> None:
+    """Check that the data and the weights of a finished run haven't changed. Then store the run's current hashes.
 
-    Call this only if the full check has found that the arguments, the config files and the source code still lead to
-    the run's config. The hash of the data isn't updated, because the full check doesn't compare the data.
+    If the data doesn't exist any more, the run stays finished, and a message is printed.
+
+    Raises:
+        InputError: the data or the weights have changed.
     """
+    from dassl.data.datasets import build_dataset
+
+    if run and _data_is_unchanged(run):
+        _refresh(run)
+        return
+    folder = Path(cfg.OUTPUT_DIR)
+    before = read_result(folder).get("fingerprint")
+    if run is None and not before:
+        return
+    try:
+        dataset = build_dataset(cfg)
+        sources = sources_of(cfg, dataset)
+    except Exception as error:  # a user's data set may raise any exception
+        _report_unreadable(folder, error, bool(before))
+        return
+    if sources.images and sources.is_absent():
+        _report_unreadable(folder, FileNotFoundError("the images are missing"), False)
+        return
+    now = fingerprint_of(sources)
+    if not any(map(os.path.exists, sources.weights)):
+        del now["weights"]  # the run doesn't need its weights any more
+    check_unchanged(folder, before, now)
+    if run:
+        with contextlib.suppress(OSError):  # hashes can't be stored in a read-only folder, which isn't an error
+            store(run, cfg, dataset)
+
+
+def _report_unreadable(folder: Path, error: Exception, has_fingerprint: bool) -> None:
+    """Print that a finished run's data can't be compared. Raise InputError if only a part of the data is missing."""
+    from datasets.base import IMG_EXTENSIONS
+
+    reason = f"its data can't be read: {' '.join(str(error).split())}"
+    try:
+        paths = _read_list(read_json(folder / FILE)["data_files"])
+        images = [path for path in paths if path.lower().endswith(IMG_EXTENSIONS)]
+    except (InputError, OSError, KeyError, TypeError):
+        images = []
+    if has_fingerprint and any(map(os.path.isfile, images)):
+        raise InputError(
+            f"{folder} is the folder of a run whose data has changed: {reason}. Restore the data, choose another "
+            "--output-dir, or delete the folder"
+        )
+    print(f"Only the config of the run in {folder} was compared, because {reason}")
+
+
+def _refresh(run: Run) -> None:
+    """Update the hashes in a finished run's folder, so that the next check is quick. The data's hash isn't changed."""
     file, now = output_folder(run) / FILE, hashes(run)
     stored = read_json(file)
     if now is not None and stored != stored | now:
-        write_json(stored | now, file)
+        with contextlib.suppress(OSError):  # a read-only folder
+            write_json(stored | now, file)
 
 
-def has_hashes(run: Run) -> bool:
-    """Return True if the run's folder holds hashes, and if the cache folder holds the list of the run's data files."""
+def _data_now(stored: Mapping[str, str]) -> str:
+    """Return the current hash of the data files that inputs.json names. Raises InputError if their list is missing."""
+    return fingerprint(_read_list(stored["data_files"]))
+
+
+def _data_is_unchanged(run: Run) -> bool:
+    """Return whether the data files have the sizes and times that inputs.json has stored."""
     try:
-        _read_list(read_json(output_folder(run) / FILE)["data_files"])
+        stored = read_json(output_folder(run) / FILE)
+        return bool(stored["data"] == _data_now(stored))
     except (InputError, OSError, KeyError, TypeError):
         return False
-    return True
 
 
 def hashes(run: Run) -> dict[str, str] | None:
@@ -204,7 +269,7 @@ def _paths(cfg: CfgNode, dataset: "DatasetBase") -> set[str]:
     folders = {os.path.dirname(path) for path in paths}
     paths |= folders | {os.path.dirname(folder) for folder in folders}
     split_file = getattr(dataset, "split_path", "")  # third-party data sets may lack this attribute
-    named = [cfg.DATASET.PATH, cfg.DATASET.FEWSHOT_FILE, cfg.MODEL.BACKBONE.PATH, cfg.MODEL.INIT_WEIGHTS, split_file]
+    named = [cfg.DATASET.PATH, cfg.DATASET.FEWSHOT_FILE, cfg.MODEL.BACKBONE.PATH, split_file, *weight_files(cfg)]
     if cfg.DATASET.TASKS:
         named.append(cfg.DATASET.ROOT)  # a task without data is skipped, but the user may add its data later
     return paths | {os.path.abspath(os.path.expanduser(path)) for path in named if path}

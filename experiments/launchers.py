@@ -1,20 +1,32 @@
 """Defines the launchers, which run the jobs of a sweep on this machine, on Slurm or on Ray.
 
-A launcher is a function that starts a command, waits until the command ends, and returns the command's exit code. The
-command is started through the package subprocess, submitit or Ray. The option --on of `sweep.py` selects an entry of
-`LAUNCHERS`. The entry is a function that returns a launcher.
+A launcher starts commands through the package subprocess, submitit or Ray. The option --on of `sweep.py` selects an
+entry of `LAUNCHERS`. The entry is a function that returns a launcher.
 """
 
+import contextlib
 import os
 import queue
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from dassl.utils.errors import InputError
 
-Launcher = Callable[[list[str]], int]
+_PATIENCE = 20  # seconds that a stopped job may take to end
+_NOTE = "The scheduler's jobs keep running. "
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """Runs commands somewhere."""
+
+    call: Callable[[list[str]], int]  # starts a command, waits until it ends, and returns its exit code
+    stop: Callable[[], None]  # ends all commands, unless a scheduler runs them
+    note: str = ""  # what happens to the commands when the sweep is stopped, if it is surprising
 
 
 def gpus() -> list[str]:
@@ -32,19 +44,53 @@ def local(workers: int, threads: int, folder: Path, parameters: dict[str, str]) 
     Each command uses one GPU, or the CPU if there is no GPU. If there are fewer GPUs than commands at the same time,
     several commands share a GPU.
     """
-    devices, slots = gpus(), queue.SimpleQueue[int]()
+    devices, slots, processes = gpus(), queue.SimpleQueue[int](), _Processes()
     for slot in range(workers):
         slots.put(slot)
 
-    def launch(command: list[str]) -> int:
+    def call(command: list[str]) -> int:
         slot = slots.get()
         try:
             device = [f"CUDA_VISIBLE_DEVICES={devices[slot % len(devices)]}"] if devices else []
-            return subprocess.call(["env", *device, *command])
+            return processes.call(["env", *device, *command])
         finally:
             slots.put(slot)
 
-    return launch
+    return Launcher(call, processes.stop)
+
+
+class _Processes:
+    """The running processes of a launcher. Threads start processes at the same time."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def call(self, command: list[str]) -> int:
+        """Run a command and return its exit code. After `stop` was called, don't run it, and return 143."""
+        with self._lock:
+            if self._stopped:
+                return 143
+            process = subprocess.Popen(command)
+            self._running.add(process)
+        try:
+            return process.wait()
+        finally:
+            self._running.discard(process)
+
+    def stop(self) -> None:
+        """Send SIGTERM to all processes and wait until they have ended. Kill those that don't end."""
+        with self._lock:
+            self._stopped = True
+            running = list(self._running)
+        for process in running:
+            process.terminate()
+        for process in running:
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def slurm(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
@@ -67,7 +113,7 @@ def submitit(workers: int, threads: int, folder: Path, parameters: dict[str, str
 def _submitit(cluster: str, parameters: dict[str, str], threads: int, folder: Path) -> Launcher:
     """Return a launcher that uses submitit. Raises InputError if submitit is missing or rejects a parameter."""
     try:
-        from submitit import AutoExecutor
+        from submitit import AutoExecutor, Job
     except ImportError as error:
         raise InputError("submitit is not installed: pip install submitit") from error
     executor = AutoExecutor(folder / "submitit", cluster=cluster)
@@ -76,7 +122,18 @@ def _submitit(cluster: str, parameters: dict[str, str], threads: int, folder: Pa
         executor.update_parameters(**{key: int(value) if value.isdigit() else value for key, value in texts.items()})
     except (NameError, TypeError, ValueError) as error:
         raise InputError(f"submitit rejects the --slurm parameters {parameters}: {error}") from error
-    return lambda command: executor.submit(subprocess.call, command).result()
+    jobs: set[Job] = set()
+
+    def call(command: list[str]) -> int:
+        jobs.add(job := executor.submit(subprocess.call, command))
+        return job.result()
+
+    def stop() -> None:
+        for job in jobs:
+            with contextlib.suppress(OSError, AttributeError):  # the job has ended, or never started
+                job.cancel()
+
+    return Launcher(call, stop) if cluster == "local" else Launcher(call, _keep, _NOTE)
 
 
 def ray(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
@@ -92,7 +149,11 @@ def ray(workers: int, threads: int, folder: Path, parameters: dict[str, str]) ->
     ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
     has_gpu = ray.cluster_resources().get("GPU", 0) > 0
     call = ray.remote(num_cpus=threads, num_gpus=int(has_gpu), max_retries=0)(subprocess.call)
-    return lambda command: ray.get(call.remote(command))
+    return Launcher(lambda command: ray.get(call.remote(command)), _keep, _NOTE)
+
+
+def _keep() -> None:
+    """Jobs of a scheduler keep running when the sweep is stopped. The scheduler's own commands end them."""
 
 
 LAUNCHERS: dict[str, Callable[[int, int, Path, dict[str, str]], Launcher]] = {

@@ -14,13 +14,22 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from dassl.engine.run_folder import contains_run, reason_to_run
 from dassl.utils.errors import InputError, unknown
 from dassl.utils.files import write_json
+from experiments import finished
 from experiments.arguments import Run
-from experiments.classes import DATASETS, TRAINERS
-from experiments.config import ROOT, dataset_file, known_text, resolve
-from experiments.protocols import PROTOCOLS
+from experiments.classes import TRAINERS
+from experiments.config import (
+    ROOT,
+    config_of,
+    dataset_file,
+    resolve,
+    settings_of,
+)
+from experiments.known_config import ConfigChecker, known_default, known_fields
 from experiments.run import runs, source_of
+from trainers.common.options import node_of
 
 FILES = ROOT / "configs" / "sweeps"
 #: {key: type of the items} for the keys of a sweep's file whose values are lists.
@@ -122,14 +131,14 @@ class PlannedRun:
     error: str = ""  # why the run failed; "" for other states
 
     @classmethod
-    def of(cls, argv: list[str]) -> "PlannedRun":
+    def of(cls, argv: list[str], checker: ConfigChecker | None = None) -> "PlannedRun":
         """Return the planned run for a command line of run.py. The run's state is read from the run's folder.
 
         Raises InputError for an unknown trainer, config or data set. After any other input error, the state is
         "failed", so that one wrong run doesn't stop the whole sweep.
         """
-        planned = cls(argv, run := next(runs(argv)), known_fields(argv, run))
-        planned.examine()
+        planned = cls(argv, run := next(runs(argv)), known_fields(argv[0], run))
+        planned.examine(checker or ConfigChecker())
         return planned
 
     @property
@@ -142,43 +151,27 @@ class PlannedRun:
         """Whether the run must still be started or resumed, which means that its state is "to do" or "cut off"."""
         return self.state in ("to do", "cut off")
 
-    def examine(self) -> None:
-        """Set the run's state and error from the content of its folder."""
-        from dassl.engine.run_folder import POINTER, is_finished
+    def examine(self, checker: ConfigChecker | None = None) -> None:
+        """Set the run's state and error from the content of its folder. Imports torch only if necessary.
 
+        Args:
+            checker: checks the config of a run that hasn't been started. None: don't check it.
+        """
+        folder = Path(self.folder)
         try:
-            finished = is_finished(resolve(self.run))
+            if not contains_run(folder, only_tests=False):
+                self.state = "to do"
+                if checker:
+                    checker.check(self.run)
+            elif finished.is_unchanged(self.run):
+                self.state = "finished"
+            elif reason_to_run(cfg := resolve(self.run)) is None:
+                finished.verify(self.run, cfg)
+                self.state = "finished"
+            else:
+                self.state = "cut off"
         except InputError as error:
             self.state, self.error = "failed", str(error)
-            return
-        was_started = any(Path(self.folder).glob(f"*/{POINTER}"))
-        self.state = "finished" if finished else "cut off" if was_started else "to do"
-
-
-def known_fields(argv: list[str], run: Run) -> dict[str, object]:
-    """Return the fields of result.json that are known before the run, so that the report can list missing runs."""
-    from dassl.engine.run_folder import dataset_label
-
-    options = run.options
-    path = ("DATASET.PATH", options["DATASET.PATH"]) if "DATASET.PATH" in options else ()
-    cfg = resolve(replace(run, overrides=path))  # ignore other options, because a wrong option must not stop the plan
-    learns = getattr(TRAINERS.find(run.trainer), "checkpoints", True)  # third-party trainers may lack this attribute
-    source = dataset_label(cfg)
-    if argv[0] == "xd_test":
-        trained = replace(run, dataset=dataset_file(source_of(run.dataset)), overrides=())
-        source = dataset_label(resolve(trained))
-    return {
-        "dataset": dataset_label(cfg),
-        "trained_on": source if learns else "",
-        "test_only": getattr(DATASETS.find(cfg.DATASET.NAME), "test_only", False),
-        "subsample_classes": options["DATASET.SUBSAMPLE_CLASSES"],
-        "trainer": run.trainer,
-        "backbone": options.get("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME),
-        "config": cfg.TRAINER.CONFIG,
-        "protocol": PROTOCOLS[run.protocol].family,
-        "shots": int(known_text(run, "DATASET.NUM_SHOTS")),
-        "seed": int(options.get("SEED", run.seed)),
-    }
 
 
 #: The runs of a job, in the order of their execution. The first run trains prompts. The other runs test these prompts.
@@ -190,14 +183,14 @@ def plan(sweep: Sweep) -> list[Job]:
 
     Raises InputError for an unknown trainer, config or data set, or if two runs have the same folder.
     """
-    jobs = []
+    jobs, checker = [], ConfigChecker()
     for spec in sweep.trainers:
         for seed, shots in itertools.product(sweep.seeds, sweep.shots):
             for datasets in _groups(sweep):
                 for variation in variations(sweep, spec, datasets[0]):
                     options = ["DATASET.NUM_SHOTS", str(shots), *variation]
                     lines = _chain(sweep.protocol, shlex.split(spec)[0], datasets, str(seed), options)
-                    jobs.append([PlannedRun.of(argv) for argv in lines])
+                    jobs.append([PlannedRun.of(argv, checker) for argv in lines])
     by_folder: dict[str, PlannedRun] = {}
     for run in (run for job in jobs for run in job):
         other = by_folder.setdefault(run.folder, run)
@@ -271,12 +264,12 @@ def _split_variant(options: list[str]) -> tuple[str, list[str]]:
 @functools.cache  # cached, because `plan` repeats the call for every seed and number of shots
 def _keys(spec: str, dataset: str, start: str) -> list[str]:
     """Return the trainer's config keys whose names begin with `start`. Keys with the value 0 are left out."""
-    from trainers.common.options import node_of
-
     run = next(runs(["few_shot", spec, dataset, "1"]))
     node = node_of(TRAINERS.find(run.trainer))
-    options = resolve(run).TRAINER.get(node, {})
-    return [f"TRAINER.{node}.{key}" for key, value in options.items() if key.startswith(start) and value]
+    values = {f"TRAINER.{node}.{key}": value for key, value in known_default().TRAINER.get(node, {}).items()}
+    for file in (run.dataset, config_of(run)):
+        values |= {key: setting.value for key, setting in settings_of(file).items() if key in values}
+    return [key for key, value in values.items() if key.startswith(f"TRAINER.{node}.{start}") and value]
 
 
 def write(jobs: list[Job], folder: Path) -> None:

@@ -17,7 +17,7 @@ from dassl.utils.errors import InputError
 from dassl.utils.files import read_json
 
 #: Keys of result.json that aren't compared, because their values may differ even if both runs give the same result.
-_CIRCUMSTANCES = ("seconds", "versions", "command", "threads", "text_chunk")
+_CIRCUMSTANCES = ("seconds", "versions", "command", "threads", "text_chunk", "files", "prompts", "checksum")
 
 
 def repeat(folder: Path, output: Path) -> dict[str, str]:
@@ -67,7 +67,7 @@ def compare(first: Path, second: Path) -> Iterator[tuple[str, bool]]:
             yield name, _bytes(first / name) == _bytes(second / name)
     if (first / "predictions.npz").is_file():
         yield "predictions.npz", arrays(first / "predictions.npz") == arrays(second / "predictions.npz")
-    for path in sorted(first.glob("*/model.pth.tar-*")):
+    for path in sorted(first.glob("*/model*.pth.tar*")):
         other = second / path.relative_to(first)
         yield str(path.relative_to(first)), other.is_file() and prompts(path) == prompts(other)
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from dassl.utils.command_line import one_line, report_errors
 from dassl.utils.errors import InputError
+from dassl.utils.stopping import STOPPED
 from experiments.arguments import Run, flags_of, parser, stem
 from experiments.protocols import IN_FOLDERS, PROTOCOLS, Protocol, Step
 
@@ -195,8 +196,8 @@ def _pairs(options: Sequence[str]) -> dict[str, str]:
 def main(argv: list[str]) -> int:
     """Execute the command lines in `argv`, which are separated by --then.
 
-    If a command line fails, the next command lines are still executed. Returns the first non-zero exit code, or 0 if
-    all command lines succeed.
+    If a command line fails, the next command lines are still executed, unless the user or the system has stopped it.
+    Returns the first non-zero exit code, or 0 if all command lines succeed.
     """
     lines = [list(line) for is_then, line in itertools.groupby(argv, "--then".__eq__) if not is_then]
     for name, _, *rest in lines:
@@ -221,6 +222,8 @@ def main(argv: list[str]) -> int:
             traceback.print_exc()
             print(f"error: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
             codes.append(1)
+        if codes[-1] in STOPPED:
+            return codes[-1]
     return next(filter(None, codes), 0)
 
 

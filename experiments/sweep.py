@@ -21,6 +21,7 @@ from pathlib import Path
 
 from dassl.utils.command_line import one_line, report_errors
 from dassl.utils.errors import InputError
+from dassl.utils.stopping import STOPPED, Terminated, exit_code
 from experiments import launchers
 from experiments import plan as plans
 from experiments.config import ROOT
@@ -103,7 +104,7 @@ def execute(jobs: list[plans.Job], launch: launchers.Launcher, workers: int, thr
         log.touch()
         size_before, reason = log.stat().st_size, ""  # the log may already hold the output of an earlier call
         try:
-            launch(command(job, log, threads))
+            launch.call(command(job, log, threads))
         except Exception as error:  # raised by the launcher, for example if the scheduler kills or rejects the job
             reason = f"\n{type(error).__name__}: {one_line(error)}"
         with log.open(errors="replace") as file:
@@ -123,10 +124,14 @@ def execute(jobs: list[plans.Job], launch: launchers.Launcher, workers: int, thr
                     bar.write(f"{run.state:9} {shlex.join(run.argv)}{ending}")
                 bar.update()
                 plans.write(jobs, folder)
-    except KeyboardInterrupt:
-        print("Stopped. Jobs on a scheduler keep running. Repeat the command to resume the sweep", file=sys.stderr)
+    except BaseException as error:
+        launch.stop()
+        if not isinstance(error, KeyboardInterrupt | Terminated):
+            raise
+        code = exit_code(error)
+        print(f"stopped by {STOPPED[code]}. {launch.note}Repeat the command to resume the sweep", file=sys.stderr)
         sys.stdout.flush()
-        os._exit(130)  # sys.exit would wait for the threads, which wait until their jobs end
+        os._exit(code)  # sys.exit would wait for the threads, which wait until their jobs end
 
 
 def show(jobs: list[plans.Job], every: bool) -> None:

@@ -10,7 +10,7 @@ from conftest import ROOT, config
 from clip.model import from_state_dict
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import Datum
-from dassl.utils import choose_device, collect_env_info, device_name, devices, free_device_memory
+from dassl.utils import choose_device, collect_env_info, device_memory, device_name, devices
 from trainers.common.backbone import cast_weights
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
@@ -47,11 +47,11 @@ def test_mps_computes_in_fp32_and_says_so(precision, tiny_weights, capsys):
     assert capsys.readouterr().out == f"PREC {precision} isn't supported on MPS: computing in fp32\n"
 
 
-def test_the_names_and_the_free_memory_of_devices(monkeypatch):
+def test_the_names_and_the_memory_of_devices(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"a GPU, {device}")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5, 10))
-    monkeypatch.setattr(devices, "free_memory", lambda: 7)
-    assert [free_device_memory(device) for device in (CUDA, MPS, CPU)] == [5, 7, 7]
+    monkeypatch.setattr(devices, "memory_limit", lambda: 7)
+    assert [device_memory(device) for device in (CUDA, MPS, CPU)] == [5, 7, 7]
     names = [device_name(device) for device in (CUDA, MPS, CPU)]
     assert names == ["a GPU, cuda", "mps", f"CPU, {torch.get_num_threads()} threads"]
     assert collect_env_info(MPS).endswith(", mps")

@@ -9,7 +9,8 @@ import pytest
 from conftest import result_of
 from tiny_engine import LinearTrainer, register_two_classes
 
-from dassl.engine.results import MetricsLog, command_line, write_picks
+from dassl.engine.metrics_log import MetricsLog
+from dassl.engine.results import command_line, write_picks
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def test_a_resumed_run_ends_with_the_same_bits(make_config, tmp_path, final, sto
     assert (tmp_path / "cut/metrics.jsonl").read_text() == (tmp_path / "out/metrics.jsonl").read_text()
     best = ["model-best.pth.tar"] if final == "best_val" else []
     files = sorted(path.name for path in (tmp_path / "cut/linear").iterdir())
-    assert files == sorted(["checkpoint", "model.pth.tar-3", *best])
+    assert files == sorted(["checkpoint", "model.pth.tar-2", "model.pth.tar-3", *best])
     assert "Finish training\nFinished training\n" in capsys.readouterr().out
 
 

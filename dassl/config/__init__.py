@@ -7,7 +7,17 @@ from yacs.config import CfgNode
 
 from dassl.config.defaults import get_cfg_default
 from dassl.config.files import Setting, config_files, read_config_file
-from dassl.config.merge import ConfigValue, check_values, differences, keys, merge_file, merge_settings, merge_words
+from dassl.config.merge import (
+    ConfigValue,
+    check_values,
+    differences,
+    differing,
+    keys,
+    merge_file,
+    merge_settings,
+    merge_words,
+    read_saved_config,
+)
 
 
 def clean_cfg(cfg: CfgNode, trainer: str) -> None:
@@ -24,10 +34,12 @@ __all__ = [
     "clean_cfg",
     "config_files",
     "differences",
+    "differing",
     "get_cfg_default",
     "keys",
     "merge_file",
     "merge_settings",
     "merge_words",
     "read_config_file",
+    "read_saved_config",
 ]

@@ -13,6 +13,7 @@ from yacs.config import CfgNode as CN
 
 from dassl.config.defaults import get_cfg_default
 from dassl.config.files import Setting, read_config_file
+from dassl.utils.checksums import check_comment
 from dassl.utils.errors import InputError, unknown
 
 #: The types that a config value can have.
@@ -150,8 +151,23 @@ NEUTRAL = (
 )
 
 
-def differences(cfg: CN, path: str | Path, nodes: Sequence[str] = ()) -> list[str]:
-    """Compare `cfg` with the config.yaml of an earlier run. Return the keys that differ, each with both values.
+def read_saved_config(path: str | Path) -> CN:
+    """Return the content of a run's config.yaml. It may lack keys that are newer than the run.
+
+    Raises:
+        InputError: if the file isn't a config, or if it is damaged.
+    """
+    try:
+        text = check_comment(Path(path).read_text(encoding="utf-8"), path)
+        return CN(yaml.safe_load(text) or {})
+    except InputError:
+        raise
+    except (yaml.YAMLError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} can't be read as a run's config: {' '.join(str(error).split())}") from error
+
+
+def differing(cfg: CN, path: str | Path, nodes: Sequence[str] = ()) -> dict[str, tuple[ConfigValue, ConfigValue]]:
+    """Compare `cfg` with the config.yaml of an earlier run. Return {key: (value in the file, value in cfg)}.
 
     NEUTRAL keys are ignored. A key that is missing from the file may have been added to the code after the run, so its
     value in `cfg` is compared with the key's default. The default config doesn't contain the keys of plugins. If a
@@ -162,22 +178,25 @@ def differences(cfg: CN, path: str | Path, nodes: Sequence[str] = ()) -> list[st
         nodes: names of the top-level nodes to compare. If empty, all nodes are compared.
 
     Raises:
-        InputError: if the file isn't a config.
+        InputError: if the file isn't a config, or if it is damaged.
     """
-    with open(path) as file:
-        try:
-            earlier = dict(keys(CN(yaml.safe_load(file) or {})))
-        except (yaml.YAMLError, ValueError, AttributeError) as error:
-            raise InputError(f"{path} can't be read as a run's config: {error}") from error
+    earlier = dict(keys(read_saved_config(path)))
     defaults = dict(keys(get_cfg_default()))
-    found = []
+    found = {}
     for key, value in keys(CN(yaml.safe_load(cfg.dump()))):
         if key in NEUTRAL or (nodes and key.split(".")[0] not in nodes):
             continue
         before = earlier.get(key, defaults.get(key, value))
         if _tuples_as_lists(before) != _tuples_as_lists(value):
-            found.append(f"{key} ({before!r} in the file, {value!r} now)")
+            found[key] = (before, value)
     return found
+
+
+def differences(cfg: CN, path: str | Path, nodes: Sequence[str] = ()) -> list[str]:
+    """Like `differing`, but return a text for each key that differs, with both values."""
+    return [
+        f"{key} ({before!r} in the file, {now!r} now)" for key, (before, now) in differing(cfg, path, nodes).items()
+    ]
 
 
 def _tuples_as_lists(value: object) -> object:

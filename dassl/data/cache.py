@@ -8,6 +8,7 @@ depends. If a cache file can't be read or written, a warning is logged and the c
 import contextlib
 import functools
 import hashlib
+import io
 import mmap
 import multiprocessing
 import os
@@ -17,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TypeGuard, TypeVar
+from typing import BinaryIO, TypeGuard, TypeVar
 
 import numpy as np
 import torch
@@ -25,8 +26,10 @@ from PIL import Image
 from torchvision import transforms as T
 
 from dassl.data.transforms.transforms import InstanceNormalization
+from dassl.utils.checksums import DamagedError, seal, unseal
 from dassl.utils.errors import InputError
-from dassl.utils.tools import cache_folder, read_image, versions, write_atomically
+from dassl.utils.files import cache_folder, write_bytes
+from dassl.utils.tools import read_image, versions
 
 Content = TypeVar("Content")
 
@@ -119,30 +122,31 @@ def cached(
     what: str,
     name: str,
     make: Callable[[], Content],
-    load: Callable[[Path], Content],
-    save: Callable[[Content, Path], None],
+    load: Callable[[BinaryIO], Content],
+    save: Callable[[Content, BinaryIO], object],
 ) -> Content:
     """Return the content of a cache file. If the file doesn't exist, compute the content with `make` and save it.
 
-    If the file can't be read or written, log a warning and continue without the file.
+    If the file can't be read or written, or if its checksum is wrong, log a warning and continue without the file.
 
     Args:
         what: name of the content in warnings, such as "image features".
         name: path of the file below `cache_folder()`.
         make: function that computes the content.
-        load: function that reads the content from a file.
-        save: function that writes the content to a file.
+        load: function that reads the content from an open file.
+        save: function that writes the content to an open file.
     """
     file = None
     with _warn_and_continue(f"read {what} from"):
         file = cache_folder() / name
         if file.is_file():
-            return load(file)
+            return load(io.BytesIO(unseal(file.read_bytes(), file)))
     content = make()
     with _warn_and_continue(f"write {what} to"):
         if file:
-            with write_atomically(file) as unfinished:
-                save(content, unfinished)
+            stream = io.BytesIO()
+            save(content, stream)
+            write_bytes(seal(stream), file, durable=False)
     return content
 
 
@@ -154,6 +158,7 @@ def _warn_and_continue(action: str) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         # Python shows equal warnings only once. Omit the path, so that the warnings of all images are equal.
         reason = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
+        reason = "a file is damaged, so it is made again" if isinstance(error, DamagedError) else reason
         warnings.warn(f"can't {action} the cache: {reason}. Set XDG_CACHE_HOME to use another folder", stacklevel=4)
 
 
@@ -182,10 +187,8 @@ def transform_with_cache(path: str, transform: T.Compose) -> torch.Tensor:
     def make() -> np.ndarray:
         return np.asarray(resize(read_image(path)))  # (height, width, 3), uint8
 
-    pixels = cached("resized images", f"images/{name[:2]}/{name}.npy", make, np.load, _save_array)
+    def save(pixels: np.ndarray, file: BinaryIO) -> None:
+        np.save(file, pixels)
+
+    pixels = cached("resized images", f"images/{name[:2]}/{name}.npy", make, np.load, save)
     return to_tensor(Image.fromarray(pixels))
-
-
-def _save_array(pixels: np.ndarray, file: Path) -> None:
-    with file.open("wb") as output:  # if np.save got the path, it would append .npy to the name
-        np.save(output, pixels)

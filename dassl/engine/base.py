@@ -5,11 +5,10 @@ the model's optimiser and schedule. `TrainerBase` then sets the mode of all regi
 and saves their checkpoints.
 """
 
-import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,18 +16,17 @@ from torch.optim.lr_scheduler import LRScheduler
 from yacs.config import CfgNode
 
 from dassl.data.seeds import mix_seed
+from dassl.engine.resume import Loaded, load_matching, load_newest, replace_best
+from dassl.engine.scalars import ScalarLog
+from dassl.utils.checkpoint_files import BEST, NEXT_BEST
 from dassl.utils.errors import InputError
-from dassl.utils.tools import set_random_seed, tolist_if_not, write_text
-from dassl.utils.torchtools import POINTER, find_checkpoint, load_checkpoint, resume_from_checkpoint, save_checkpoint
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
+from dassl.utils.tools import set_random_seed, tolist_if_not
+from dassl.utils.torchtools import Checkpoint, find_checkpoint, restore, save_checkpoint
 
 ParsedBatch = Any  # result of parse_batch_train, as forward_backward needs it; its type depends on the trainer
 
 
-class TrainerBase:
+class TrainerBase(ScalarLog):
     """The base class of trainers. It has the loop over epochs, the loop's hooks, and the registered models.
 
     A subclass must define at least `run_epoch`.
@@ -41,12 +39,12 @@ class TrainerBase:
     batch_idx: int  # index of the current batch in its epoch, from 0
     num_batches: int  # number of batches in an epoch
     loaded_epoch: int | None = None  # epoch of the checkpoint that `load_model` loaded, counted from 1
+    resumed: Loaded = []  # path and content of each model's checkpoint from which the training was resumed
 
     def __init__(self) -> None:
         self._models: OrderedDict[str, nn.Module] = OrderedDict()
         self._optims: OrderedDict[str, torch.optim.Optimizer | None] = OrderedDict()
         self._scheds: OrderedDict[str, LRScheduler | None] = OrderedDict()
-        self._writer: SummaryWriter | None = None
 
     # ---- the loop ----
 
@@ -222,7 +220,12 @@ class TrainerBase:
     def save_model(
         self, epoch: int, directory: str, is_best: bool = False, val_result: float | None = None, model_name: str = ""
     ) -> None:
-        """Save each registered model as `<directory>/<name>/model.pth.tar-<epoch + 1>`, where `epoch` starts at 0."""
+        """Save each registered model as `<directory>/<name>/model.pth.tar-<epoch + 1>`, where `epoch` starts at 0.
+
+        If `is_best` is True, save the models as the best model, called `model-best.pth.tar`. It is replaced only when
+        all models are saved.
+        """
+        is_best = is_best or model_name == BEST
         for name in self.get_model_names():
             optim, sched = self._optims[name], self._scheds[name]
             state = {
@@ -232,28 +235,26 @@ class TrainerBase:
                 "scheduler": sched.state_dict() if sched is not None else None,
                 "val_result": val_result,
             } | self.extra_state()
-            save_checkpoint(state, Path(directory) / name, is_best=is_best, model_name=model_name)
+            save_checkpoint(state, Path(directory) / name, model_name=NEXT_BEST if is_best else model_name)
+        if is_best:
+            replace_best([Path(directory) / name for name in self.get_model_names()])
 
     def resume_model_if_exist(self, directory: str) -> int:
-        """Load each model's last checkpoint in `directory`, and return the index of the next epoch.
+        """Load the checkpoints in `directory` that `resume.load_newest` chooses. Return the index of the next epoch.
 
         If any of the models has no checkpoint there, load nothing and return 0.
         """
-        folders = [Path(directory) / name for name in self.get_model_names()]
-        if not folders or not all((folder / POINTER).is_file() for folder in folders):
+        loaded = load_newest([Path(directory) / name for name in self.get_model_names()])
+        if not loaded:
             print("No checkpoint found, train from scratch")
             return 0
         print(f"Found checkpoint at {directory} (will resume training)")
-        last = {folder: (folder / POINTER).read_text().strip() for folder in folders}
-        if len(set(last.values())) > 1:
-            # The run was killed while it saved the models. Resume from the last epoch at which all models were saved.
-            common = min(last.values(), key=lambda name: int(name.rpartition("-")[2]))
-            for folder in folders:
-                write_text(common + "\n", folder / POINTER)
         start_epoch = 0
-        for folder, name in zip(folders, self.get_model_names(), strict=True):
-            start_epoch = resume_from_checkpoint(folder, self._models[name], self._optims[name], self._scheds[name])
-        self.load_extra_state(load_checkpoint(folders[0] / (folders[0] / POINTER).read_text().strip()))
+        for name, (path, checkpoint) in zip(self.get_model_names(), loaded, strict=True):
+            print(f'Loading checkpoint from "{path}"')
+            start_epoch = restore(checkpoint, path, self._models[name], self._optims[name], self._scheds[name])
+        self.load_extra_state(loaded[0][1])
+        self.resumed = loaded
         return start_epoch
 
     def find_checkpoint(self, directory: str, name: str, epoch: int | None = None) -> Path:
@@ -263,6 +264,12 @@ class TrainerBase:
         """
         return find_checkpoint(Path(directory) / name, epoch, self.cfg.TEST.FINAL_MODEL == "best_val")
 
+    def load_checkpoints(self, directory: str, epoch: int | None = None) -> list[tuple[str, Path, Checkpoint]]:
+        """Return (name, path, content) of a checkpoint for each registered model. See `resume.load_matching`."""
+        names, prefers_best = self.get_model_names(), self.cfg.TEST.FINAL_MODEL == "best_val"
+        loaded = load_matching([Path(directory) / name for name in names], epoch, prefers_best)
+        return [(name, *found) for name, found in zip(names, loaded, strict=True)]
+
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load the weights of each registered model from the checkpoint that `find_checkpoint` returns.
 
@@ -271,30 +278,7 @@ class TrainerBase:
         if not directory:
             print("Note that load_model() is skipped as no pretrained model is given")
             return
-        for name in self.get_model_names():
-            path = self.find_checkpoint(directory, name, epoch)
-            checkpoint = load_checkpoint(path)
+        for name, path, checkpoint in self.load_checkpoints(directory, epoch):
             print(f"Load {path} to {name} (epoch={checkpoint['epoch']})")
             self._models[name].load_state_dict(checkpoint["state_dict"])
             self.loaded_epoch = checkpoint["epoch"]
-
-    # ---- TensorBoard ----
-
-    def init_writer(self, log_dir: str) -> None:
-        """Open the TensorBoard writer if it isn't open yet."""
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import
-
-            os.makedirs(log_dir, exist_ok=True)
-            self._writer = SummaryWriter(log_dir=log_dir)
-
-    def close_writer(self) -> None:
-        """Close the TensorBoard writer if it is open."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
-        """Write a value to TensorBoard if the writer is open."""
-        if self._writer is not None:
-            self._writer.add_scalar(tag, scalar_value, global_step)

@@ -1,10 +1,11 @@
-"""Writes a run's results: `metrics.jsonl`, `result.json`, `predictions.npz` and `fewshot.json`.
+"""Writes a run's results: `result.json`, `predictions.npz` and `fewshot.json`.
 
 `SimpleTrainer` and `train.py` call these functions. Reports identify a run by its `result.json` and don't use the names
 of folders, so `result.json` contains everything that identifies a run.
 """
 
-import json
+import contextlib
+import io
 import os
 import shlex
 import sys
@@ -15,38 +16,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import yaml
-from yacs.config import CfgNode
 
-from dassl.engine.run_folder import CONFIG, RESULT, dataset_label
-from dassl.utils.tools import versions, write_json
+from dassl.config import read_saved_config
+from dassl.engine import metrics_log
+from dassl.engine.run_folder import CONFIG, RESULT, Tested, dataset_label, digests, read_fingerprint
+from dassl.utils.checksums import seal, with_checksum
+from dassl.utils.errors import InputError
+from dassl.utils.files import write_bytes, write_json
+from dassl.utils.tools import versions
 
 if TYPE_CHECKING:
     from dassl.engine.trainer import SimpleTrainer
 
-
-class MetricsLog:
-    """Appends one line of JSON per training batch to `metrics.jsonl`.
-
-    A resumed run repeats the epoch in which it was killed, so the old lines of that epoch are deleted first.
-
-    Args:
-        folder: the output folder.
-        start_epoch: index of the first epoch of this process, from 0.
-    """
-
-    def __init__(self, folder: str | Path, start_epoch: int):
-        self.path = Path(folder) / "metrics.jsonl"
-        lines = self.path.read_text().splitlines() if self.path.is_file() else []
-        complete = [line for line in lines if line.endswith("}")]  # a killed run may leave an incomplete line
-        earlier = [line for line in complete if json.loads(line)["epoch"] <= start_epoch]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("".join(line + "\n" for line in earlier))
-
-    def write(self, **values: float) -> None:
-        """Append a line with the values of one batch."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(values) + "\n")
+PICKS, PREDICTIONS = "fewshot.json", "predictions.npz"
+#: Files in the output folder that belong to the result. Which of them exist depends on the config.
+_FILES = (PICKS, PREDICTIONS, metrics_log.NAME, "cmat.pt")
 
 
 def trained_on(trainer: "SimpleTrainer") -> str | None:
@@ -60,7 +44,7 @@ def trained_on(trainer: "SimpleTrainer") -> str | None:
     if not cfg.TEST.EVAL_ONLY:
         return dataset_label(cfg)
     config = Path(cfg.TEST.MODEL_DIR) / CONFIG
-    return dataset_label(CfgNode(yaml.safe_load(config.read_text()))) if config.is_file() else None
+    return dataset_label(read_saved_config(config)) if config.is_file() else None
 
 
 def command_line() -> str:
@@ -99,9 +83,24 @@ def write_result(trainer: "SimpleTrainer") -> None:
         "command": command_line(),
         **trainer.result_fields(),
     }
+    folder = Path(cfg.OUTPUT_DIR)
+    (folder / RESULT).unlink(missing_ok=True)  # an earlier result must not stand beside other predictions
     if cfg.TEST.SAVE_PREDICTIONS:
         write_predictions(trainer)
-    write_json(result, Path(cfg.OUTPUT_DIR) / RESULT)  # written last, because result.json marks the run as finished
+    tested = Tested.of(cfg)
+    result |= {
+        "fingerprint": _fingerprint(folder),
+        "prompts": digests(tested.paths(trainer.get_model_names()), tested.folder),
+        "files": digests((folder / name for name in _FILES), folder),
+    }
+    write_json(with_checksum(result), folder / RESULT)  # written last, because result.json marks the run as finished
+
+
+def _fingerprint(folder: Path) -> dict[str, str] | None:
+    """Return the fingerprint of the data and weights. None: the trainer was called without `experiments/`."""
+    with contextlib.suppress(InputError):
+        return read_fingerprint(folder)
+    return None
 
 
 def write_predictions(trainer: "SimpleTrainer") -> None:
@@ -111,12 +110,14 @@ def write_predictions(trainer: "SimpleTrainer") -> None:
         name = type(evaluator).__name__
         warnings.warn(f"predictions.npz isn't written because evaluator {name} doesn't collect logits", stacklevel=2)
         return
+    content = io.BytesIO()
     np.savez_compressed(
-        Path(trainer.cfg.OUTPUT_DIR) / "predictions.npz",
+        content,
         impath=np.array([_relative(path, trainer) for path in trainer.tested_paths]),
         label=torch.cat(list(evaluator.labels)).numpy(),
         logits=torch.cat(list(evaluator.logits)).numpy(),
     )
+    write_bytes(seal(content), Path(trainer.cfg.OUTPUT_DIR) / PREDICTIONS)
 
 
 def write_picks(trainer: "SimpleTrainer") -> None:
@@ -127,7 +128,7 @@ def write_picks(trainer: "SimpleTrainer") -> None:
         split: [[_relative(item.impath, trainer), item._label, item.classname] for item in items or []]
         for split, items in (("train", dataset.train_x), ("val", dataset.val))
     }
-    write_json(picks, Path(trainer.cfg.OUTPUT_DIR) / "fewshot.json")
+    write_json(with_checksum(picks), Path(trainer.cfg.OUTPUT_DIR) / PICKS)
 
 
 def _relative(impath: str, trainer: "SimpleTrainer") -> str:

@@ -21,16 +21,20 @@ from yacs.config import CfgNode
 
 from dassl.data import DataManager
 from dassl.engine.base import ParsedBatch, TrainerBase
-from dassl.engine.results import MetricsLog, write_result
+from dassl.engine.metrics_log import MetricsLog
+from dassl.engine.results import write_result
+from dassl.engine.resume import restore_best, tidy
 from dassl.engine.run_folder import check_resume
 from dassl.evaluation import build_evaluator
 from dassl.modeling import SimpleNet
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, load_pretrained_weights
+from dassl.utils.checkpoint_files import remove_old_checkpoints
 from dassl.utils.devices import choose_device
 from dassl.utils.errors import InputError, unknown
+from dassl.utils.files import remove_unfinished
 from dassl.utils.meters import AverageMeter, MetricMeter
-from dassl.utils.torchtools import BEST, load_checkpoint
+from dassl.utils.torchtools import load_checkpoint
 
 
 def __getattr__(name: str) -> type:
@@ -120,14 +124,19 @@ class SimpleTrainer(TrainerBase):
 
     def before_train(self) -> None:
         """Resume if RESUME (or OUTPUT_DIR, if RESUME is "") contains checkpoints. Then open the logs."""
-        directory = self.cfg.RESUME or self.cfg.OUTPUT_DIR
-        check_resume(self.cfg)
-        self.start_epoch = self.resume_model_if_exist(directory)
-        best = [Path(directory) / name / BEST for name in self.get_model_names()]
-        if self.start_epoch and best and best[0].is_file():
-            self.best_result = load_checkpoint(best[0])["val_result"]
+        cfg, names = self.cfg, self.get_model_names()
+        directory = Path(cfg.RESUME or cfg.OUTPUT_DIR)
+        check_resume(cfg)
+        self.start_epoch = self.resume_model_if_exist(str(directory))
+        targets = [Path(self.output_dir) / name for name in names]
+        if self.resumed and cfg.TEST.FINAL_MODEL == "best_val":
+            self.best_result = restore_best([directory / name for name in names], self.resumed, targets)
+        self.resumed = []  # the checkpoints' content isn't needed any more
+        saved_here = self.start_epoch if directory == Path(cfg.OUTPUT_DIR) else 0  # last epoch saved in OUTPUT_DIR
+        tidy(targets, saved_here, cfg.TRAIN.CHECKPOINT_FREQ)
+        remove_unfinished(Path(self.output_dir))
         self.init_writer(os.path.join(self.output_dir, "tensorboard"))
-        self.metrics = MetricsLog(self.output_dir, self.start_epoch)
+        self.metrics = MetricsLog(self.output_dir, saved_here)
         self.time_start = time.time()
 
     def seed_epoch(self) -> None:
@@ -142,25 +151,16 @@ class SimpleTrainer(TrainerBase):
 
         If this evaluation gives the best result so far, save the model as the best model, too.
         """
-        cfg = self.cfg
+        cfg, result = self.cfg, None
+        self.metrics.sync()
         if cfg.TEST.FINAL_MODEL == "best_val" and not cfg.TEST.NO_TEST:
             result = self.test(split="val")
             if result > self.best_result:
                 self.best_result = result
                 self.save_model(self.epoch, self.output_dir, is_best=True, val_result=result)
-        self.save_model(self.epoch, self.output_dir)  # every epoch, so that a killed run can resume
-        self._drop_previous_checkpoint()
-
-    def _drop_previous_checkpoint(self) -> None:
-        """Delete the checkpoint of the previous epoch.
-
-        If that epoch's number (counted from 1) is a multiple of TRAIN.CHECKPOINT_FREQ, keep the checkpoint.
-        """
-        freq = self.cfg.TRAIN.CHECKPOINT_FREQ
-        if self.epoch == 0 or (freq > 0 and self.epoch % freq == 0):
-            return
+        self.save_model(self.epoch, self.output_dir, val_result=result)  # every epoch, so that a killed run can resume
         for name in self.get_model_names():
-            (Path(self.output_dir) / name / f"model.pth.tar-{self.epoch}").unlink(missing_ok=True)
+            remove_old_checkpoints(Path(self.output_dir) / name, self.epoch + 1, cfg.TRAIN.CHECKPOINT_FREQ)
 
     def after_train(self) -> None:
         """Test the last or the best model, write `result.json`, and close the logs."""
@@ -249,6 +249,7 @@ class SimpleTrainer(TrainerBase):
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
         self.num_batches = num_batches
+        self.metrics.warn_of_missing_lines(num_batches)
         end = time.time()
         for self.batch_idx, batch in enumerate(batches):
             data_time.update(time.time() - end)

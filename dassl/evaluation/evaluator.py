@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 from dassl.utils.errors import InputError
 from dassl.utils.plugins import find
 from dassl.utils.registry import Registry
+from dassl.utils.torchtools import save_sealed
 
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
@@ -147,7 +148,7 @@ class Classification(EvaluatorBase):
         from sklearn.metrics import confusion_matrix  # imported here because the import takes 2 s
 
         path = Path(self.cfg.OUTPUT_DIR) / "cmat.pt"
-        torch.save(torch.tensor(confusion_matrix(self._y_true, self._y_pred, normalize="true")), path)
+        save_sealed(torch.tensor(confusion_matrix(self._y_true, self._y_pred, normalize="true")), path)
         print(f"Confusion matrix is saved to {path}")
 
     def _print_per_class(self) -> float:

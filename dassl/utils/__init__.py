@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from dassl.utils.command_line import report_errors as report_errors
     from dassl.utils.devices import best_device as best_device
     from dassl.utils.devices import choose_device as choose_device
+    from dassl.utils.devices import device_memory as device_memory
     from dassl.utils.devices import device_name as device_name
-    from dassl.utils.devices import free_device_memory as free_device_memory
     from dassl.utils.errors import InputError as InputError
     from dassl.utils.errors import unknown as unknown
     from dassl.utils.files import cache_folder as cache_folder
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dassl.utils.tools import collect_env_info as collect_env_info
     from dassl.utils.tools import cpu_cores as cpu_cores
     from dassl.utils.tools import free_memory as free_memory
+    from dassl.utils.tools import memory_limit as memory_limit
     from dassl.utils.tools import read_image as read_image
     from dassl.utils.tools import set_deterministic as set_deterministic
     from dassl.utils.tools import set_random_seed as set_random_seed
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 #: Modules of this package, each with the names that the module defines.
 _MODULES = {
     "command_line": ("report_errors",),
-    "devices": ("best_device", "choose_device", "device_name", "free_device_memory"),
+    "devices": ("best_device", "choose_device", "device_name", "device_memory"),
     "errors": ("InputError", "unknown"),
     "files": (
         "cache_folder",
@@ -71,6 +72,7 @@ _MODULES = {
         "collect_env_info",
         "cpu_cores",
         "free_memory",
+        "memory_limit",
         "read_image",
         "set_deterministic",
         "set_random_seed",

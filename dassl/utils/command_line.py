@@ -5,10 +5,13 @@ not import torch, because errors in flags and names are reported before torch is
 """
 
 import sys
+import threading
 from collections.abc import Callable
 
 from dassl.utils.errors import InputError
+from dassl.utils.files import FULL
 from dassl.utils.logger import Logger
+from dassl.utils.stopping import STOPPED, Terminated, exit_code, killed_worker, raise_when_terminated
 
 
 def report_errors(job: Callable[[], None], debug: bool) -> int:
@@ -16,13 +19,16 @@ def report_errors(job: Callable[[], None], debug: bool) -> int:
 
     The exit codes are:
     * 0: success.
-    * 1: a file or weights can't be read or written, or a number (such as the loss) isn't finite.
+    * 1: a file or weights can't be read or written, a number (such as the loss) isn't finite, or a process was killed.
     * 2: an input is wrong, or a package is missing.
+    * 130 or 143: the command was stopped by Ctrl-C or by SIGTERM.
 
     The error is printed as one line. If `debug` is True, the error is raised instead, so that its traceback is shown.
     """
+    threading.excepthook = _report_thread
     try:
-        job()
+        with raise_when_terminated():
+            job()
     except ModuleNotFoundError as error:
         if debug or error.name is None or _is_ours(error.name):
             raise
@@ -34,11 +40,31 @@ def report_errors(job: Callable[[], None], debug: bool) -> int:
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+    except (KeyboardInterrupt, Terminated) as error:
+        code = exit_code(error)
+        print(f"stopped by {STOPPED[code]}. Repeat the command to resume", file=sys.stderr)
+        return code
+    except RuntimeError as error:
+        if debug or not killed_worker(error):
+            raise
+        print(
+            f"error: a process that loads images was killed, perhaps because memory was full ({one_line(error)}). "
+            "Lower DATALOADER.NUM_WORKERS or free memory, then repeat the command to resume",
+            file=sys.stderr,
+        )
+        return 1
     finally:
         if isinstance(sys.stdout, Logger):
             sys.stdout.close()
             sys.stdout = sys.stdout.console
     return 0
+
+
+def _report_thread(args: threading.ExceptHookArgs) -> None:
+    """Print the traceback of an error in a thread, unless the disk is full. The main thread reports a full disk."""
+    error = args.exc_value
+    if not (isinstance(error, OSError) and error.errno in FULL):
+        threading.__excepthook__(args)
 
 
 def one_line(error: BaseException) -> str:

@@ -6,7 +6,7 @@ which follows OpenAI's rule. So a test that replaces `best_device` moves whole r
 
 from typing import TYPE_CHECKING
 
-from dassl.utils.tools import free_memory
+from dassl.utils.tools import memory_limit
 
 if TYPE_CHECKING:
     import torch
@@ -48,11 +48,11 @@ def device_name(device: "torch.device") -> str:
     return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
 
 
-def free_device_memory(device: "torch.device") -> int:
-    """Return the number of bytes that may still be allocated on a device.
+def device_memory(device: "torch.device") -> int:
+    """Return the number of bytes of a device's memory. It doesn't depend on how much of the memory is in use.
 
-    On devices other than CUDA GPUs, this is the free memory of the CPU. MPS shares the memory of the CPU.
+    For devices other than CUDA GPUs, this is the memory of the CPU. MPS shares the memory of the CPU.
     """
     import torch
 
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+    return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else memory_limit()

@@ -1,36 +1,53 @@
 """`setup_logger` copies everything that is printed to a log file. Every run calls `setup_logger` at its start."""
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
+
+from dassl.utils.files import report_full_disk
 
 __all__ = ["Logger", "setup_logger"]
 
 
 class Logger:
-    """A text stream that writes to the console and to a file. All its other attributes come from the console."""
+    """A text stream that writes to the console and to a file. All its other attributes come from the console.
+
+    If the file can't be written, for example because the disk is full, the error is raised once. Afterwards, the stream
+    writes only to the console.
+    """
 
     def __init__(self, fpath: str | Path | None = None, console: TextIO | None = None):
         self.console = console or sys.stdout
+        self.path = fpath
         self.file: TextIO | None = None
         if fpath is not None:
-            Path(fpath).parent.mkdir(parents=True, exist_ok=True)
-            # Append: after a resume, log parsers must find the whole run in one file.
-            self.file = open(fpath, "a", buffering=1)  # line-buffered, so a killed process loses no line
+            with report_full_disk(fpath):
+                Path(fpath).parent.mkdir(parents=True, exist_ok=True)
+                # Append: after a resume, log parsers must find the whole run in one file. Without a buffer, a killed
+                # process loses no line, and closing the file can't fail.
+                raw = open(fpath, "ab", buffering=0)
+            self.file = TextIOWrapper(raw, "utf-8", "backslashreplace", write_through=True)
 
     def write(self, text: str) -> int:
-        """Write to the console and to the file. Returns the number of characters."""
+        """Write to the console and to the file. Returns the number of characters.
+
+        Raises DiskFullError, but only once, if the disk is full.
+        """
         self.console.write(text)
-        if self.file is not None:
-            self.file.write(text)
+        if self.file is not None and self.path is not None:
+            try:
+                with report_full_disk(self.path):
+                    self.file.write(text)
+            except OSError:
+                self.close()
+                raise
         return len(text)
 
     def flush(self) -> None:
-        """Flush the console and the file."""
+        """Flush the console. The file has no buffer."""
         self.console.flush()
-        if self.file is not None:
-            self.file.flush()
 
     def close(self) -> None:
         """Close the file. The console stays open."""

@@ -39,7 +39,7 @@ class Outline:
 _METHODS = "__outlined_methods__"
 
 
-class _Unreadable(Exception):
+class Unreadable(Exception):
     """Raised if the facts about a class can't be read from its source."""
 
 
@@ -49,8 +49,8 @@ def registered_names(folder: Path, registry: str) -> list[str] | None:
     Returns None if a file can't be read or parsed, or if it registers classes in another way.
     """
     try:
-        return [name for path in _plugin_files(folder) for name in _registered_in(path, registry)]
-    except _Unreadable:
+        return [name for path in plugin_files(folder) for name in registered_in(path, registry)]
+    except Unreadable:
         return None
 
 
@@ -60,18 +60,23 @@ def read_class(folder: Path, registry: str, name: str, attributes: Sequence[str]
     Returns None if no file or more than one file registers the class, if one of `attributes` isn't a literal, or if the
     source can't be read for another reason.
     """
+    return _read_class(folder, folder.stat().st_mtime_ns if folder.is_dir() else 0, registry, name, tuple(attributes))
+
+
+@functools.cache  # the modification time of the folder is a part of the cache's key, so that a new file is seen
+def _read_class(folder: Path, mtime: int, registry: str, name: str, attributes: tuple[str, ...]) -> Outline | None:
     try:
-        paths = [path for path in _plugin_files(folder) if name in _registered_in(path, registry)]
+        paths = [path for path in plugin_files(folder) if name in registered_in(path, registry)]
         if len(paths) != 1:
             return None
         made: dict[tuple[Path, str], type] = {}
-        cls = _outline(paths[0], name, folder.parent, tuple(attributes), made)
+        cls = _outline(paths[0], name, folder.parent, attributes, made)
         return Outline(cls, tuple(dict.fromkeys(path for path, _ in made))) if cls else None
-    except _Unreadable:
+    except Unreadable:
         return None
 
 
-def _plugin_files(folder: Path) -> list[Path]:
+def plugin_files(folder: Path) -> list[Path]:
     """Return the plugin files of a folder: the Python files whose names don't start with "_" or ".".
 
     An editor's lock file starts with ".", for example `.#coop.py`.
@@ -81,31 +86,31 @@ def _plugin_files(folder: Path) -> list[Path]:
 
 @functools.cache
 def _source(path: Path) -> str:
-    """Return the text of a Python file, decoded as its encoding declaration says. Raises _Unreadable if that fails."""
+    """Return the text of a Python file, decoded as its encoding declaration says. Raises Unreadable if that fails."""
     try:
         with tokenize.open(path) as file:
             return file.read()
     except (OSError, UnicodeDecodeError, SyntaxError) as error:  # SyntaxError: the encoding declaration is wrong
-        raise _Unreadable(path) from error
+        raise Unreadable(path) from error
 
 
 @functools.cache
-def _parsed(path: Path) -> ast.Module:
+def parsed(path: Path) -> ast.Module:
     try:
         return ast.parse(_source(path))
     except (SyntaxError, ValueError) as error:
-        raise _Unreadable(path) from error
+        raise Unreadable(path) from error
 
 
 @functools.cache
-def _registered_in(path: Path, registry: str) -> tuple[str, ...]:
+def registered_in(path: Path, registry: str) -> tuple[str, ...]:
     """Return the names of the classes that a file registers with the decorator `@<registry>.register()`.
 
-    Raises _Unreadable if the file also registers classes in another way.
+    Raises Unreadable if the file also registers classes in another way.
     """
     if registry not in _source(path):
         return ()
-    tree, names, decorators = _parsed(path), [], set()
+    tree, names, decorators = parsed(path), [], set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             for decorator in node.decorator_list:
@@ -116,7 +121,7 @@ def _registered_in(path: Path, registry: str) -> tuple[str, ...]:
     for node in ast.walk(tree):
         is_alias = isinstance(node, ast.Assign) and _is_named(node.value, registry)
         if is_alias or (_is_register(node, registry) and node not in decorators):
-            raise _Unreadable(path)
+            raise Unreadable(path)
     return tuple(names)
 
 
@@ -141,46 +146,46 @@ def _outline(
     """
     if (path, name) in made:
         return made[path, name]
-    for node in _parsed(path).body:
+    for node in parsed(path).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             _check_definition(path, node)
             _check_stores(path, attributes)
-            found = [_outline(path, _dotted(base), root, attributes, made) for base in node.bases]
+            found = [_outline(path, dotted(base), root, attributes, made) for base in node.bases]
             bases = tuple(base for base in found if base)
             try:
                 methods = tuple(part.name for part in node.body if isinstance(part, ast.FunctionDef))
                 made[path, name] = type(name, bases, {_METHODS: methods, **_literals(node, attributes)})
                 return made[path, name]
             except TypeError as error:  # the base classes have no consistent order
-                raise _Unreadable(f"{name} in {path}") from error
+                raise Unreadable(f"{name} in {path}") from error
     if name in ("object", "type"):
         return None
     first, _, rest = name.partition(".")
-    if first not in _imports(path, root):
-        raise _Unreadable(f"{name} in {path}")
-    module, original = _imports(path, root)[first]
+    if first not in imports(path, root):
+        raise Unreadable(f"{name} in {path}")
+    module, original = imports(path, root)[first]
     return _outline(module, rest or original, root, attributes, made) if module else None
 
 
-def _dotted(node: ast.expr) -> str:
+def dotted(node: ast.expr) -> str:
     """Return the name of a base class as it is written in the source, for example "Trainer" or "module.Trainer"."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
-        return f"{_dotted(node.value)}.{node.attr}"
+        return f"{dotted(node.value)}.{node.attr}"
     if isinstance(node, ast.Subscript):  # Generic[...]
-        return _dotted(node.value)
-    raise _Unreadable(ast.dump(node))
+        return dotted(node.value)
+    raise Unreadable(ast.dump(node))
 
 
 @functools.cache
-def _imports(path: Path, root: Path) -> dict[str, tuple[Path | None, str]]:
+def imports(path: Path, root: Path) -> dict[str, tuple[Path | None, str]]:
     """Return the imports of a file: {name: (file below `root` that defines it, its name in that file)}.
 
     The file is None if a name comes from elsewhere. Only absolute imports are followed.
     """
     found: dict[str, tuple[Path | None, str]] = {}
-    for node in ast.walk(_parsed(path)):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             for alias in node.names:
                 submodule = _module_file(root, f"{node.module}.{alias.name}")
@@ -204,7 +209,7 @@ def _module_file(root: Path, module: str) -> Path | None:
 def _literals(definition: ast.ClassDef, attributes: Sequence[str]) -> dict[str, object]:
     """Return the values that a class body assigns to `attributes`, each by a statement `attribute = literal`.
 
-    Raises _Unreadable if a value isn't a literal, or if the class body binds an attribute in another way.
+    Raises Unreadable if a value isn't a literal, or if the class body binds an attribute in another way.
     """
     values: dict[str, object] = {}
     for node in definition.body:
@@ -217,12 +222,12 @@ def _literals(definition: ast.ClassDef, attributes: Sequence[str]) -> dict[str, 
         names = [target.id for target in targets if isinstance(target, ast.Name) and target.id in attributes]
         others = [value, *(target for target in targets if not isinstance(target, ast.Name))]
         if any(_bound_names(other) & set(attributes) for other in others):
-            raise _Unreadable(definition.name)
+            raise Unreadable(definition.name)
         if names:
             try:
                 values |= dict.fromkeys(names, ast.literal_eval(value))
             except ValueError as error:
-                raise _Unreadable(f"{definition.name}.{names[0]}") from error
+                raise Unreadable(f"{definition.name}.{names[0]}") from error
     return values
 
 
@@ -246,15 +251,15 @@ def _bound_names(node: ast.AST) -> set[str]:
 
 
 def _check_definition(path: Path, definition: ast.ClassDef) -> None:
-    """Raise _Unreadable if a decorator, a keyword or a second definition may change the class's attributes."""
+    """Raise Unreadable if a decorator, a keyword or a second definition may change the class's attributes."""
     for decorator in definition.decorator_list:
         call = decorator.func if isinstance(decorator, ast.Call) else decorator
         if not (isinstance(call, ast.Attribute) and call.attr == "register" and _is_registry(call.value)):
-            raise _Unreadable(f"{definition.name} in {path} has another decorator than a registry's")
+            raise Unreadable(f"{definition.name} in {path} has another decorator than a registry's")
     if definition.keywords:  # a metaclass, or arguments of __init_subclass__
-        raise _Unreadable(f"{definition.name} in {path} has keywords")
-    if sum(definition.name in _bound_names(node) for node in _parsed(path).body) > 1:
-        raise _Unreadable(f"{definition.name} in {path} is bound twice")
+        raise Unreadable(f"{definition.name} in {path} has keywords")
+    if sum(definition.name in _bound_names(node) for node in parsed(path).body) > 1:
+        raise Unreadable(f"{definition.name} in {path} is bound twice")
 
 
 def _is_registry(node: ast.AST) -> bool:
@@ -265,19 +270,19 @@ def _is_registry(node: ast.AST) -> bool:
 
 @functools.cache
 def _check_stores(path: Path, attributes: tuple[str, ...]) -> None:
-    """Raise _Unreadable if a file sets one of `attributes` on an object, for example by `X.node = "A"` or setattr.
+    """Raise Unreadable if a file sets one of `attributes` on an object, for example by `X.node = "A"` or setattr.
 
     The object may be a class, so attributes that an `__init_subclass__` sets are found, too. `self.node = "A"` is
     allowed, because it sets an instance's attribute.
     """
-    for node in ast.walk(_parsed(path)):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
             is_instance = isinstance(node.value, ast.Name) and node.value.id == "self"
             found = node.attr in attributes and not is_instance
         else:
             found = isinstance(node, ast.Call) and _sets_attribute(node, attributes)
         if found:
-            raise _Unreadable(f"{path}, line {getattr(node, 'lineno', '?')}")
+            raise Unreadable(f"{path}, line {getattr(node, 'lineno', '?')}")
 
 
 def _sets_attribute(call: ast.Call, attributes: Sequence[str]) -> bool:

@@ -41,11 +41,21 @@ def free_memory() -> int:
 
     This is the machine's free memory, or less if a control group (of a container or a Slurm job) limits the memory.
     """
-    return max(0, min([psutil.virtual_memory().available, *_left_by_control_groups()]))
+    left = [limit - used for limit, used in _limits_of_control_groups()]
+    return max(0, min([psutil.virtual_memory().available, *left]))
 
 
-def _left_by_control_groups() -> Iterator[int]:
-    """Yield the number of bytes that each control group of this process may still allocate.
+def memory_limit() -> int:
+    """Return the number of bytes of memory that this process could use if nothing else used the memory.
+
+    This is the machine's memory, or less if a control group limits it. Unlike `free_memory`, it doesn't change while
+    the machine is used, so decisions that change results should depend on it.
+    """
+    return min([psutil.virtual_memory().total, *(limit for limit, _ in _limits_of_control_groups())])
+
+
+def _limits_of_control_groups() -> Iterator[tuple[int, int]]:
+    """Yield (limit, bytes in use that the kernel can't free) for each control group of this process with a limit.
 
     Control groups exist only on Linux. Versions 1 and 2 are supported. On other systems, yield nothing.
     """
@@ -58,7 +68,7 @@ def _left_by_control_groups() -> Iterator[int]:
                 limit, used, stat = (_lines(inside / f"memory.{name}") for name in names)
                 if limit and limit[0].isdigit():
                     files = sum(int(line.split()[1]) for line in stat if line.startswith("inactive_file "))
-                    yield int(limit[0]) - int(used[0]) + files  # the kernel can free inactive file pages
+                    yield int(limit[0]), int(used[0]) - files  # the kernel can free inactive file pages
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,9 +1,11 @@
 """Functions for checkpoints and parameters, with the same names as in Dassl. Trainers call them.
 
 Each checkpoint folder has a pointer file, which contains the name of the checkpoint from which a run resumes. This is
-the newest checkpoint, except that a run never resumes from the checkpoint of the best model (`BEST`).
+the newest checkpoint, except that a run never resumes from the checkpoint of the best model (`BEST`). The names of the
+files are in `checkpoint_files.py`. Each checkpoint contains its checksum.
 """
 
+import io
 import os
 import pickle
 import warnings
@@ -17,8 +19,13 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from dassl.utils import unpickle
+from dassl.utils.checkpoint_files import BEST as BEST
+from dassl.utils.checkpoint_files import NEXT_BEST
+from dassl.utils.checkpoint_files import POINTER as POINTER
+from dassl.utils.checkpoint_files import find_checkpoint as find_checkpoint
+from dassl.utils.checksums import check_sealed, seal
 from dassl.utils.errors import InputError
-from dassl.utils.files import saved_epochs, write_atomically, write_text
+from dassl.utils.files import write_bytes, write_text
 
 __all__ = [
     "count_num_param",
@@ -31,8 +38,6 @@ __all__ = [
 
 #: Content of a checkpoint file: state_dict, epoch, optimizer, scheduler and val_result.
 Checkpoint = dict[str, Any]
-POINTER = "checkpoint"  # file in each checkpoint folder; it contains the name of the newest checkpoint
-BEST = "model-best.pth.tar"  # name of the checkpoint of the best model
 
 
 def save_checkpoint(
@@ -45,18 +50,25 @@ def save_checkpoint(
     """Save `state` in the folder `save_dir`, with tensors on the CPU, and return the path of the checkpoint.
 
     The file is called `model_name`. If `model_name` is "", the file is called `model-best.pth.tar` if `is_best` is
-    True, or else `model.pth.tar-<epoch>`. The pointer file is then updated, unless `model-best.pth.tar` was saved.
+    True, or else `model.pth.tar-<epoch>`. The pointer file is then updated, unless the best model was saved.
     """
     folder = Path(save_dir)
     if remove_module_from_keys:
         state = state | {"state_dict": _without_module_prefix(state["state_dict"])}
     name = model_name or (BEST if is_best else f"model.pth.tar-{state['epoch']}")
-    with write_atomically(folder / name) as unfinished:
-        torch.save(_on_cpu(state), unfinished)  # a file with tensors on a GPU doesn't open on a machine without one
-    if name != BEST:
+    # A file with tensors on a GPU doesn't open on a machine without one.
+    save_sealed(_on_cpu(state), folder / name)
+    if name not in (BEST, NEXT_BEST):
         write_text(name + "\n", folder / POINTER)
-    print(f"Checkpoint saved to {folder / name}")
+    print(f"Checkpoint saved to {folder / name.removesuffix('.next')}")
     return folder / name
+
+
+def save_sealed(content: object, path: Path) -> None:
+    """Save `content` like `torch.save`, but atomically and with a checksum. May raise DiskFullError."""
+    stream = io.BytesIO()  # if torch wrote to the disk itself, a full disk would raise an error without a reason
+    torch.save(content, stream)
+    write_bytes(seal(stream), path)
 
 
 def load_checkpoint(fpath: str | Path | None) -> Checkpoint:
@@ -67,7 +79,7 @@ def load_checkpoint(fpath: str | Path | None) -> Checkpoint:
     Raises:
         ValueError: the path is None.
         FileNotFoundError: the file doesn't exist.
-        InputError: the file can't be read as a checkpoint.
+        InputError: the file is damaged, or can't be read as a checkpoint.
     """
     if fpath is None:
         raise ValueError("File path is None")
@@ -75,40 +87,16 @@ def load_checkpoint(fpath: str | Path | None) -> Checkpoint:
         raise FileNotFoundError(f'File is not found at "{fpath}"')
     device = "cpu"  # load_state_dict will copy the tensors to the model's device
     try:
+        check_sealed(fpath)
         try:
             return torch.load(fpath, device, weights_only=True)
         except pickle.UnpicklingError:
             return torch.load(fpath, device, weights_only=False, pickle_module=unpickle)
+    except InputError:
+        raise
     except Exception as error:  # reading a broken file can raise almost any error
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"can't read the checkpoint {fpath}: {reason}") from error
-
-
-def find_checkpoint(folder: Path, epoch: int | None = None, prefers_best: bool = False) -> Path:
-    """Return the path of a checkpoint in a model's folder.
-
-    If `epoch` is given, return the checkpoint of that epoch. Otherwise, return the last checkpoint or the best one.
-
-    Args:
-        epoch: number of an epoch, counted from 1.
-        prefers_best: if `epoch` is None and the last and the best checkpoint both exist, return the best checkpoint
-            (True) or the last checkpoint (False). If only one of them exists, return it.
-
-    Raises:
-        FileNotFoundError: the checkpoint doesn't exist. The message lists the checkpoints in the folder.
-    """
-    found = saved_epochs(folder)
-    best = folder / BEST
-    if epoch is not None:
-        if epoch in found:
-            return found[epoch]
-    elif best.is_file() and (not found or prefers_best):
-        return best
-    elif found:
-        return found[max(found)]
-    files = ", ".join(sorted(p.name for p in folder.glob("*.tar*"))) if folder.is_dir() else "the folder is missing"
-    wanted = "no checkpoint" if epoch is None else f"no model.pth.tar-{epoch}"
-    raise FileNotFoundError(f"{wanted} in {folder} (checkpoints found there: {files or 'none'})")
 
 
 def resume_from_checkpoint(
@@ -126,7 +114,17 @@ def resume_from_checkpoint(
     """
     path = Path(fdir) / (Path(fdir) / POINTER).read_text().strip()
     print(f'Loading checkpoint from "{path}"')
-    checkpoint = load_checkpoint(path)
+    return restore(load_checkpoint(path), path, model, optimizer, scheduler)
+
+
+def restore(
+    checkpoint: Checkpoint,
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    scheduler: LRScheduler | None = None,
+) -> int:
+    """Like `resume_from_checkpoint`, but for the loaded content of the checkpoint `path`."""
     try:
         model.load_state_dict(checkpoint["state_dict"])
     except (RuntimeError, KeyError, TypeError) as error:

@@ -11,8 +11,9 @@ from typing import Self
 
 from yacs.config import CfgNode
 
-from dassl.config import get_cfg_default, merge_file
+from dassl.config import get_cfg_default, merge_settings, read_config_file, read_saved_config
 from dassl.engine.build import TRAINER_REGISTRY
+from dassl.utils.errors import InputError
 from dassl.utils.plugins import extend_config, load_plugins
 from trainers.common.original_nodes import ORIGINAL_NODES
 
@@ -48,20 +49,26 @@ def node_of(trainer: type) -> str:
     return getattr(trainer, "node", "") or trainer.__name__.upper()
 
 
-def default_config() -> CfgNode:
-    """Return the default config, with the nodes of all registered trainers and plugins.
-
-    The nodes come from three sources: first `ORIGINAL_NODES`, then each trainer's options, then each plugin's
-    `extend_cfg`. A later source overrides an earlier one.
-    """
+def base_config() -> CfgNode:
+    """Return the default config with the nodes of the original code, but without the nodes of our trainers."""
     cfg = get_cfg_default()
-    plugins = [*load_plugins("trainers"), *load_plugins("datasets")]
     cfg.TRAINER.TEXT_CHUNK = 0  # number of class tokens that the text tower encodes at once; 0: all that fit in memory
     cfg.TRAINER.TEXT_ATTENTION = "auto"  # padded, by_length, or auto: the device decides; see docs/speed.md
     cfg.TRAINER.COMPILE = False  # True: use torch.compile for parts of the towers' blocks; see docs/speed.md
     cfg.TRAINER.CUDA_GRAPH = False  # True: capture training steps as CUDA graphs on a CUDA GPU; see docs/speed.md
     for node, keys in ORIGINAL_NODES.items():
         cfg.TRAINER[node] = CfgNode(keys | {"PREC": "fp16"})
+    return cfg
+
+
+def default_config() -> CfgNode:
+    """Return the default config, with the nodes of all registered trainers and plugins. Imports all plugins.
+
+    The nodes come from three sources: first `ORIGINAL_NODES`, then each trainer's options, then each plugin's
+    `extend_cfg`. A later source overrides an earlier one.
+    """
+    cfg = base_config()
+    plugins = [*load_plugins("trainers"), *load_plugins("datasets")]
     for name in TRAINER_REGISTRY.registered_names():
         trainer = TRAINER_REGISTRY.get(name)
         options = getattr(trainer, "options", None)  # third-party trainers may lack `options`, or use another type
@@ -73,6 +80,9 @@ def default_config() -> CfgNode:
 
 def run_config(folder: str | Path) -> CfgNode:
     """Return the config that a run saved in its folder. Raises InputError if the config is missing or invalid."""
-    cfg = default_config()
-    merge_file(cfg, Path(folder) / "config.yaml")
+    cfg, file = default_config(), Path(folder) / "config.yaml"
+    settings = read_config_file(file)
+    if "VERSION" not in read_saved_config(file):  # the last key
+        raise InputError(f"{file} is incomplete")
+    merge_settings(cfg, settings)
     return cfg

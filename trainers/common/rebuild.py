@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from dassl.engine.build import get_trainer
-from dassl.utils import InputError, load_checkpoint
-from dassl.utils.files import saved_epochs
-from dassl.utils.torchtools import BEST
+from dassl.engine.resume import Loaded, load_matching
+from dassl.utils import InputError
+from dassl.utils.checkpoint_files import BEST, saved_epochs
 from trainers.common.backbone import cast_weights, load_backbone
 from trainers.common.checkpoint import learned_tensors, note_trained_classes, trained_classes
 from trainers.common.method import Method
@@ -33,10 +33,10 @@ def load_method(
     trainer = get_trainer(cfg.TRAINER.NAME)
     if not issubclass(trainer, PromptTrainer):
         raise InputError(f"{folder} was trained by {cfg.TRAINER.NAME}, which isn't a subclass of PromptTrainer")
-    files = _newest_checkpoints([folder / name for name in trainer.checkpoints], cfg.TEST.FINAL_MODEL == "best_val")
-    if not files:
+    loaded = _newest_checkpoints([folder / name for name in trainer.checkpoints], cfg.TEST.FINAL_MODEL == "best_val")
+    if not loaded:
         raise InputError(f"{folder} has no checkpoint of {cfg.TRAINER.NAME}")
-    checkpoints = {file.parent.name: load_checkpoint(file) for file in files}
+    checkpoints = {file.parent.name: checkpoint for file, checkpoint in loaded}
     first = next(iter(checkpoints.values()))
     trained = trained_classes(first)
     names = trained if classnames is None else trainer.from_names(classnames)
@@ -56,20 +56,18 @@ def load_method(
     return method.to(device).eval()
 
 
-def _newest_checkpoints(folders: Sequence[Path], prefers_best: bool) -> list[Path]:
-    """Skip folders without checkpoints, and return one checkpoint from each of the other folders.
+def _newest_checkpoints(folders: Sequence[Path], prefers_best: bool) -> Loaded:
+    """Skip folders without checkpoints, and return the path and the content of one checkpoint from each other folder.
 
-    The returned checkpoints are from the last epoch for which all of these folders have a checkpoint. If there is no
-    such epoch, return [].
+    The checkpoints are of the same epoch. If there is no such epoch, return [].
 
     Args:
-        prefers_best: True: prefer the checkpoints that are best on the validation images. They are returned if each of
-            these folders has such a checkpoint.
+        prefers_best: True: prefer the checkpoints that are best on the validation images.
     """
     folders = [folder for folder in folders if any(folder.glob("*.tar*"))]
-    best = [folder / BEST for folder in folders]
-    if prefers_best and all(file.is_file() for file in best):
-        return best
-    saved = [saved_epochs(folder) for folder in folders]
-    common = set.intersection(*map(set, saved)) if saved else set()
-    return [files[max(common)] for files in saved] if common else []
+    if not folders:
+        return []
+    has_best = all((folder / BEST).is_file() for folder in folders)
+    if not (prefers_best and has_best) and not set.intersection(*(set(saved_epochs(folder)) for folder in folders)):
+        return []
+    return load_matching(folders, None, prefers_best and has_best)

@@ -26,8 +26,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import (
     InputError,
     count_num_param,
-    free_device_memory,
-    load_checkpoint,
+    device_memory,
     load_pretrained_weights,
     set_random_seed,
     unknown,
@@ -112,7 +111,7 @@ class PromptTrainer(CachedEvaluation):
         cfg = self.cfg
         clip = load_backbone(cfg).to(self.device)
         self.precision = cast_weights(clip, self.read_options(cfg).PREC, self.device)
-        clip.text_chunk = cfg.TRAINER.TEXT_CHUNK or fitting_chunk(clip.sizes, free_device_memory(self.device))
+        clip.text_chunk = cfg.TRAINER.TEXT_CHUNK or fitting_chunk(clip.sizes, device_memory(self.device))
         clip.text_attention = cfg.TRAINER.TEXT_ATTENTION
         if cfg.TRAINER.COMPILE:
             compile_blocks(clip)
@@ -184,11 +183,13 @@ class PromptTrainer(CachedEvaluation):
     def extra_state(self) -> dict[str, object]:
         """Return the entries that a checkpoint holds in addition to the parameters.
 
-        The dict holds the class names, the template, the method's state and, with amp, the state of the loss scaler.
+        The dict holds the class names, the template, the text tower's chunk size, the method's state and, with amp, the
+        state of the loss scaler.
         """
         state: dict[str, object] = {
             "classnames": plain_names(self.model.classnames),
             "template": str(self.model.template),
+            "text_chunk": self.model.clip.text_chunk,
         }
         if method_state := self.model.state():
             state["method"] = method_state
@@ -197,7 +198,9 @@ class PromptTrainer(CachedEvaluation):
         return state
 
     def load_extra_state(self, checkpoint: dict) -> None:
-        """Restore the method's state and the loss scaler when a run is resumed."""
+        """Restore the chunk size, the method's state and the loss scaler when a run is resumed."""
+        if not self.cfg.TRAINER.TEXT_CHUNK:  # another chunk size would change the last bits
+            self.model.clip.text_chunk = checkpoint.get("text_chunk", self.model.clip.text_chunk)
         if "method" in checkpoint:
             self.model.load_state(checkpoint["method"])
         if self.scaler.is_enabled():
@@ -265,14 +268,13 @@ class PromptTrainer(CachedEvaluation):
 
         Raises:
             FileNotFoundError: the checkpoint doesn't exist.
-            InputError: the checkpoint can't be read; or a parameter is missing, is unknown or has the wrong shape.
+            InputError: the checkpoint can't be read; or a parameter is missing, is unknown or has the wrong shape; or
+                the parts of the method are of different epochs.
         """
         if not directory or not self.get_model_names():
             super().load_model(directory, epoch)
             return
-        for folder in self.get_model_names():
-            path = self.find_checkpoint(directory, folder, epoch)
-            checkpoint = load_checkpoint(path)
+        for folder, path, checkpoint in self.load_checkpoints(directory, epoch):
             part: nn.Module = self._models[folder]
             part.load_state_dict(learned_tensors(checkpoint, part, self.model, path))
             self.loaded_epoch = checkpoint.get("epoch")
