@@ -90,6 +90,40 @@ PROTOCOLS = {
         (Step(_EVALUATION + _CROSS + "/{dataset}/seed{seed}", tests="{weights_folder}/seed{seed}"),),
         family="cross_dataset",
     ),
+    # Protocols of PromptSRC's, ProGrad's and CoPrompt's scripts
+    "reproduce_few_shot": Protocol(
+        "DATASET SHOTS WEIGHTS_FOLDER",
+        (
+            Step(
+                _EVALUATION + _CROSS + "/{dataset}/seed{seed}",
+                tests="{weights_folder}/{shots}shot/seed{seed}",
+                options="DATASET.NUM_SHOTS {shots}",
+            ),
+        ),
+        family="few_shot",
+    ),
+    "prograd": Protocol(
+        "DATASET CFG CTP NCTX SHOTS CSC",
+        (Step("{outputs}/{dataset}/" + _COOP + "/seed{seed}", options=_COOP_OPTIONS),),
+        family="",  # not few_shot, because the user chooses the number of epochs by CFG
+    ),
+    "base2new_train_coprompt": Protocol(
+        "DATASET SEED EXP",
+        (Step("{outputs}/{exp}/train_base/" + _BASE2NEW, classes="base"),),
+        family="base2new",
+    ),
+    "base2new_test_coprompt": Protocol(
+        "DATASET SEED EXP EPOCH",
+        (
+            Step(
+                "{outputs}/{exp}/test_new/" + _BASE2NEW,
+                tests="{outputs}/{exp}/train_base/" + _BASE2NEW,
+                classes="new",
+                options="DATASET.NUM_SHOTS 16 TEST.LOAD_EPOCH {epoch}",
+            ),
+        ),
+        family="base2new",
+    ),
     # Protocols of CoOp's scripts
     "few_shot": Protocol(
         "DATASET SEED",
