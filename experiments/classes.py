@@ -71,7 +71,7 @@ TRAINERS = Plugins(
     "dassl.engine.build",
     "TRAINER_REGISTRY",
     "trainer",
-    ("node", "checkpoints", "default_config", "cross_dataset_config"),
+    ("node", "checkpoints", "default_config", "few_shot_config", "cross_dataset_config"),
 )
 DATASETS = Plugins(
     "datasets",

@@ -25,6 +25,7 @@ from dassl.utils.checkpoint_files import saved_epochs
 from dassl.utils.errors import InputError
 from experiments.arguments import Run, stem
 from experiments.classes import TRAINERS
+from experiments.official_keys import translate_settings, translate_words
 from experiments.protocols import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,9 +66,7 @@ def dataset_file(name: str) -> str:
     return str(ROOT / "configs" / "datasets" / f"{name}.yaml")
 
 
-def default_config_file(
-    trainer: type, cross_dataset: bool = False, dataset_file: str | Path = "", asked: str = ""
-) -> str:
+def default_config_file(trainer: type, protocol: str = "", dataset_file: str | Path = "", asked: str = "") -> str:
     """Return the path of the trainer's default config file. Returns "" if the trainer has no default.
 
     If the data set's config file names a backbone, and the trainer has a config file for this backbone, then the
@@ -79,13 +78,13 @@ def default_config_file(
 
     Args:
         trainer: the trainer's class, or an outline of the class.
-        cross_dataset: if True, use the trainer's config for the cross-dataset protocol, unless the trainer has none.
+        protocol: few_shot and cross_dataset use the trainer's config for this protocol, unless the trainer has none.
         dataset_file: path of the data set's config file; "" if there is no such file.
         asked: name of the config to use instead of the trainer's default; "" for the default.
     """
     name = asked or getattr(trainer, "default_config", "")  # third-party trainers may lack the attribute
-    if cross_dataset and not asked:
-        name = getattr(trainer, "cross_dataset_config", "") or name
+    if protocol in ("few_shot", "cross_dataset") and not asked:
+        name = getattr(trainer, f"{protocol}_config", "") or name
     owner, _, name = name.rpartition("/")
     folder = ROOT / "configs" / "trainers" / (owner or trainer.__name__)
     setting = settings_of(str(dataset_file)).get("MODEL.BACKBONE.NAME")
@@ -166,10 +165,13 @@ def resolve(run: Run) -> CfgNode:
     trainer, dataset = get_trainer(run.trainer), settings_of(run.dataset)
     config = run.config or default_config_file(trainer, dataset_file=run.dataset)
     merge_settings(cfg, dataset)
-    merge_settings(cfg, settings_of(config))
+    known = dict(keys(cfg))
+    merge_settings(cfg, translate_settings(trainer, settings_of(config), known))
     merge_settings(cfg, dataset, only=("MODEL", "INPUT"))
     protocol = protocol_of(run, cfg.DATASET.SUBSAMPLE_CLASSES)
-    values = values_of(trainer, run.options.get("DATASET.NAME", cfg.DATASET.NAME), protocol)
+    overrides = translate_words(trainer, run.overrides, known)
+    asked = cfg.clone()  # without the trainer's values, which depend on what the user asks for
+    merge_words(asked, ["PROTOCOL", protocol, *overrides])
     flags = {
         "OUTPUT_DIR": run.output_dir,
         "SEED": run.seed,
@@ -181,9 +183,9 @@ def resolve(run: Run) -> CfgNode:
         **run.flags,
     }
     given = {key: value for key, value in flags.items() if value not in (None, "")}
-    for layer in (values, given):
+    for layer in (values_of(trainer, asked), given):
         merge_words(cfg, [word for pair in layer.items() for word in pair])
-    merge_words(cfg, run.overrides)
+    merge_words(cfg, overrides)
     check_values(cfg)
     cfg.freeze()
     return cfg
@@ -217,14 +219,15 @@ def protocol_of(run: Run, subsample_classes: str) -> str:
     return run.options.get("PROTOCOL", default)
 
 
-def values_of(trainer: type, dataset: str, protocol: str) -> dict[str, object]:
-    """Return the config values that the trainer sets for a data set and protocol, as {config key: value}.
+def values_of(trainer: type, cfg: CfgNode) -> dict[str, object]:
+    """Return the config values that the trainer sets for a run, as {config key: value}.
 
-    A trainer defines these values in its method `values(dataset, protocol)`, where `dataset` is DATASET.NAME. Returns
-    {} for a trainer without this method, for example a trainer that was written for the original Dassl.
+    A trainer defines these values in its method `values(dataset, protocol, shots)`. The arguments are the values of
+    DATASET.NAME, PROTOCOL and DATASET.NUM_SHOTS in `cfg`. Returns {} for a trainer without this method, for example a
+    trainer that was written for the original Dassl.
     """
     values = getattr(trainer, "values", None)
-    return dict(values(dataset, protocol)) if callable(values) else {}
+    return dict(values(cfg.DATASET.NAME, cfg.PROTOCOL, cfg.DATASET.NUM_SHOTS)) if callable(values) else {}
 
 
 def last_epoch(folder: str) -> int | None:

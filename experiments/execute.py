@@ -124,7 +124,7 @@ def _print_values(cfg: CfgNode) -> None:
     from dassl.config import keys
     from dassl.engine import get_trainer
 
-    values = values_of(get_trainer(cfg.TRAINER.NAME), cfg.DATASET.NAME, cfg.PROTOCOL)
+    values = values_of(get_trainer(cfg.TRAINER.NAME), cfg)
     if values:
         resolved = dict(keys(cfg))
         pairs = " ".join(f"{key} {resolved[key]}" for key in values)

@@ -23,7 +23,6 @@ class Step:
     output: str  # the output folder of the run
     tests: str = ""  # folder of the trained prompts that the run tests; "" if the run trains
     classes: str = "all"  # DATASET.SUBSAMPLE_CLASSES: all, base or new
-    cross_dataset: bool = False  # whether to use the trainer's config for the cross-dataset protocol
     options: str = "DATASET.NUM_SHOTS 16"  # KEY VALUE pairs for the run
 
 
@@ -36,7 +35,7 @@ class Protocol:
 
     arguments: str  # names of the positional arguments, separated by spaces
     steps: tuple[Step, ...]
-    family: str  # value of the config key PROTOCOL: base2new, few_shot, cross_dataset or ""
+    family: str  # value of the config key PROTOCOL: base2new, few_shot, cross_dataset or ""; it also selects the config
     seeds: tuple[int, ...] = (1, 2, 3)  # (-1,): each step is executed once, without a seed
 
 
@@ -65,7 +64,7 @@ PROTOCOLS = {
     ),
     "xd_train": Protocol(
         "DATASET SEED",
-        (Step("{outputs}/{dataset}/" + _CROSS + "/seed{seed}", cross_dataset=True),),
+        (Step("{outputs}/{dataset}/" + _CROSS + "/seed{seed}"),),
         family="cross_dataset",
     ),
     "xd_test": Protocol(
@@ -74,7 +73,6 @@ PROTOCOLS = {
             Step(
                 _EVALUATION + _CROSS + "/{dataset}/seed{seed}",
                 tests="{outputs}/{source}/" + _CROSS + "/seed{seed}",
-                cross_dataset=True,
             ),
         ),
         family="cross_dataset",
@@ -89,12 +87,42 @@ PROTOCOLS = {
     ),
     "reproduce_xd": Protocol(
         "DATASET SEED WEIGHTS_FOLDER",
+        (Step(_EVALUATION + _CROSS + "/{dataset}/seed{seed}", tests="{weights_folder}/seed{seed}"),),
+        family="cross_dataset",
+    ),
+    # Protocols of PromptSRC's, ProGrad's and CoPrompt's scripts
+    "reproduce_few_shot": Protocol(
+        "DATASET SHOTS WEIGHTS_FOLDER",
         (
             Step(
-                _EVALUATION + _CROSS + "/{dataset}/seed{seed}", tests="{weights_folder}/seed{seed}", cross_dataset=True
+                _EVALUATION + _CROSS + "/{dataset}/seed{seed}",
+                tests="{weights_folder}/{shots}shot/seed{seed}",
+                options="DATASET.NUM_SHOTS {shots}",
             ),
         ),
-        family="cross_dataset",
+        family="few_shot",
+    ),
+    "prograd": Protocol(
+        "DATASET CFG CTP NCTX SHOTS CSC",
+        (Step("{outputs}/{dataset}/" + _COOP + "/seed{seed}", options=_COOP_OPTIONS),),
+        family="",  # not few_shot, because the user chooses the number of epochs by CFG
+    ),
+    "base2new_train_coprompt": Protocol(
+        "DATASET SEED EXP",
+        (Step("{outputs}/{exp}/train_base/" + _BASE2NEW, classes="base"),),
+        family="base2new",
+    ),
+    "base2new_test_coprompt": Protocol(
+        "DATASET SEED EXP EPOCH",
+        (
+            Step(
+                "{outputs}/{exp}/test_new/" + _BASE2NEW,
+                tests="{outputs}/{exp}/train_base/" + _BASE2NEW,
+                classes="new",
+                options="DATASET.NUM_SHOTS 16 TEST.LOAD_EPOCH {epoch}",
+            ),
+        ),
+        family="base2new",
     ),
     # Protocols of CoOp's scripts
     "few_shot": Protocol(

@@ -103,7 +103,7 @@ def make_run(request: Request, step: Step, seed: int, options: dict[str, str]) -
     effective = _pairs(protocol_options) | options
     if step.classes != "all" and "DATASET.SUBSAMPLE_CLASSES" in options:
         raise InputError(f"DATASET.SUBSAMPLE_CLASSES is {step.classes} in this protocol, so leave this option out")
-    file = config_file(request, step, cls)
+    file = config_file(request, cls)
     placeholders |= {name: effective[key] for name, key in IN_FOLDERS.items() if key in effective}
     placeholders |= names_in_folders(request, step, file, effective, seed)
     output = step.output.format(**placeholders)
@@ -134,12 +134,12 @@ def make_run(request: Request, step: Step, seed: int, options: dict[str, str]) -
     )
 
 
-def config_file(request: Request, step: Step, cls: type) -> str:
+def config_file(request: Request, cls: type) -> str:
     """Return the path of the trainer's config file, which is the first available file of this list:
 
     1. the file that the user gives with --config-file
     2. the config that the script names, unless the user has replaced the trainer with --trainer
-    3. the trainer's default config
+    3. the trainer's config for the protocol, or the trainer's default config
     """
     from experiments.config import ROOT, default_config_file
 
@@ -152,7 +152,7 @@ def config_file(request: Request, step: Step, cls: type) -> str:
     return (
         asked
         if asked.endswith(".yaml")
-        else default_config_file(cls, step.cross_dataset, args.dataset_config_file, asked)
+        else default_config_file(cls, request.protocol.family, args.dataset_config_file, asked)
     )
 
 

@@ -32,7 +32,8 @@ TINY = {
 
 
 def pytest_addoption(parser):
-    parser.addoption("--golden-dir", default=str(ROOT / "tests" / "golden"), help="folder of golden cases")
+    text = "folder of golden cases; may be repeated (default: tests/golden and its subfolders)"
+    parser.addoption("--golden-dir", action="append", type=Path, help=text)
 
 
 @pytest.fixture(scope="session", autouse=True)

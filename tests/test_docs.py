@@ -22,6 +22,7 @@ FILES = [
 TOP = {path.name for path in ROOT.iterdir()} - IGNORED - {".git"}
 #: Imports against the table of docs/architecture.md, which the page explains: file -> folder.
 PUBLISHED = json.loads((ROOT / "assets" / "paper_results.json").read_text())
+SUCCESSORS = json.loads((ROOT / "assets" / "successors_results.json").read_text())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=doc_pages.name_of)
@@ -189,3 +190,23 @@ def test_published_figures_are_those_of_the_papers(page: str, table: str, name: 
     assert expected in found
     if "order" in PUBLISHED[table]:
         assert PUBLISHED[table]["order"] in found
+
+
+def figures_of(trainer: str) -> list[list[float]]:
+    """The averages and the accuracies across data sets in assets/successors_results.json, in the order of the pages."""
+    averages = [list(SUCCESSORS["base2new"][trainer]["average"].values())]
+    averages += [list(each["average"].values()) for name, each in SUCCESSORS["few_shot"].items() if name == trainer]
+    for protocol in ("cross_dataset", "domain_generalization"):
+        if trainer in SUCCESSORS[protocol]:
+            found = SUCCESSORS[protocol][trainer]
+            values = found.get("targets", found)
+            targets = [values[name] for name in PUBLISHED[protocol]["order"][1:]]
+            averages.append([found["source_accuracy_ImageNet"], *targets])
+    return averages
+
+
+@pytest.mark.parametrize("trainer", ["KgCoOp", "ProGrad", "PromptSRC", "TCP", "CoPrompt"])
+def test_published_figures_of_successors_are_those_of_the_file(trainer: str) -> None:
+    found = rows(ROOT / "docs" / f"{trainer.lower()}.md")
+    for values in figures_of(trainer):
+        assert [f"{value:.2f}" for value in values] in found

@@ -45,6 +45,8 @@ NO_COMMANDS = {
     "f = T([": "a formula",
     "[v_1] ...": "a formula",
     "text layer i:": "a formula",
+    "text layer 0:": "a drawing of the towers' inputs",
+    "loss = ": "a formula",
 }
 #: The run of the small project that placeholders and example paths stand for.
 RUN_FOLDER = "output/base2new/train_base/emoji_food/shots_16/MaPLe/vit_mini8/seed1"

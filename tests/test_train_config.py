@@ -84,15 +84,15 @@ def test_train_derives_the_protocol_from_the_classes(classes, protocol):
 
 @pytest.fixture
 def tuned(monkeypatch):
-    """A trainer "Tuned" whose values depend on data set and protocol."""
+    """A trainer "Tuned" whose values depend on data set, protocol and shots."""
 
     class Tuned(TRAINER_REGISTRY.get("MaPLe")):
         node = "MAPLE"
 
         @classmethod
-        def values(cls, dataset, protocol):
+        def values(cls, dataset, protocol, shots):
             if (dataset, protocol) == ("Folder", "base2new"):
-                return {"OPTIM.LR": 0.5, "TRAINER.MAPLE.N_CTX": 3}
+                return {"OPTIM.LR": 0.25 if shots == 4 else 0.5, "TRAINER.MAPLE.N_CTX": 3}
             return {}
 
     monkeypatch.setitem(TRAINER_REGISTRY._objects, "Tuned", Tuned)
@@ -108,6 +108,7 @@ def test_values_override_files_and_the_command_line_overrides_values(tuned):
     assert (cfg.OPTIM.LR, cfg.TRAINER.MAPLE.N_CTX) == (0.5, 3)
     cfg = build(*argv, *base, "OPTIM.LR", 0.1)
     assert (cfg.OPTIM.LR, cfg.TRAINER.MAPLE.N_CTX) == (0.1, 3)
+    assert build(*argv, *base, "DATASET.NUM_SHOTS", 4).OPTIM.LR == 0.25
     assert build(*argv, *base, "DATASET.NAME", "EuroSAT").OPTIM.LR == 0.0035
 
 

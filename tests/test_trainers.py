@@ -164,8 +164,8 @@ def test_a_name_that_is_too_long_is_told(trainer, tiny_clip):
 @each_trainer
 def test_its_default_configs_resolve(trainer):
     kind = TRAINERS[trainer]
-    for cross in (False, True):
-        path = default_config_file(kind, cross)
+    for protocol in ("base2new", "few_shot", "cross_dataset"):
+        path = default_config_file(kind, protocol)
         cfg = config(trainer)
         merge_file(cfg, path)
         assert cfg.MODEL.BACKBONE.NAME

@@ -8,6 +8,7 @@ from trainers.common.backbone import cast_weights, load_backbone
 from trainers.common.features import LabelledFeatures, TrainingFeatures
 from trainers.common.method import Batch, ClassNames, Losses, Method, Output, normalized, total
 from trainers.common.options import Options, node_of
+from trainers.common.paper_datasets import PAPER_DATASETS, training_dataset
 from trainers.common.prompts import (
     ClassPrompts,
     PromptLearner,
@@ -16,12 +17,15 @@ from trainers.common.prompts import (
     words_unless_long,
 )
 from trainers.common.rebuild import load_method
-from trainers.common.teacher import frozen_image_features, frozen_text_features
+from trainers.common.teacher import cosine_distance, frozen_image_features, frozen_text_features
+from trainers.common.templates import ENSEMBLE_TEMPLATES
 from trainers.common.tokens import tokenize_classes
 from trainers.common.tower_prompts import TowerPrompts, check_depth
 from trainers.common.trainer import PromptTrainer
 
 __all__ = [
+    "ENSEMBLE_TEMPLATES",
+    "PAPER_DATASETS",
     "Batch",
     "ClassNames",
     "ClassPrompts",
@@ -37,6 +41,7 @@ __all__ = [
     "TrainingFeatures",
     "cast_weights",
     "check_depth",
+    "cosine_distance",
     "frozen_image_features",
     "frozen_text_features",
     "load_backbone",
@@ -47,5 +52,6 @@ __all__ = [
     "start_coop_context",
     "tokenize_classes",
     "total",
+    "training_dataset",
     "words_unless_long",
 ]

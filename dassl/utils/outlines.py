@@ -3,8 +3,8 @@
 `experiments/` uses this module to find a trainer or a data set before torch is imported. The outline of a plugin class
 is a class that has only the name and the literal attributes of the plugin class. Plugins must therefore set some
 attributes as literals in the class body. These attributes, which choose config files or folders, are `default_config`,
-`cross_dataset_config`, `node`, `checkpoints`, `xd_source` and `test_only`. If a file can't be read, or if it sets such
-an attribute in another way, the functions return None, and the caller imports the plugins.
+`few_shot_config`, `cross_dataset_config`, `node`, `checkpoints`, `xd_source` and `test_only`. If a file can't be read,
+or if it sets such an attribute in another way, the functions return None, and the caller imports the plugins.
 """
 
 import ast

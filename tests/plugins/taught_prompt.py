@@ -82,5 +82,5 @@ class TaughtPrompt(PromptTrainer):
     default_config = "CoOp/vit_b16_ep50"
 
     @classmethod
-    def values(cls, dataset: str, protocol: str) -> dict[str, object]:
+    def values(cls, dataset: str, protocol: str, shots: int) -> dict[str, object]:
         return {"TRAINER.TAUGHTPROMPT.W": 2.0} if dataset == "Folder" else {}

@@ -23,18 +23,20 @@ def frozen_text_features(
 ) -> torch.Tensor:
     """Return text features of the frozen CLIP (n_classes, embed_dim), float32, normalised.
 
-    Call this function once, when the method is built.
+    Call this function once, when the method is built or when the features are first needed.
 
     Args:
         templates: each template has one {} for the class name; the features of all templates are averaged.
         average: "normalised": normalise the features of each template before averaging; "raw": average
             the features without normalising them first (PromptSRC).
     """
-    mean = torch.zeros(())
-    for template in templates:
-        ids = tokenize_classes(clip, template, classnames).to(clip.logit_scale.device)  # (n_classes, context length)
-        features = clip.encode_text(ids).float()  # (n_classes, embed_dim)
-        mean = mean.to(features.device) + (normalized(features) if average == "normalised" else features)
+    device = clip.logit_scale.device
+    mean = torch.zeros((), device=device)
+    with torch.autocast(device.type, enabled=False):  # a method may call this function in a training step under amp
+        for template in templates:
+            ids = tokenize_classes(clip, template, classnames).to(device)  # (n_classes, context length)
+            features = clip.encode_text(ids).float()  # (n_classes, embed_dim)
+            mean = mean + (normalized(features) if average == "normalised" else features)
     return normalized(mean / len(templates))
 
 
@@ -42,3 +44,8 @@ def frozen_text_features(
 def frozen_image_features(clip: CLIP, images: torch.Tensor) -> torch.Tensor:
     """Return image features of the frozen CLIP (batch, embed_dim), float32, normalised."""
     return normalized(clip.encode_image(images))
+
+
+def cosine_distance(features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return 1 - the mean cosine similarity (0-dimensional) of corresponding rows of two normalised tensors (n, d)."""
+    return 1 - (features * targets).sum(-1).mean()

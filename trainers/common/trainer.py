@@ -43,8 +43,8 @@ from trainers.common.options import PRECISIONS, Options, node_of
 class PromptTrainer(CachedEvaluation):
     """Trains the learnable parts of a `Method` with the method's losses.
 
-    A subclass sets the class attributes. `node`, `checkpoints`, `default_config` and `cross_dataset_config` must be
-    literals, because `experiments/` reads them without importing the file.
+    A subclass sets the class attributes. `node`, `checkpoints`, `default_config`, `few_shot_config` and
+    `cross_dataset_config` must be literals, because `experiments/` reads them without importing the file.
     """
 
     method: type[Method]
@@ -52,21 +52,27 @@ class PromptTrainer(CachedEvaluation):
     node = ""  # config node below TRAINER; "": the class's name in capitals
     checkpoints: Mapping[str, str] = {}  # {checkpoint folder: submodule of the method}; submodule "": the method
     default_config = ""  # file in configs/trainers/<trainer>/, or another trainer's file, as in "CoOp/vit_b16_ep50"
+    few_shot_config = ""  # config for few-shot runs on all classes; "": same as default_config
     cross_dataset_config = ""  # config for training on ImageNet and testing on other data; "": same as default_config
+    #: {key or node of the original code's config: ours}, so that the original YAML files and commands work.
+    official_keys: Mapping[str, str] = {}
+    #: {name of a key in such a node that our node lacks: its only supported value}. None: all values, without effect.
+    fixed_keys: Mapping[str, object] = {}
 
     captured: CapturedSteps | None = None  # does the training steps, if `capture_steps` was called and could capture
 
     # ---- functions that a subclass may override ----
 
     @classmethod
-    def values(cls, dataset: str, protocol: str) -> Mapping[str, object]:
-        """Return config values (key -> value) that depend on the data set and the protocol.
+    def values(cls, dataset: str, protocol: str, shots: int) -> Mapping[str, object]:
+        """Return config values (key -> value) that depend on the data set, the protocol and the number of shots.
 
         The values override the config files, and the command line overrides the values. The log shows the values.
 
         Args:
             dataset: class name of the data set.
-            protocol: base2new, few_shot or cross_dataset.
+            protocol: base2new, few_shot, cross_dataset, or "" if the run belongs to no protocol.
+            shots: number of training images per class; less than 1 means all images.
         """
         return {}
 
