@@ -5,7 +5,6 @@ the newest checkpoint, except that a run never resumes from the checkpoint of th
 """
 
 import os
-import pickle
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -16,9 +15,10 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from dassl.utils import unpickle
 from dassl.utils.errors import InputError
 from dassl.utils.files import saved_epochs, write_atomically, write_text
+from untrusted import torch_files
+from untrusted.pickles import Malformed, StandIn
 
 __all__ = [
     "count_num_param",
@@ -62,7 +62,7 @@ def save_checkpoint(
 def load_checkpoint(fpath: str | Path | None) -> Checkpoint:
     """Return the content of a checkpoint, with tensors on the CPU. Code in the file isn't executed.
 
-    Checkpoints of the original code also contain a pickled scheduler object, which is replaced by `unpickle.Inert`.
+    Checkpoints of the original code also contain a pickled scheduler object, which becomes a `StandIn`.
 
     Raises:
         ValueError: the path is None.
@@ -73,15 +73,13 @@ def load_checkpoint(fpath: str | Path | None) -> Checkpoint:
         raise ValueError("File path is None")
     if not os.path.exists(fpath):
         raise FileNotFoundError(f'File is not found at "{fpath}"')
-    device = "cpu"  # load_state_dict will copy the tensors to the model's device
     try:
-        try:
-            return torch.load(fpath, device, weights_only=True)
-        except pickle.UnpicklingError:
-            return torch.load(fpath, device, weights_only=False, pickle_module=unpickle)
-    except Exception as error:  # reading a broken file can raise almost any error
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"can't read the checkpoint {fpath}: {reason}") from error
+        content = torch_files.read(fpath)
+    except Malformed as error:
+        raise InputError(f"can't read the checkpoint {fpath}: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"can't read the checkpoint {fpath}: its content isn't a dict")
+    return content
 
 
 def find_checkpoint(folder: Path, epoch: int | None = None, prefers_best: bool = False) -> Path:
@@ -134,7 +132,7 @@ def resume_from_checkpoint(
     if optimizer is not None and checkpoint.get("optimizer"):
         optimizer.load_state_dict(checkpoint["optimizer"])
     if scheduler is not None and checkpoint.get("scheduler"):
-        if isinstance(checkpoint["scheduler"].get("successor"), unpickle.Inert):
+        if isinstance(checkpoint["scheduler"].get("successor"), StandIn):
             for _ in range(checkpoint["epoch"]):  # the original code's schedule can't be loaded, so repeat its steps
                 scheduler.step()
         else:
