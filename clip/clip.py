@@ -22,7 +22,10 @@ _exported = (_MODELS, _download, build_model)  # third-party trainers import the
 
 
 def available_models() -> list[str]:
-    """Return the names of OpenAI's models, and of this project's. `clip.loading.load_clip` also loads OpenCLIP and Hugging Face models."""
+    """Return the names of OpenAI's models and of this project's small model.
+
+    `clip.loading.load_clip` also loads OpenCLIP and Hugging Face models.
+    """
     return list(_MODELS)
 
 

@@ -1,7 +1,7 @@
 """Names of models and the places of their weights, and a download that checks SHA-256.
 
-`clip.loading` and OpenAI's functions in `clip.clip` use this module. The SHA-256 of an official file is also what allows
-`clip.weights` to open a TorchScript archive with torch, which runs code in the archive.
+`clip.loading` and OpenAI's functions in `clip.clip` use this module. The SHA-256 of the official files are also used by
+`clip.weights`: torch runs code in a TorchScript archive, so `clip.weights` lets torch open only the official archives.
 """
 
 import contextlib

@@ -3,6 +3,8 @@
 Trainers and tools call `load_clip`. Code in a weights file is never run, except in OpenAI's official archives.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from clip import mini
@@ -34,21 +36,27 @@ def load_clip(name: str = "", path: str | Path = "", root: str | Path | None = N
         FileNotFoundError: the path doesn't exist.
         WeightsError: a download failed, or the file doesn't contain a CLIP.
     """
-    source = str(path or name)
-    try:
+    with _naming(path or name):
         state, sizes = _weights_and_sizes(name, path, root)
         state, trained_rows = mini.unpacked(state)
         model = from_state_dict(state, sizes)
         if model.vocab_size < VOCABULARY:
             raise ValueError(f"its vocabulary has {model.vocab_size} tokens, fewer than CLIP's {VOCABULARY}")
+    model.trained_rows = trained_rows
+    return model
+
+
+@contextlib.contextmanager
+def _naming(source: str | Path) -> Iterator[None]:
+    """A context manager that adds `source` to the messages of errors."""
+    try:
+        yield
     except KeyError as error:
         raise WeightsError(f"{source} isn't a CLIP in a known layout: the weight {error} is missing") from error
     except RuntimeError as error:
         raise WeightsError(f"can't load {source}: {' '.join(str(error).split())[:500]}") from error
     except ValueError as error:
         raise ValueError(f"can't load {source}: {error}") from error
-    model.trained_rows = trained_rows
-    return model
 
 
 def local_file(source: str, root: str | Path | None = None) -> str:
@@ -64,9 +72,10 @@ def local_file(source: str, root: str | Path | None = None) -> str:
     """
     if is_url(source):
         return download(source, root)
-    state, sizes = _weights_and_sizes("", source, root)
-    state, _ = mini.unpacked(state)
-    return plain_file(Path(source), state, sizes, root)
+    with _naming(source):
+        state, sizes = _weights_and_sizes("", source, root)
+        state, _ = mini.unpacked(state)
+        return plain_file(Path(source), state, sizes, root)
 
 
 def _weights_and_sizes(name: str, path: str | Path, root: str | Path | None) -> tuple[Weights, Sizes | None]:

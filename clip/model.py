@@ -253,8 +253,9 @@ def build_model(state_dict: Mapping[str, torch.Tensor], design_details: Mapping[
     Raises:
         PatchedBackboneError: `design_details` asks for prompts inside the towers.
     """
-    asks_for_prompts = any((design_details or {}).get(key) for key in _DESIGN)
-    check_call("clip.build_model with design_details for prompts inside the towers", not asks_for_prompts)
+    design = design_details or {}
+    call = f"clip.build_model with design_details for {design.get('trainer', 'prompts inside the towers')}"
+    check_call(call, not any(design.get(key) for key in _DESIGN))
     # `from_state_dict` doesn't copy float32 weights. Copy the model, so that the caller's weights don't change.
     model = copy.deepcopy(from_state_dict(state_dict)).requires_grad_(True)
     convert_weights(model)

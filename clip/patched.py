@@ -1,7 +1,7 @@
 """The error for code that was written for a changed copy of CLIP.
 
-MaPLe's code and many of its successors bring a changed `clip` folder, whose towers take other arguments. Code that calls
-the towers of this project with such arguments gets one clear error.
+MaPLe's code and many of its successors bring a changed `clip` folder, whose towers take other arguments. Code that
+calls the towers of this project with such arguments gets one clear error.
 """
 
 

@@ -16,6 +16,7 @@ from experiments import finished
 from experiments.arguments import Run
 from experiments.checks import check_names, check_paths, check_trained
 from experiments.config import resolve, values_of
+from experiments.third_party import plain_surface
 
 
 def execute(run: Run) -> None:
@@ -50,7 +51,8 @@ def run_config(cfg: CfgNode, no_train: bool = False, run: Run | None = None) -> 
     if no_train or not is_finished(cfg):
         with exclusive_lock(cfg.OUTPUT_DIR):
             if no_train or not is_finished(cfg):  # another process may have finished the run in the meantime
-                train_and_test(cfg, no_train, run)
+                with plain_surface(cfg):
+                    train_and_test(cfg, no_train, run)
                 return
     _print_finished(cfg.OUTPUT_DIR)
     if run:

@@ -14,11 +14,11 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO
 
 import torch
 
-from untrusted.pickles import CONTAINERS, MAX_DEPTH, Global, Malformed, StandIn, load
+from untrusted.pickles import CONTAINERS, MAX_DEPTH, Global, Makers, Malformed, StandIn, load
 
 #: Names of the classes of storages in torch files, and the type of their elements.
 _DTYPES = {
@@ -102,7 +102,7 @@ class _Storages:
 class _ArchivedStorages(_Storages):
     """The arrays of numbers in a ZIP archive, one in each file of the folder data/."""
 
-    def __init__(self, archive: zipfile.ZipFile, file: BinaryIO, folder: str, limit: int):
+    def __init__(self, archive: zipfile.ZipFile, file: io.BufferedReader, folder: str, limit: int):
         super().__init__(limit)
         self.archive, self.file, self.folder = archive, file, folder
 
@@ -134,7 +134,7 @@ def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> zipfile.ZipInfo:
     return info
 
 
-def _read_archive(archive: zipfile.ZipFile, file: BinaryIO, size: int) -> object:
+def _read_archive(archive: zipfile.ZipFile, file: io.BufferedReader, size: int) -> object:
     """Return the content of an archive of `size` bytes, which has a single folder with data.pkl and the storages."""
     pickles = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
@@ -176,7 +176,7 @@ def _read_legacy(path: Path) -> object:
         return content
 
 
-def _tensor(flat: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> torch.Tensor:
+def _tensor(flat: object, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> torch.Tensor:
     """Return a view of a storage (numel,). The arguments are those of `torch._utils._rebuild_tensor_v2`."""
     numbers = [offset, *size, *stride]
     if not isinstance(flat, torch.Tensor) or len(size) != len(stride) or len(size) > 16:
@@ -190,7 +190,7 @@ def _tensor(flat: torch.Tensor, offset: int, size: tuple[int, ...], stride: tupl
 
 
 #: Functions that a torch file may call.
-_MAKERS = {
+_MAKERS: Makers = {
     **CONTAINERS,
     Global("torch._utils", "_rebuild_tensor_v2"): _tensor,
     Global("torch._utils", "_rebuild_tensor"): _tensor,

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dassl.utils.errors import InputError
 from dassl.utils.logger import Logger
 
+_FOLDERS = ("clip", "dassl", "datasets", "experiments", "reporting", "tools", "trainers", "untrusted")
+
 
 def report_errors(job: Callable[[], None], debug: bool) -> int:
     """Run `job` and return the command's exit code.
@@ -47,7 +49,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] in ("clip", "dassl", "datasets", "experiments", "reporting", "tools", "trainers")
+    return module.partition(".")[0] in _FOLDERS
 
 
 def _reported_errors() -> tuple[type[Exception], ...]:

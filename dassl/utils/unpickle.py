@@ -13,7 +13,7 @@ _DATUM = Global("dassl.data.datasets.base_dataset", "Datum")
 _MAX_BYTES = 2**28  # a few-shot list of ImageNet with 16 images per class has 2 MB
 
 
-def read_pickle(path: str | Path) -> object:
+def read_pickle(path: str | Path) -> dict[object, list]:
     """Read a pickle of few-shot images, {split: [Datum, ...]}. Each Datum becomes a list [path, label, class name].
 
     So the result has the same form as the content of a run's fewshot.json.
