@@ -19,7 +19,7 @@ setup(
         "ftfy",
         "regex",
         "resvg_py",
-        "gdown>=5.2",
+        "gdown>=6.5",
         "huggingface_hub",
         "safetensors",
         "scipy",

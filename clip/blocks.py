@@ -17,6 +17,7 @@ from torch import nn
 
 from clip.inputs import BlockAdapter, Projection
 from clip.mlp import ACTIVATIONS, FrozenMLP, QuickGELU
+from clip.patched import check_call
 
 _FEW_KEYS = 128  # up to this number of keys, see `prefers_matrix_products`
 
@@ -214,6 +215,7 @@ class Transformer(nn.Module):
         self, width: int, layers: int, heads: int, causal: bool = False, mlp: int = 0, activation: str = "quick_gelu"
     ):
         super().__init__()
+        check_call("Transformer with a mask", isinstance(causal, bool))
         self.width, self.layers, self.heads = width, layers, heads
         self.resblocks = nn.Sequential(
             *(ResidualAttentionBlock(width, heads, causal, mlp, activation) for _ in range(layers))
@@ -232,7 +234,12 @@ class Transformer(nn.Module):
             change_input: function called before each layer, with the layer's input and the layer's number. The
                 function returns the changed input, which may have another length.
             adapters: {layer: adapter of the layer's block}.
+
+        Raises:
+            PatchedBackboneError: the arguments are those of a changed copy of CLIP, such as [x, prompts, counter].
         """
+        known = isinstance(x, torch.Tensor) and (change_input is None or callable(change_input))
+        check_call("the transformer with other arguments than one tensor", known)
         if change_input is None and not adapters:
             return self.resblocks(x)
         return run_blocks(self.resblocks, x, change_input, adapters or {})

@@ -12,8 +12,8 @@ from PIL import Image
 from torchvision import transforms as T
 
 from clip.loading import MODELS as _MODELS
-from clip.loading import download as _download
 from clip.loading import load_clip
+from clip.loading import local_file as _download
 from clip.model import CLIP, build_model, convert_weights
 from clip.sizes import OPENAI_MEAN, OPENAI_STD
 
@@ -22,7 +22,10 @@ _exported = (_MODELS, _download, build_model)  # third-party trainers import the
 
 
 def available_models() -> list[str]:
-    """Return the names of OpenAI's models. `clip.loading.load_clip` also loads OpenCLIP and Hugging Face models."""
+    """Return the names of OpenAI's models and of this project's small model.
+
+    `clip.loading.load_clip` also loads OpenCLIP and Hugging Face models.
+    """
     return list(_MODELS)
 
 

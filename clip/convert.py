@@ -1,4 +1,4 @@
-"""Converts OpenCLIP and Hugging Face models. Configs become `Sizes`, and weights get OpenAI's parameter names.
+"""Converts OpenCLIP and Hugging Face models. OpenCLIP's configs become `Sizes`; weights get OpenAI's parameter names.
 
 `clip.loading` calls these functions. If our image and text towers don't support a model, the functions raise ValueError
 with the reason.
@@ -7,15 +7,15 @@ with the reason.
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
+from clip import configs
 from clip.sizes import OPENAI_MEAN, OPENAI_STD, Sizes
 
 #: The content of a config file.
-Config = Mapping[str, Any]
+Config = Mapping[str, object]
 
 #: Fields of OpenCLIP's configs that may have any value. All other fields must have OpenCLIP's default value.
 _SUPPORTED: dict[type[CLIPVisionCfg] | type[CLIPTextCfg], set[str]] = {
@@ -33,21 +33,25 @@ def openclip_sizes(model_cfg: Config, preprocess: Config, quick_gelu: bool) -> S
         quick_gelu: whether the weights were trained with QuickGELU.
 
     Raises:
-        ValueError: our image and text towers don't support the model. The message names the field of the config.
+        ValueError: the config is wrong, or our image and text towers don't support the model. The message names the
+            field of the config.
     """
-    _check_fields("vision_cfg", model_cfg["vision_cfg"], CLIPVisionCfg)
-    _check_fields("text_cfg", model_cfg["text_cfg"], CLIPTextCfg)
-    vision, text = CLIPVisionCfg(**model_cfg["vision_cfg"]), CLIPTextCfg(**model_cfg["text_cfg"])
-    resnet = isinstance(vision.layers, (tuple, list))
+    model = configs.checked(model_cfg, configs.OpenCLIPModel, "model_cfg")
+    _check_fields("vision_cfg", model.vision_cfg, CLIPVisionCfg)
+    _check_fields("text_cfg", model.text_cfg, CLIPTextCfg)
+    vision = configs.checked(model.vision_cfg, configs.OpenCLIPVision, "vision_cfg")
+    text = configs.checked(model.text_cfg, configs.OpenCLIPText, "text_cfg")
+    images = configs.checked(preprocess, configs.Preprocess, "preprocess_cfg")
+    resnet = not isinstance(vision.layers, int)
     size = vision.image_size
     if not isinstance(size, int) and size[0] != size[1]:
         raise ValueError(f"its images have {size[0]} x {size[1]} pixels: only square images are supported")
     return Sizes(
-        embed_dim=model_cfg["embed_dim"],
+        embed_dim=model.embed_dim,
         image_resolution=size if isinstance(size, int) else size[0],
-        vision_layers=tuple(vision.layers) if resnet else vision.layers,
+        vision_layers=vision.layers if isinstance(vision.layers, int) else tuple(vision.layers),
         vision_width=vision.width,
-        vision_patch_size=0 if resnet else vision.patch_size,
+        vision_patch_size=0 if resnet else vision.patch_size or 0,
         vision_heads=vision.width * (32 if resnet else 1) // vision.head_width,
         vision_mlp=0 if resnet else int(vision.width * vision.mlp_ratio),
         context_length=text.context_length,
@@ -57,8 +61,8 @@ def openclip_sizes(model_cfg: Config, preprocess: Config, quick_gelu: bool) -> S
         transformer_layers=text.layers,
         transformer_mlp=int(text.width * text.mlp_ratio),
         activation="quick_gelu" if quick_gelu else "gelu",
-        mean=tuple(preprocess.get("mean", OPENAI_MEAN)),
-        std=tuple(preprocess.get("std", OPENAI_STD)),
+        mean=images.mean or OPENAI_MEAN,
+        std=images.std or OPENAI_STD,
     )
 
 
@@ -83,45 +87,6 @@ def openclip_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
     In OpenCLIP's "custom text" models, the names in the text tower start with `text.`, which is removed.
     """
     return {name.removeprefix("module.").removeprefix("text."): weight for name, weight in state.items()}
-
-
-def huggingface_sizes(config: Config, preprocess: Config) -> Sizes:
-    """Return the sizes of a Hugging Face `CLIPModel`, given its config.json and preprocessor_config.json.
-
-    Raises:
-        ValueError: the model isn't a `CLIPModel`; or our towers don't support the model's activation or vocabulary.
-    """
-    if config.get("model_type") != "clip":
-        raise ValueError(f"its config.json has model_type {config.get('model_type')!r}: only 'clip' is supported")
-    vision, text = config["vision_config"], config["text_config"]
-    activations = {tower.get("hidden_act", "quick_gelu") for tower in (vision, text)}
-    if len(activations) > 1 or not activations <= {"quick_gelu", "gelu"}:
-        raise ValueError(
-            f"its towers have the activations {sorted(activations)}, but both need the same: quick_gelu or gelu"
-        )
-    if text.get("vocab_size", 49408) != 49408:
-        raise ValueError(
-            f"its vocabulary has {text['vocab_size']} tokens: only CLIP's vocabulary (49408 tokens) is supported"
-        )
-    width, text_width = vision.get("hidden_size", 768), text.get("hidden_size", 512)
-    return Sizes(
-        embed_dim=config.get("projection_dim", 512),
-        image_resolution=vision.get("image_size", 224),
-        vision_layers=vision.get("num_hidden_layers", 12),
-        vision_width=width,
-        vision_patch_size=vision.get("patch_size", 32),
-        vision_heads=vision.get("num_attention_heads", 12),
-        vision_mlp=vision.get("intermediate_size", 3072),
-        context_length=text.get("max_position_embeddings", 77),
-        vocab_size=49408,
-        transformer_width=text_width,
-        transformer_heads=text.get("num_attention_heads", 8),
-        transformer_layers=text.get("num_hidden_layers", 12),
-        transformer_mlp=text.get("intermediate_size", 2048),
-        activation=activations.pop(),
-        mean=tuple(preprocess.get("image_mean", OPENAI_MEAN)),
-        std=tuple(preprocess.get("image_std", OPENAI_STD)),
-    )
 
 
 #: Pairs (regular expression, replacement) that turn Hugging Face's parameter names into OpenAI's. All pairs are applied

@@ -1,76 +1,19 @@
 """Finds the weights of a CLIP by name or path, checks them, and builds the model.
 
-Trainers and tools call `load_clip`. Code in a weights file is never run.
+Trainers and tools call `load_clip`. Code in a weights file is never run, except in OpenAI's official archives.
 """
 
-import hashlib
-import json
-import pickle
-import warnings
-import zipfile
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
 from clip import mini
+from clip.download import MODELS, TIMEOUT, WeightsError, download, is_url, sha256, time_limit
 from clip.model import CLIP, from_state_dict
-from clip.sizes import Sizes
+from clip.sizes import VOCABULARY, Sizes
+from clip.weights import Weights, plain_file, read_weights
 
-_OPENAI = "https://openaipublic.azureedge.net/clip/models"
-#: Mapping of the names of OpenAI's models to their URLs. The last folder in the URL is the file's SHA-256.
-MODELS = {
-    "RN50": f"{_OPENAI}/afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt",
-    "RN101": f"{_OPENAI}/8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599/RN101.pt",
-    "RN50x4": f"{_OPENAI}/7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd/RN50x4.pt",
-    "RN50x16": f"{_OPENAI}/52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa/RN50x16.pt",
-    "RN50x64": f"{_OPENAI}/be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c/RN50x64.pt",
-    "ViT-B/32": f"{_OPENAI}/40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt",
-    "ViT-B/16": f"{_OPENAI}/5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f/ViT-B-16.pt",
-    "ViT-L/14": f"{_OPENAI}/b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/ViT-L-14.pt",
-    "ViT-L/14@336px": f"{_OPENAI}/3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02/ViT-L-14-336px.pt",
-}
-
-
-#: Mapping of a weight's name to its tensor.
-Weights = Mapping[str, torch.Tensor]
-
-
-class WeightsError(RuntimeError):
-    """Raised if weights can't be downloaded or read. The message is a single line."""
-
-
-def download(url: str, root: str | Path | None = None) -> str:
-    """Download the file at `url` to the folder `root` and return its path. An existing file isn't downloaded again.
-
-    The last folder in the URL is the file's SHA-256. An existing file with the wrong SHA-256 is replaced.
-
-    Args:
-        root: target folder; None: ~/.cache/clip.
-
-    Raises:
-        WeightsError: the download fails; or the downloaded file has the wrong SHA-256; or the target exists, but isn't
-            a regular file.
-    """
-    folder = Path(root or "~/.cache/clip").expanduser()
-    expected, name = url.split("/")[-2:]
-    target = folder / name
-    if target.exists() and not target.is_file():
-        raise WeightsError(f"{target} exists and is not a regular file")
-    if target.is_file():
-        if _sha256(target) == expected:
-            return str(target)
-        warnings.warn(f"{target} has the wrong SHA-256; downloading it again", stacklevel=2)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(url, str(target), hash_prefix=expected)
-    except (OSError, RuntimeError) as error:
-        raise WeightsError(
-            f"can't download {url} ({error}); save the file as {target}, or set MODEL.BACKBONE.PATH to other weights"
-        ) from error
-    return str(target)
+__all__ = ["MODELS", "TIMEOUT", "Weights", "WeightsError", "download", "load_clip", "local_file", "read_weights"]
 
 
 def load_clip(name: str = "", path: str | Path = "", root: str | Path | None = None) -> CLIP:
@@ -93,20 +36,46 @@ def load_clip(name: str = "", path: str | Path = "", root: str | Path | None = N
         FileNotFoundError: the path doesn't exist.
         WeightsError: a download failed, or the file doesn't contain a CLIP.
     """
-    source = str(path or name)
-    if name == mini.NAME and not path:
-        state, known = mini.load()
-        model = from_state_dict(state)
-        model.trained_rows = known
-        return model
+    with _naming(path or name):
+        state, sizes = _weights_and_sizes(name, path, root)
+        state, trained_rows = mini.unpacked(state)
+        model = from_state_dict(state, sizes)
+        if model.vocab_size < VOCABULARY:
+            raise ValueError(f"its vocabulary has {model.vocab_size} tokens, fewer than CLIP's {VOCABULARY}")
+    model.trained_rows = trained_rows
+    return model
+
+
+@contextlib.contextmanager
+def _naming(source: str | Path) -> Iterator[None]:
+    """A context manager that adds `source` to the messages of errors."""
     try:
-        return from_state_dict(*_weights_and_sizes(name, path, root))
+        yield
     except KeyError as error:
         raise WeightsError(f"{source} isn't a CLIP in a known layout: the weight {error} is missing") from error
     except RuntimeError as error:
-        raise WeightsError(f"can't load {source}: {' '.join(str(error).split())}") from error
+        raise WeightsError(f"can't load {source}: {' '.join(str(error).split())[:500]}") from error
     except ValueError as error:
         raise ValueError(f"can't load {source}: {error}") from error
+
+
+def local_file(source: str, root: str | Path | None = None) -> str:
+    """Return a file for an entry of `MODELS`. `torch.load` can read it, and `clip.build_model` builds the model.
+
+    Args:
+        source: a URL, which is downloaded; or a local path, whose weights are converted.
+        root: folder for the file; None: ~/.cache/clip.
+
+    Raises:
+        WeightsError: a download failed; or the weights can't be read; or `build_model` would build another model.
+        ValueError: our image and text towers don't support the model.
+    """
+    if is_url(source):
+        return download(source, root)
+    with _naming(source):
+        state, sizes = _weights_and_sizes("", source, root)
+        state, _ = mini.unpacked(state)
+        return plain_file(Path(source), state, sizes, root)
 
 
 def _weights_and_sizes(name: str, path: str | Path, root: str | Path | None) -> tuple[Weights, Sizes | None]:
@@ -120,19 +89,26 @@ def _weights_and_sizes(name: str, path: str | Path, root: str | Path | None) -> 
             raise FileNotFoundError(f"{local} doesn't exist (MODEL.BACKBONE.PATH)")
         if local.is_dir():
             return _from_folder(local)
-        if name and name not in (*MODELS, mini.NAME):
+        if name and name not in MODELS:
             return _openclip(name, local)
         return read_weights(local), None
     if name in MODELS:
+        if not is_url(MODELS[name]):
+            return _weights_and_sizes("", MODELS[name], root)
         return read_weights(download(MODELS[name], root)), None
     if name.startswith("hf-hub:"):
-        from huggingface_hub import snapshot_download
-
-        patterns = ["*config.json", "*.safetensors"]
-        return _from_folder(
-            Path(snapshot_download(name.removeprefix("hf-hub:"), allow_patterns=patterns, cache_dir=root))
-        )
+        return _from_folder(_from_hub(name.removeprefix("hf-hub:"), root))
     return _openclip(name, None, root)
+
+
+def _from_hub(name: str, root: str | Path | None) -> Path:
+    """Download a model from the Hugging Face hub, and return its folder."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*config.json", "*.safetensors"], cache_dir=root))
+    except Exception as error:  # the libraries below have unrelated error types
+        raise WeightsError(f"can't download {name}: {' '.join(str(error).split())[:300]}") from error
 
 
 def _openclip(name: str, path: Path | None, root: str | Path | None = None) -> tuple[Weights, Sizes]:
@@ -153,31 +129,34 @@ def _openclip(name: str, path: Path | None, root: str | Path | None = None) -> t
     pretrained = get_pretrained_cfg(architecture, tag)
     if model_cfg is None or (path is None and not pretrained):
         tags = open_clip.list_pretrained_tags_by_model(architecture)
-        choices = f"tags of {architecture}: {', '.join(tags)}" if tags else f"names: {', '.join((*MODELS, mini.NAME))}"
+        choices = f"tags of {architecture}: {', '.join(tags)}" if tags else f"names: {', '.join(MODELS)}"
         raise ValueError(
             f"unknown backbone (MODEL.BACKBONE.NAME). Known {choices}. Or give an OpenCLIP model as ARCHITECTURE:TAG"
         )
     quick_gelu = (pretrained or model_cfg).get("quick_gelu", False)
     # `openclip_sizes` raises ValueError if the model isn't supported. Call it first, to avoid a useless download.
     sizes = convert.openclip_sizes(model_cfg, pretrained, quick_gelu)
-    file = path or Path(_checked_hub_file(download_pretrained(pretrained, cache_dir=root and str(root))))
-    return convert.openclip_weights(read_weights(file)), sizes
+    if path is None:
+        try:
+            with time_limit():
+                path = Path(download_pretrained(pretrained, cache_dir=root and str(root)))
+        except Exception as error:  # the libraries below have unrelated error types
+            raise WeightsError(f"can't download {name}: {' '.join(str(error).split())[:300]}") from error
+        _check_hub_file(path)
+    return convert.openclip_weights(read_weights(path)), sizes
 
 
 def _from_folder(folder: Path) -> tuple[Weights, Sizes]:
     """Return weights and sizes of a Hugging Face or OpenCLIP model, read from its config and safetensors files."""
-    from clip import convert
+    from clip import configs, convert
 
     openclip_config = folder / "open_clip_config.json"
     if openclip_config.is_file():
-        config = json.loads(openclip_config.read_text())
-        model_cfg = config["model_cfg"]
-        sizes = convert.openclip_sizes(model_cfg, config.get("preprocess_cfg", {}), model_cfg.get("quick_gelu", False))
+        model_cfg, preprocess = configs.read_openclip(openclip_config)
+        sizes = convert.openclip_sizes(model_cfg, preprocess, bool(model_cfg.get("quick_gelu", False)))
         return convert.openclip_weights(_safetensors(folder, "open_clip_model.safetensors")), sizes
     if (folder / "config.json").is_file():
-        preprocessor = folder / "preprocessor_config.json"
-        preprocess = json.loads(preprocessor.read_text()) if preprocessor.is_file() else {}
-        sizes = convert.huggingface_sizes(json.loads((folder / "config.json").read_text()), preprocess)
+        sizes = configs.huggingface_sizes(folder / "config.json", folder / "preprocessor_config.json")
         return convert.huggingface_weights(_safetensors(folder, "model.safetensors")), sizes
     raise ValueError(f"{folder} has neither config.json nor open_clip_config.json")
 
@@ -185,55 +164,20 @@ def _from_folder(folder: Path) -> tuple[Weights, Sizes]:
 def _safetensors(folder: Path, name: str) -> Weights:
     if not (folder / name).is_file():
         raise ValueError(f"{folder} has no file {name}")
-    return read_weights(_checked_hub_file(folder / name))
+    _check_hub_file(folder / name)
+    return read_weights(folder / name)
 
 
-def _checked_hub_file(path: str | Path) -> str | Path:
-    """Return `path` if the file is intact.
+def _check_hub_file(path: Path) -> None:
+    """Check a file in the cache of the Hugging Face hub.
 
-    In the cache of the Hugging Face hub, the path is a link to a file that is named after the SHA-256 of its content.
-    Files with other names aren't checked.
+    There, the path is a link to a file that is named after the SHA-256 of its content. Files with other names aren't
+    checked.
 
     Raises:
         WeightsError: the SHA-256 is wrong.
     """
-    expected = Path(path).resolve().name
+    expected = path.resolve().name
     is_hash = len(expected) == 64 and set(expected) <= set("0123456789abcdef")
-    if is_hash and _sha256(Path(path)) != expected:
+    if is_hash and sha256(path) != expected:
         raise WeightsError(f"{path} is damaged (its SHA-256 isn't {expected}); delete the file and run again")
-    return path
-
-
-def read_weights(path: str | Path) -> Weights:
-    """Read a mapping of names to tensors from a TorchScript archive, a safetensors file or a state dict.
-
-    Code in the file isn't run.
-
-    Raises:
-        WeightsError: the file can't be read, or has another format.
-    """
-    try:
-        if str(path).endswith(".safetensors"):
-            return load_file(path)
-        if _is_torchscript(path):
-            return torch.jit.load(str(path), map_location="cpu").state_dict()
-        state: object = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, SafetensorError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"can't read the weights {path}: {reason}") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(f"can't read the weights {path}: its content isn't a dict of tensors")
-    return state
-
-
-def _is_torchscript(path: str | Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("constants.pkl") for name in archive.namelist())
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,6 +15,7 @@ from torch import nn
 from clip import text
 from clip.blocks import LayerNorm, QuickGELU, ResidualAttentionBlock, Transformer
 from clip.inputs import NO_INPUTS, Rows, TowerInputs, TowerOutput
+from clip.patched import check_call
 from clip.resnet import AttentionPool2d, Bottleneck, ModifiedResNet
 from clip.sizes import Sizes
 from clip.vision import VisionTransformer
@@ -238,8 +239,9 @@ def from_state_dict(state: Mapping[str, torch.Tensor], sizes: Sizes | None = Non
         sizes: sizes of the model; None: infer them from the weights.
 
     Raises:
-        RuntimeError: a weight is missing, is unexpected or has the wrong shape.
+        RuntimeError: a weight is missing, is unexpected, has the wrong shape, or isn't finite.
         KeyError: a weight from which the sizes are inferred is missing.
+        ValueError: a size that is inferred from the weights is out of range.
     """
     with torch.device("meta"):  # skip the random initialisation, since all weights are replaced
         model = CLIP(sizes or Sizes.from_state_dict(state))
@@ -249,23 +251,30 @@ def from_state_dict(state: Mapping[str, torch.Tensor], sizes: Sizes | None = Non
     missing, unexpected = model.load_state_dict(weights, strict=False, assign=True)
     if missing or unexpected:
         raise RuntimeError(f"the weights don't fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}")
+    for name, weight in weights.items():
+        if not torch.isfinite(weight).all():
+            raise RuntimeError(f"the weight {name} has values that aren't finite (NaN or infinite)")
     return model.requires_grad_(False).eval()
 
 
-def build_model(state_dict: Mapping[str, torch.Tensor], design_details: Mapping[str, str | int] | None = None) -> CLIP:
+#: Keys of `design_details` that put prompts into the towers, if they aren't 0.
+_DESIGN = ("vision_depth", "language_depth", "vision_ctx", "language_ctx", "maple_length")
+
+
+def build_model(state_dict: Mapping[str, torch.Tensor], design_details: Mapping[str, object] | None = None) -> CLIP:
     """Build a CLIP in half precision and eval mode, like OpenAI's `build_model`, for third-party trainers.
 
     Args:
         state_dict: weights with OpenAI's parameter names. The model gets a copy of the weights.
-        design_details: must be None. In MaPLe's code, this argument describes prompts inside the towers.
+        design_details: in MaPLe's code and its successors, this argument describes prompts inside the towers. It may
+            be given if it asks for no such prompts, as for CoOp.
 
     Raises:
-        TypeError: `design_details` isn't None. Pass prompts to `encode_image` and `encode_prompts` instead.
+        PatchedBackboneError: `design_details` asks for prompts inside the towers.
     """
-    if design_details is not None:
-        raise TypeError(
-            "build_model doesn't support design_details; pass prompts to encode_image and encode_prompts as TowerInputs"
-        )
+    design = design_details or {}
+    call = f"clip.build_model with design_details for {design.get('trainer', 'prompts inside the towers')}"
+    check_call(call, not any(design.get(key) for key in _DESIGN))
     # `from_state_dict` doesn't copy float32 weights. Copy the model, so that the caller's weights don't change.
     model = copy.deepcopy(from_state_dict(state_dict)).requires_grad_(True)
     convert_weights(model)

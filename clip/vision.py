@@ -12,6 +12,7 @@ from torch import nn
 
 from clip.blocks import LayerNorm, Transformer, attend, is_original, join_heads, module_types, split_heads
 from clip.inputs import NO_INPUTS, Rows, TowerInputs, TowerOutput, cast_together, insert_tokens
+from clip.patched import check_call
 from clip.reference import count_layers, run_transformer
 
 
@@ -57,7 +58,10 @@ class VisionTransformer(nn.Module):
         Raises:
             ValueError: `inputs` has a layer that the tower doesn't have; or `rows` is "inserted", but no tokens are
                 inserted.
+            PatchedBackboneError: the arguments are those of a changed copy of CLIP, such as prompts as tensors.
         """
+        known = isinstance(x, torch.Tensor) and isinstance(inputs, TowerInputs)
+        check_call("the image tower with other arguments than one tensor", known)
         if not inputs.is_empty:
             inputs.check(count_layers(self.transformer, self.layers), "image")
         if rows == "inserted" and not inputs.inserted:

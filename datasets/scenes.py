@@ -78,7 +78,7 @@ def rasterise(svg: str) -> np.ndarray:
     import resvg_py
 
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE, skip_system_fonts=True))
-    with Image.open(io.BytesIO(png)) as image:
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
         canvas = Image.new("RGBA", (SIZE, SIZE))
         canvas.paste(image.convert("RGBA"), ((SIZE - image.width) // 2, (SIZE - image.height) // 2))
     pixels = np.asarray(canvas, np.float32) / np.float32(255)

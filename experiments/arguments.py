@@ -29,6 +29,7 @@ class Run:
     flags: Mapping[str, object] = field(default_factory=dict)  # {config key: value} for all other flags
     overrides: tuple[str, ...] = ()  # KEY VALUE KEY VALUE ...; if a key is repeated, its last value is used
     no_train: bool = False  # build the data, model and optimiser, then stop
+    extend_cfg: str = ""  # path of the user's file whose function extend_cfg(cfg) declares more config keys
 
     @property
     def options(self) -> dict[str, str]:
@@ -51,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     add("--target-domains", nargs="+", help="target domains, for domain adaptation or generalisation")
     add("--transforms", nargs="+", help="names of the transforms of the training images")
     add("--config-file", default="", help="the trainer's config file (default: the file that the trainer names)")
+    add("--extend-cfg", default="", metavar="FILE", help="run the function extend_cfg(cfg) of this Python file first")
     add("--dataset-config-file", default="", help="the data set's config file")
     add("--trainer", default="", help="name of the trainer")
     add("--backbone", default="", help="name of the CLIP model (sets MODEL.BACKBONE.NAME)")
@@ -80,6 +82,7 @@ def run_of(args: argparse.Namespace) -> Run:
         flags=flags_of(args),
         overrides=tuple(args.opts),
         no_train=args.no_train,
+        extend_cfg=absolute(args.extend_cfg),
     )
 
 
@@ -101,6 +104,11 @@ def flags_of(args: argparse.Namespace) -> dict[str, object]:
         "TEST.LOAD_EPOCH": args.load_epoch,
     }
     return {key: value for key, value in flags.items() if value not in (None, "")}
+
+
+def absolute(path: str) -> str:
+    """Return a path of the command line as an absolute path. Returns "" for an empty path."""
+    return os.path.abspath(os.path.expanduser(path)) if path else ""
 
 
 def stem(path: str) -> str:

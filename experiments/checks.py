@@ -13,6 +13,7 @@ from dassl.config import differences
 from dassl.engine.run_folder import CONFIG, RESULT
 from dassl.utils.errors import InputError
 from dassl.utils.outlines import read_class
+from dassl.utils.plugins import read_function
 from datasets._missing import Layout, missing_data
 from experiments.arguments import Run
 from experiments.classes import DATASETS, TRAINERS
@@ -20,9 +21,11 @@ from experiments.config import check_trainer, config_of, known_text, known_value
 
 
 def check_names(run: Run) -> None:
-    """Raise InputError if the trainer or data set is unknown, or if a config file is missing. Doesn't import torch."""
+    """Raise InputError if the trainer or data set is unknown, or if a file is missing. Doesn't import torch."""
     check_trainer(run)
     settings_of(config_of(run))
+    if run.extend_cfg:
+        read_function(run.extend_cfg, "extend_cfg")
     dataset = known_text(run, "DATASET.NAME")
     if dataset:
         DATASETS.find(dataset)

@@ -6,7 +6,7 @@ the trainer's config file, they read the trainer's class attributes from its sou
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 from yacs.config import CfgNode
@@ -27,6 +27,7 @@ from experiments.arguments import Run, stem
 from experiments.classes import TRAINERS
 from experiments.official_keys import translate_settings, translate_words
 from experiments.protocols import PROTOCOLS
+from experiments.third_party import extend, without_clashes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -146,7 +147,7 @@ def resolve(run: Run) -> CfgNode:
 
     The sources are merged in this order. Later sources override earlier sources.
 
-    1. the defaults
+    1. the defaults, and the keys that the user's `extend_cfg` declares (--extend-cfg)
     2. the data set's file
     3. the trainer's file
     4. MODEL and INPUT from the data set's file again, because a data set may need another backbone and image size
@@ -162,11 +163,15 @@ def resolve(run: Run) -> CfgNode:
 
     cfg = default_config()
     check_trainer(run)
-    trainer, dataset = get_trainer(run.trainer), settings_of(run.dataset)
+    trainer = get_trainer(run.trainer)
+    clashes = extend(cfg, run.extend_cfg) if run.extend_cfg else set()
+    _check_node(trainer, clashes, run.extend_cfg)
+    dataset = without_clashes(settings_of(run.dataset), clashes, ROOT / "configs")
     config = run.config or default_config_file(trainer, dataset_file=run.dataset)
     merge_settings(cfg, dataset)
     known = dict(keys(cfg))
-    merge_settings(cfg, translate_settings(trainer, settings_of(config), known))
+    own = without_clashes(settings_of(config), clashes, ROOT / "configs")
+    merge_settings(cfg, translate_settings(trainer, own, known))
     merge_settings(cfg, dataset, only=("MODEL", "INPUT"))
     protocol = protocol_of(run, cfg.DATASET.SUBSAMPLE_CLASSES)
     overrides = translate_words(trainer, run.overrides, known)
@@ -189,6 +194,21 @@ def resolve(run: Run) -> CfgNode:
     check_values(cfg)
     cfg.freeze()
     return cfg
+
+
+def _check_node(trainer: type, clashes: Container[str], extension: str) -> None:
+    """Raise InputError if a user's `extend_cfg` changes keys that one of this project's trainers reads."""
+    from trainers.common.options import node_of
+    from trainers.common.trainer import PromptTrainer
+
+    if issubclass(trainer, PromptTrainer):
+        node = f"TRAINER.{node_of(trainer)}"
+        changed = [key for key in trainer.options.node() if f"{node}.{key}" in clashes]
+        if changed:
+            raise InputError(
+                f"extend_cfg in {extension} changes {node}.{changed[0]}, which the trainer {trainer.__name__} needs. "
+                "Leave --extend-cfg out"
+            )
 
 
 def check_trainer(run: Run) -> None:

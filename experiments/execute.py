@@ -17,6 +17,7 @@ from experiments import fingerprint, finished
 from experiments.arguments import Run
 from experiments.checks import check_names, check_paths, check_trained
 from experiments.config import resolve, values_of
+from experiments.third_party import plain_surface
 
 if TYPE_CHECKING:
     from dassl.data.datasets import DatasetBase
@@ -57,7 +58,8 @@ def run_config(cfg: CfgNode, no_train: bool = False, run: Run | None = None) -> 
             if no_train or reason is not None:
                 if reason:
                     print(f"Not finished any more: {reason}")
-                train_and_test(cfg, no_train, run)
+                with plain_surface(cfg):
+                    train_and_test(cfg, no_train, run)
                 return
     finished.verify(run, cfg)
     _print_finished(cfg.OUTPUT_DIR)

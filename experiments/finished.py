@@ -192,6 +192,7 @@ def hashes(run: Run) -> dict[str, str] | None:
         "folders": [os.path.abspath(os.path.expanduser(known_text(run, key))) for key in _DATA_FOLDERS],
     }
     configs = [path for name in (run.dataset, config_of(run)) if name for path in config_files(locate(name))]
+    configs += [Path(run.extend_cfg)] if run.extend_cfg else []
     trained = known_text(run, "TEST.MODEL_DIR")
     return {
         "arguments": _digest(json.dumps(arguments, sort_keys=True, default=str)),

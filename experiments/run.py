@@ -23,7 +23,7 @@ from pathlib import Path
 from dassl.utils.command_line import one_line, report_errors
 from dassl.utils.errors import InputError
 from dassl.utils.stopping import STOPPED
-from experiments.arguments import Run, flags_of, parser, stem
+from experiments.arguments import Run, absolute, flags_of, parser, stem
 from experiments.protocols import IN_FOLDERS, PROTOCOLS, Protocol, Step
 
 
@@ -131,6 +131,7 @@ def make_run(request: Request, step: Step, seed: int, options: dict[str, str]) -
         flags=flags,
         overrides=(*protocol_options, "DATASET.SUBSAMPLE_CLASSES", step.classes, *args.opts),
         no_train=args.no_train,
+        extend_cfg=absolute(args.extend_cfg),
     )
 
 

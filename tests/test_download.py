@@ -146,10 +146,15 @@ def test_a_file_with_a_wrong_checksum_is_downloaded_again(toy, server, tmp_path,
 
 
 def test_an_invalid_split_file_is_deleted(toy, server, tmp_path, capsys):
-    server.files["split.json"] = b"<html>quota exceeded</html>"
-    assert download.main(["Toy", "--root", str(tmp_path)]) == 2
-    assert "should list (1, 0, 1) images" in capsys.readouterr().err
-    assert not (tmp_path / "toy/split.json").exists()
+    for content, message in {
+        b"<html>quota exceeded</html>": "is a page in HTML",
+        b"quota exceeded": "isn't a JSON file",
+        b'{"train": []}': "should list (1, 0, 1) images",
+    }.items():
+        server.files["split.json"] = content
+        assert download.main(["Toy", "--root", str(tmp_path)]) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "toy/split.json").exists()
 
 
 def test_the_error_of_a_dead_link_names_where_to_put_the_file(toy, server, tmp_path, capsys):

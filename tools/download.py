@@ -9,9 +9,12 @@ so an interrupted run leaves no incomplete data.
 """
 
 import argparse
+import errno
 import os
 import shutil
 import sys
+import tarfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,9 +23,13 @@ import yaml
 from torchvision.datasets.utils import check_integrity
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
+from dassl.engine.run_folder import exclusive_lock
 from dassl.utils import InputError, load_plugins, read_json, report_errors, unknown
 from datasets.base import Download
 from experiments.config import ROOT
+
+#: Seconds without a byte after which a download fails.
+TIMEOUT = 60.0
 
 
 def downloads_of(dataset: type[DatasetBase]) -> Sequence[Download]:
@@ -55,42 +62,92 @@ def find(name: str) -> type[DatasetBase]:
 def fetch(url: str, path: Path, md5: str = "") -> None:
     """Download `url` to `path`. Does nothing if `path` exists and has the MD5 checksum `md5`.
 
-    Resumes a partial download. If the checksum of the download is wrong, downloads the file once more. If `md5` is "",
-    no checksum is compared.
+    Resumes a partial download. If the content of the download is wrong (`wrong_content`), downloads the file once more.
 
     Raises:
-        InputError: the download failed, or the checksum of the second download is wrong too. The message says where to
+        InputError: the download failed, or the content of the second download is wrong too. The message says where to
             save the file.
+        OSError: the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    problem = ""
     for _ in range(2):
         if not path.is_file():
-            try:
-                gdown.download(url, str(path), resume=True)
-            except Exception as error:  # gdown, requests and the system have unrelated error types
-                reason = " ".join(str(error).split())[:200]
-                raise InputError(
-                    f"can't download {url}: {reason}. Download the file by hand and save it as {path}"
-                ) from error
-        if check_integrity(str(path), md5 or None):
+            _download(url, path)
+        problem = wrong_content(path, md5)
+        if not problem:
             return
-        print(f"{path} has the wrong checksum (expected MD5: {md5}). Downloading the file again")
+        print(f"{path} {problem}. Downloading the file again")
         path.unlink(missing_ok=True)
-    raise InputError(f"the file at {url} has the wrong checksum. Save a file with the MD5 checksum {md5} as {path}")
+    raise InputError(f"the file at {url} {problem}. Save the right file as {path}")
+
+
+def _download(url: str, path: Path) -> None:
+    """Download `url` to `path`. A partial download is in a file beside `path`, whose name ends with .part."""
+    parts = sorted(path.parent.glob(f"{path.name}????????.part"), key=lambda part: part.stat().st_size)
+    for part in parts[:-1]:  # gdown doesn't choose between several partial downloads
+        part.unlink()
+    before = parts[-1].stat().st_size if parts else 0
+    try:
+        gdown.download(url, str(path), resume=True, timeout=TIMEOUT)
+    except Exception as error:  # gdown, requests and the system have unrelated error types
+        if is_full(error):
+            raise full_disk(path) from error
+        if isinstance(error, gdown.exceptions.DownloadError) and before and parts[-1].stat().st_size == before:
+            parts[-1].unlink()  # the server doesn't resume downloads, so the next call must start again
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"can't download {url}: {reason}. Download the file by hand and save it as {path}") from error
+
+
+def wrong_content(path: Path, md5: str = "") -> str:
+    """Return what is wrong with a downloaded file, such as "isn't a ZIP archive". Returns "" if nothing is wrong.
+
+    If there is no checksum, check that the content fits the file's ending. Servers often send a page in HTML instead of
+    the file, for example if a quota is exceeded.
+    """
+    if md5:
+        return "" if check_integrity(str(path), md5) else f"has the wrong checksum (expected MD5: {md5})"
+    with open(path, "rb") as file:
+        start = file.read(1024).lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "is a page in HTML, which the server sent instead of the file"
+    if path.suffix == ".zip":
+        return "" if zipfile.is_zipfile(path) else "isn't a ZIP archive"
+    if path.suffix in (".tar", ".gz", ".tgz", ".bz2", ".xz"):
+        return "" if tarfile.is_tarfile(path) else "isn't a tar archive"
+    if path.suffix == ".json":
+        return "" if start.startswith((b"{", b"[")) else "isn't a JSON file"
+    return "" if start else "is empty"
+
+
+def is_full(error: Exception) -> bool:
+    """Return whether an error says that a disk or a quota is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def full_disk(path: Path) -> OSError:
+    """Return the error for a full disk. The message names the file that couldn't be written."""
+    free = shutil.disk_usage(path.parent).free
+    return OSError(f"the disk is full ({free // 2**20} MB free): can't write {path}. Free some space and run again")
 
 
 def unpack(archive: Path, folder: Path, inside: str = "") -> None:
     """Unpack a tar or ZIP archive into `folder`.
 
     Args:
-        archive: the archive file. If it can be unpacked, the archive is kept.
+        archive: the archive file. It is deleted only if it is damaged.
         folder: the folder to unpack into. It must exist.
         inside: the folder in the archive whose contents are unpacked; "" for the whole archive.
 
     Raises:
-        InputError: the archive is damaged, or would write files outside `folder`. In both cases, the archive is
-            deleted.
+        InputError: this version of Python can't unpack safely; or the archive is damaged, has no folder `inside`, or
+            would write files outside `folder`. In the last three cases, the archive is deleted.
+        OSError: the disk is full, or a file can't be written. The archive is kept.
     """
+    if archive.suffix != ".zip" and not hasattr(tarfile, "data_filter"):
+        raise InputError(f"unpacking {archive} safely needs Python 3.11.4 or newer. The archive is kept")
+    if not archive.is_file():
+        raise InputError(f"{archive.name} is missing in the data set's archive. Delete {archive.parent} and run again")
     unpacked = archive.parent / "unpacking"
     shutil.rmtree(unpacked, ignore_errors=True)
     unpacked.mkdir(parents=True)
@@ -98,42 +155,73 @@ def unpack(archive: Path, folder: Path, inside: str = "") -> None:
     try:
         # The filter "data" rejects devices, and paths and links to places outside the folder. ZIP files need no filter.
         shutil.unpack_archive(archive, unpacked, filter=None if archive.suffix == ".zip" else "data")
+        if not (unpacked / inside).is_dir():
+            raise tarfile.ReadError(f"it has no folder {inside}")
+        _move(unpacked / inside, folder)
     except Exception as error:  # tarfile, zipfile, zlib and lzma have unrelated error types
+        if is_full(error):
+            raise full_disk(folder / archive.name) from error
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+            raise OSError(f"can't unpack {archive}: {error}. The archive is kept") from error
         archive.unlink()
         raise InputError(
             f"{archive} can't be unpacked ({error}). The archive was deleted. Run the command again"
         ) from error
-    for item in (unpacked / inside).iterdir():
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+
+
+def _move(source: Path, folder: Path) -> None:
+    """Move everything in `source` to `folder`. Folders that exist in both are merged."""
+    for item in source.iterdir():
         if (folder / item.name).is_dir():
             shutil.copytree(item, folder / item.name, dirs_exist_ok=True)
         else:
             os.replace(item, folder / item.name)
-    shutil.rmtree(unpacked)
 
 
 def get(download: Download, folder: Path) -> None:
     """Download one file of a data set into `folder`, and unpack it if it is an archive.
 
-    Does nothing if an earlier call has completed this download.
+    Does nothing if an earlier call has completed this download. Only one process at a time downloads into a folder.
     """
+    if not is_complete(download, folder):
+        with exclusive_lock(folder / ".downloads"):
+            if not is_complete(download, folder):  # another process may have completed it in the meantime
+                _get(download, folder)
+
+
+def is_complete(download: Download, folder: Path) -> bool:
+    """Return whether an earlier call has completed a download into `folder`."""
     if download.target:
         path = folder / download.target
-        if download.entries and path.is_file():
-            return  # the user may have made the split file, so don't check or replace the file
-        fetch(download.url, path, download.md5)
+        # The user may have made the split file, so its content isn't compared with the published one.
+        return path.is_file() and bool(download.entries or not wrong_content(path, download.md5))
+    return _unpacked_mark(_archive(download, folder)).exists()
+
+
+def _archive(download: Download, folder: Path) -> Path:
+    return folder / ".downloads" / (download.filename or download.url.split("/")[-1])
+
+
+def _unpacked_mark(archive: Path) -> Path:
+    """Return the path of the empty file that says that an archive was unpacked."""
+    return archive.with_name(archive.name + ".unpacked")
+
+
+def _get(download: Download, folder: Path) -> None:
+    if download.target:
+        fetch(download.url, folder / download.target, download.md5)
         if download.entries:
-            check_split(path, download.entries)
+            check_split(folder / download.target, download.entries)
         return
-    archive = folder / ".downloads" / (download.filename or download.url.split("/")[-1])
-    done = archive.with_name(archive.name + ".unpacked")
-    if done.exists():
-        return
+    archive = _archive(download, folder)
     fetch(download.url, archive, download.md5)
     unpack(archive, folder, download.inside)
     if download.inner:
         unpack(folder / download.inner, folder)
     archive.unlink()
-    done.touch()
+    _unpacked_mark(archive).touch()
 
 
 def check_split(path: Path, entries: tuple[int, int, int]) -> None:
@@ -145,7 +233,7 @@ def check_split(path: Path, entries: tuple[int, int, int]) -> None:
     try:
         content = read_json(path)
         found = tuple(len(content[split]) for split in ("train", "val", "test"))
-    except (InputError, KeyError, TypeError, UnicodeDecodeError):
+    except (InputError, KeyError, TypeError, ValueError, RecursionError):
         found = ()
     if found != entries:
         path.unlink()

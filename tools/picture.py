@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 from yacs.config import CfgNode
 
 from dassl.data.datasets import build_dataset
-from dassl.utils import InputError
+from dassl.utils import InputError, read_image
 from trainers.common.options import run_config
 
 if TYPE_CHECKING:
@@ -87,8 +86,7 @@ def _draw_row(row: "list[Axes]", part: str, runs: list[PredictedRun]) -> None:
     chosen = np.linspace(0, len(images) - 1, COLUMNS).astype(int)
     for axes, number in zip(row, chosen, strict=True):
         item = images[number]
-        with Image.open(item.impath) as image:
-            axes.imshow(image.convert("RGB"))
+        axes.imshow(read_image(item.impath))
         axes.set_axis_off()
         axes.set_title(f"{item.classname} ({part})", fontsize=9, fontweight="bold")
         for line, run in enumerate(runs):

@@ -2,6 +2,8 @@
 
 The words around the class name are replaced by learned vectors, the context (equation 2). All classes share one
 context, or each class has a separate context. CLIP's weights are frozen.
+
+Files that were written for CoOp import some names from this module. `trainers/common/coop_names.py` defines them.
 """
 
 from collections.abc import Sequence
@@ -11,7 +13,11 @@ import torch
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import ClassPrompts, Method, Options, PromptLearner, PromptTrainer, start_coop_context
+from trainers.base import ClassPrompts, Method, Options, PromptTrainer, start_coop_context
+from trainers.base import PromptLearner as LearnedContext
+from trainers.common.coop_names import CustomCLIP, PromptLearner, TextEncoder, load_clip_to_cpu
+
+__all__ = ["CoOp", "CoOpCLIP", "CoOpOptions", "CustomCLIP", "PromptLearner", "TextEncoder", "load_clip_to_cpu"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class CoOpCLIP(Method):
         group = torch.arange(len(classnames)) if context.ndim == 3 else None
         position = options.CLASS_TOKEN_POSITION
         self.prompts = ClassPrompts(clip, prompt_template, classnames, context.shape[-2], position, group)
-        self.prompt_learner = PromptLearner(context)
+        self.prompt_learner = LearnedContext(context)
 
     def encode_text(self) -> torch.Tensor:
         return self.prompts.encode(self.prompt_learner.ctx)

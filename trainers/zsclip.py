@@ -9,17 +9,7 @@ from clip.model import CLIP
 from dassl.data.datasets import DatasetBase
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import Method, Options, PromptTrainer, normalized, tokenize_classes
-
-#: Seven of CLIP's 80 templates for ImageNet. An ensemble of these seven is nearly as accurate as all 80.
-SELECTED_TEMPLATES = (
-    "itap of a {}.",
-    "a bad photo of the {}.",
-    "a origami {}.",
-    "a photo of the large {}.",
-    "a {} in a video game.",
-    "art of the {}.",
-    "a photo of the small {}.",
-)
+from trainers.imagenet_templates import IMAGENET_TEMPLATES_SELECT
 
 
 class ZeroshotMethod(Method):
@@ -49,7 +39,7 @@ class ZeroshotEnsemble(ZeroshotMethod):
     """
 
     def templates(self) -> list[str]:
-        return [*SELECTED_TEMPLATES, *([self.template] if self.template else [])]
+        return [*IMAGENET_TEMPLATES_SELECT, *([self.template] if self.template else [])]
 
 
 @TRAINER_REGISTRY.register()

@@ -13,6 +13,8 @@ from dassl.utils.files import FULL
 from dassl.utils.logger import Logger
 from dassl.utils.stopping import STOPPED, Terminated, exit_code, killed_worker, raise_when_terminated
 
+_FOLDERS = ("clip", "dassl", "datasets", "experiments", "reporting", "tools", "trainers", "untrusted")
+
 
 def report_errors(job: Callable[[], None], debug: bool) -> int:
     """Run `job` and return the command's exit code.
@@ -73,7 +75,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] in ("clip", "dassl", "datasets", "experiments", "reporting", "tools", "trainers")
+    return module.partition(".")[0] in _FOLDERS
 
 
 def _reported_errors() -> tuple[type[Exception], ...]:

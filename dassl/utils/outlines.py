@@ -221,7 +221,7 @@ def _literals(definition: ast.ClassDef, attributes: Sequence[str]) -> dict[str, 
             targets, value = [node.target], node.value
         names = [target.id for target in targets if isinstance(target, ast.Name) and target.id in attributes]
         others = [value, *(target for target in targets if not isinstance(target, ast.Name))]
-        if any(_bound_names(other) & set(attributes) for other in others):
+        if any(bound_names(other) & set(attributes) for other in others):
             raise Unreadable(definition.name)
         if names:
             try:
@@ -231,7 +231,7 @@ def _literals(definition: ast.ClassDef, attributes: Sequence[str]) -> dict[str, 
     return values
 
 
-def _bound_names(node: ast.AST) -> set[str]:
+def bound_names(node: ast.AST) -> set[str]:
     """Return the names that a statement or expression binds or deletes in its own scope.
 
     The bodies of functions and of nested classes have their own scopes, so they are skipped.
@@ -240,7 +240,7 @@ def _bound_names(node: ast.AST) -> set[str]:
         return {node.name}
     if isinstance(node, ast.AnnAssign) and node.value is None:  # `name: type` binds nothing
         return set()
-    found = {name for child in ast.iter_child_nodes(node) for name in _bound_names(child)}
+    found = {name for child in ast.iter_child_nodes(node) for name in bound_names(child)}
     if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
         found.add(node.id)
     elif isinstance(node, ast.alias):  # an import
@@ -258,7 +258,7 @@ def _check_definition(path: Path, definition: ast.ClassDef) -> None:
             raise Unreadable(f"{definition.name} in {path} has another decorator than a registry's")
     if definition.keywords:  # a metaclass, or arguments of __init_subclass__
         raise Unreadable(f"{definition.name} in {path} has keywords")
-    if sum(definition.name in _bound_names(node) for node in parsed(path).body) > 1:
+    if sum(definition.name in bound_names(node) for node in parsed(path).body) > 1:
         raise Unreadable(f"{definition.name} in {path} is bound twice")
 
 

@@ -7,7 +7,7 @@ class of that plugin is looked up. `outlines.py` reads the same files without im
 import ast
 import importlib
 import tokenize
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from dassl.utils.errors import InputError, unknown
+from dassl.utils.outlines import bound_names
 from dassl.utils.registry import Registry
 
 #: {path of a plugin file: the error that the plugin raised}
@@ -43,6 +44,35 @@ def extend_config(cfg: CfgNode, plugins: Sequence[ModuleType]) -> None:
                 plugin.extend_cfg(cfg)
             except Exception as error:  # a user's function can raise anything, too
                 _failures[Path(str(plugin.__file__))] = error
+
+
+def read_function(path: str | Path, name: str) -> Callable:
+    """Return a function that a Python file defines at its top level. The rest of the file isn't executed.
+
+    Only the function and what it uses are executed: other functions, imports and variables of the file. So a function
+    can be taken from a training script whose other imports don't exist here.
+
+    Raises:
+        InputError: the file can't be read or doesn't define the function; or executing what it uses fails.
+    """
+    try:
+        with tokenize.open(path) as file:
+            body = ast.parse(file.read()).body
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise InputError(f"can't read {path} as Python: {' '.join(str(error).split())}") from error
+    if not any(isinstance(node, ast.FunctionDef) and node.name == name for node in body):
+        raise InputError(f"{path} doesn't define a function {name}(...)")
+    needed, size = {name}, 0
+    while len(needed) > size:
+        size = len(needed)
+        used = [node for node in body if bound_names(node) & needed]
+        needed |= {part.id for node in used for part in ast.walk(node) if isinstance(part, ast.Name)}
+    namespace: dict[str, Any] = {"__name__": Path(path).stem, "__file__": str(path)}
+    try:
+        exec(compile(ast.Module(used, type_ignores=[]), str(path), "exec"), namespace)
+    except Exception as error:  # a user's file can raise anything
+        raise InputError(f"{path}: what {name} uses can't be executed: {type(error).__name__}: {error}") from error
+    return namespace[name]
 
 
 def find(registry: Registry, what: str, name: str) -> Any:

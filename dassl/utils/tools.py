@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import PIL
 import psutil
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from dassl.utils.errors import InputError, unknown
 from dassl.utils.files import cache_folder as cache_folder
@@ -112,17 +112,29 @@ def tolist_if_not(x: object) -> list:
     return x if isinstance(x, list) else [x]
 
 
+#: Formats of images that are read, in Pillow's names. Pillow chooses the format by a file's content, and some of its
+#: other formats start programs, such as EPS. GIF is in the list because Oxford Pets has GIF files that end in .jpg.
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
+
+
 def read_image(path: str | Path) -> Image.Image:
-    """Return an image in RGB. Raises InputError if the file is missing, is truncated or isn't an image."""
+    """Return an image in RGB. Every part of the project that reads a user's images calls this function.
+
+    Raises:
+        InputError: the file is missing, is damaged, is too large, or isn't an image in one of `IMAGE_FORMATS`.
+    """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
             if image.mode.startswith("I;16"):  # without the division below, PIL would clip 16-bit values at 255
                 return image.point(lambda value: value / 256).convert("L").convert("RGB")
             if image.mode in ("I", "F"):
                 raise ValueError(f"its pixel mode {image.mode} has no known range; save it with 8-bit pixels")
             return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"can't read the image {path}: {error}") from error
+    except Exception as error:  # decoding a damaged image can raise almost any error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            reason = f"it is none of {', '.join(IMAGE_FORMATS)}, or it is damaged"
+        raise InputError(f"can't read the image {path}: {reason}") from error
 
 
 @functools.cache

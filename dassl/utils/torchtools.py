@@ -7,7 +7,6 @@ files are in `checkpoint_files.py`. Each checkpoint contains its checksum.
 
 import io
 import os
-import pickle
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -18,7 +17,6 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from dassl.utils import unpickle
 from dassl.utils.checkpoint_files import BEST as BEST
 from dassl.utils.checkpoint_files import NEXT_BEST
 from dassl.utils.checkpoint_files import POINTER as POINTER
@@ -26,6 +24,8 @@ from dassl.utils.checkpoint_files import find_checkpoint as find_checkpoint
 from dassl.utils.checksums import check_sealed, seal
 from dassl.utils.errors import InputError
 from dassl.utils.files import write_bytes, write_text
+from untrusted import torch_files
+from untrusted.pickles import Malformed, StandIn
 
 __all__ = [
     "count_num_param",
@@ -74,7 +74,7 @@ def save_sealed(content: object, path: Path) -> None:
 def load_checkpoint(fpath: str | Path | None) -> Checkpoint:
     """Return the content of a checkpoint, with tensors on the CPU. Code in the file isn't executed.
 
-    Checkpoints of the original code also contain a pickled scheduler object, which is replaced by `unpickle.Inert`.
+    Checkpoints of the original code also contain a pickled scheduler object, which becomes a `StandIn`.
 
     Raises:
         ValueError: the path is None.
@@ -85,18 +85,14 @@ def load_checkpoint(fpath: str | Path | None) -> Checkpoint:
         raise ValueError("File path is None")
     if not os.path.exists(fpath):
         raise FileNotFoundError(f'File is not found at "{fpath}"')
-    device = "cpu"  # load_state_dict will copy the tensors to the model's device
     try:
         check_sealed(fpath)
-        try:
-            return torch.load(fpath, device, weights_only=True)
-        except pickle.UnpicklingError:
-            return torch.load(fpath, device, weights_only=False, pickle_module=unpickle)
-    except InputError:
-        raise
-    except Exception as error:  # reading a broken file can raise almost any error
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"can't read the checkpoint {fpath}: {reason}") from error
+        content = torch_files.read(fpath)
+    except Malformed as error:
+        raise InputError(f"can't read the checkpoint {fpath}: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"can't read the checkpoint {fpath}: its content isn't a dict")
+    return content
 
 
 def resume_from_checkpoint(
@@ -132,7 +128,7 @@ def restore(
     if optimizer is not None and checkpoint.get("optimizer"):
         optimizer.load_state_dict(checkpoint["optimizer"])
     if scheduler is not None and checkpoint.get("scheduler"):
-        if isinstance(checkpoint["scheduler"].get("successor"), unpickle.Inert):
+        if isinstance(checkpoint["scheduler"].get("successor"), StandIn):
             for _ in range(checkpoint["epoch"]):  # the original code's schedule can't be loaded, so repeat its steps
                 scheduler.step()
         else:

@@ -1,69 +1,48 @@
-"""Reads untrusted pickles without running code from them.
+"""Reads pickles of few-shot images, as data. Code in the pickles isn't run.
 
-`torchtools.load_checkpoint` uses this module to read checkpoints of the original code. `datasets/base.py` uses it to
-read few-shot caches. A class that isn't in the list of allowed classes is replaced by `Inert`, which does nothing.
+`datasets/` uses this module to read few-shot caches of the original code. `untrusted/pickles.py` explains how a pickle
+is read.
 """
 
-import pickle
+import io
 from pathlib import Path
-from typing import IO, Any
 
-#: Classes and functions that a pickle may call. They make tensors, containers and plain numbers.
-_ALLOWED = {
-    ("collections", "OrderedDict"),
-    ("collections", "defaultdict"),
-    ("torch._utils", "_rebuild_tensor_v2"),
-    ("torch._utils", "_rebuild_parameter"),
-    ("torch", "Size"),
-    ("torch", "device"),
-    ("builtins", "set"),
-    ("builtins", "dict"),
-    ("builtins", "list"),
-    ("builtins", "tuple"),
-    ("builtins", "int"),
-    ("builtins", "float"),
-}
-_DATUM = ("dassl.data.datasets.base_dataset", "Datum")
+from untrusted.pickles import Global, Malformed, StandIn, load
+
+_DATUM = Global("dassl.data.datasets.base_dataset", "Datum")
+_MAX_BYTES = 2**28  # a few-shot list of ImageNet with 16 images per class has 2 MB
 
 
-class Inert:
-    """A class that replaces all classes and functions that a pickle must not call. Arguments and states are ignored."""
+def read_pickle(path: str | Path) -> dict[object, list]:
+    """Read a pickle of few-shot images, {split: [Datum, ...]}. Each Datum becomes a list [path, label, class name].
 
-    def __init__(self, *args: object, **kwargs: object):
-        pass
+    So the result has the same form as the content of a run's fewshot.json.
 
-    def __setstate__(self, state: object) -> None:
-        pass
-
-    def __setitem__(self, key: object, value: object) -> None:
-        pass
-
-    def append(self, value: object) -> None:
-        """Ignore the value."""
-
-    def extend(self, values: object) -> None:
-        """Ignore the values."""
-
-
-class Unpickler(pickle.Unpickler):
-    """A `pickle.Unpickler` that builds tensors, containers and `Datum`. All other classes are replaced by `Inert`."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return the class or function `name` of `module` if a pickle may call it, or else `Inert`."""
-        if (module, name) in _ALLOWED | {_DATUM} or (module == "torch" and name.endswith("Storage")):
-            return super().find_class(module, name)
-        return Inert
-
-
-def load(file: IO[bytes], **kwargs: Any) -> Any:
-    """Read a pickle with the restricted `Unpickler`, like `pickle.load`.
-
-    This module can be the `pickle_module` of `torch.load`, which needs the names `load` and `Unpickler`.
+    Raises:
+        Malformed: the file isn't a pickle of containers, numbers, texts and objects of `Datum`.
+        OSError: the file can't be read.
     """
-    return Unpickler(file, **kwargs).load()
+    if Path(path).stat().st_size > _MAX_BYTES:
+        raise Malformed(f"the pickle has more than {_MAX_BYTES} bytes")
+    content = load(io.BytesIO(Path(path).read_bytes()))
+    if not isinstance(content, dict):
+        raise Malformed(f"the pickle holds a {type(content).__name__} instead of a dict")
+    return {split: [_entry(item) for item in _items(items)] for split, items in content.items()}
 
 
-def read_pickle(path: str | Path) -> Any:
-    """Read a pickle file with the restricted `Unpickler`, and return its content."""
-    with open(path, "rb") as file:
-        return load(file)
+def _items(items: object) -> list:
+    if not isinstance(items, list | tuple):
+        raise Malformed(f"a split of the pickle is a {type(items).__name__} instead of a list")
+    return list(items)
+
+
+def _entry(item: object) -> object:
+    """Return [path, label, class name] if `item` is a pickled `Datum`, or `item` if it is anything else."""
+    if not isinstance(item, StandIn):
+        return item
+    state = item.state
+    if item.cls != _DATUM or not isinstance(state, dict):
+        raise Malformed(f"the pickle holds an object of {item.cls}")
+    if not isinstance(state.get("_impath"), str):
+        raise Malformed("an image in the pickle has no path")
+    return [state.get(f"_{name}") for name in ("impath", "label", "classname")]

@@ -11,7 +11,7 @@ from typing import Self
 
 from yacs.config import CfgNode
 
-from dassl.config import get_cfg_default, merge_settings, read_config_file, read_saved_config
+from dassl.config import get_cfg_default, keys, merge_settings, read_config_file, read_saved_config
 from dassl.engine.build import TRAINER_REGISTRY
 from dassl.utils.errors import InputError
 from dassl.utils.plugins import extend_config, load_plugins
@@ -56,8 +56,8 @@ def base_config() -> CfgNode:
     cfg.TRAINER.TEXT_ATTENTION = "auto"  # padded, by_length, or auto: the device decides; see docs/speed.md
     cfg.TRAINER.COMPILE = False  # True: use torch.compile for parts of the towers' blocks; see docs/speed.md
     cfg.TRAINER.CUDA_GRAPH = False  # True: capture training steps as CUDA graphs on a CUDA GPU; see docs/speed.md
-    for node, keys in ORIGINAL_NODES.items():
-        cfg.TRAINER[node] = CfgNode(keys | {"PREC": "fp16"})
+    for node, defaults in ORIGINAL_NODES.items():
+        cfg.TRAINER[node] = CfgNode(defaults | {"PREC": "fp16"})
     return cfg
 
 
@@ -71,18 +71,34 @@ def default_config() -> CfgNode:
     plugins = [*load_plugins("trainers"), *load_plugins("datasets")]
     for name in TRAINER_REGISTRY.registered_names():
         trainer = TRAINER_REGISTRY.get(name)
-        options = getattr(trainer, "options", None)  # third-party trainers may lack `options`, or use another type
-        if isinstance(options, type) and issubclass(options, Options):
-            cfg.TRAINER[node_of(trainer)] = options.node()
+        declared = getattr(trainer, "options", None)  # third-party trainers may lack `options`, or use another type
+        if isinstance(declared, type) and issubclass(declared, Options):
+            cfg.TRAINER[node_of(trainer)] = declared.node()
     extend_config(cfg, plugins)
     return cfg
 
 
 def run_config(folder: str | Path) -> CfgNode:
-    """Return the config that a run saved in its folder. Raises InputError if the config is missing or invalid."""
+    """Return the config that a run saved in its folder. Raises InputError if the config is missing or invalid.
+
+    A run with --extend-cfg has keys below TRAINER that aren't declared here, or have another type. Their values are
+    read as they are, without the user's file.
+    """
     cfg, file = default_config(), Path(folder) / "config.yaml"
     settings = read_config_file(file)
     if "VERSION" not in read_saved_config(file):  # the last key
         raise InputError(f"{file} is incomplete")
-    merge_settings(cfg, settings)
+    known = dict(keys(cfg))
+    foreign = {
+        key: setting.value
+        for key, setting in settings.items()
+        if key.startswith("TRAINER.") and (key not in known or type(known[key]) is not type(setting.value))
+    }
+    merge_settings(cfg, {key: setting for key, setting in settings.items() if key not in foreign})
+    for key, value in foreign.items():
+        *nodes, name = key.split(".")
+        node = cfg
+        for part in nodes:
+            node = node.setdefault(part, CfgNode())
+        node[name] = value
     return cfg

@@ -169,7 +169,7 @@ class DatasetBase:
         """
         import gdown  # slow to import, and only this method needs it
 
-        gdown.download(url, dst, resume=True)
+        gdown.download(url, dst, resume=True, timeout=60)
         gdown.extractall(dst, str(Path(dst).parent))
 
     @overload
