@@ -32,7 +32,7 @@ def test_no_other_code_asks_for_a_gpu():
     asks = re.compile(r"(cuda|mps|accelerator)\.is_available|get_device_name|mem_get_info")
     files = (
         file
-        for folder in ("clip", "dassl", "datasets", "experiments", "tools", "trainers")
+        for folder in ("clip", "dassl", "datasets", "experiments", "tools", "trainers", "untrusted")
         for file in (ROOT / folder).rglob("*.py")
     )
     found = {str(file.relative_to(ROOT)) for file in files if asks.search(file.read_text())}
@@ -51,7 +51,7 @@ def test_the_names_and_the_memory_of_devices(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"a GPU, {device}")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5, 10))
     monkeypatch.setattr(devices, "memory_limit", lambda: 7)
-    assert [device_memory(device) for device in (CUDA, MPS, CPU)] == [5, 7, 7]
+    assert [device_memory(device) for device in (CUDA, MPS, CPU)] == [10, 7, 7]
     names = [device_name(device) for device in (CUDA, MPS, CPU)]
     assert names == ["a GPU, cuda", "mps", f"CPU, {torch.get_num_threads()} threads"]
     assert collect_env_info(MPS).endswith(", mps")

@@ -51,6 +51,8 @@ def step(trainer: str, precision: str, device: torch.device, *words: str) -> tup
     model = make(trainer, clip_on(device, precision), *words).to(device).train()
     torch.manual_seed(0)
     images, labels = torch.randn(4, 3, 32, 32).to(device), torch.arange(4).to(device)
+    loss(model, images, labels)  # the first step also computes what doesn't change, such as a teacher's text features
+    torch.manual_seed(1)
     with Products() as products, torch.autocast(device.type, enabled=precision == "amp"):
         value = loss(model, images, labels)
     parameters = list(model.parameters())

@@ -93,7 +93,7 @@ def test_captured_steps_of_every_trainer_equal_eager_steps(name, make):
     """Equal losses, accuracies, parameters, momentum, loss scales and learning rates, to the bit."""
     ours = captured(make(name))
     result = trained(ours)
-    assert OpCapture.calls == CAPTURED
+    assert OpCapture.calls == (CAPTURED if ours.model.has_static_steps else [])
     assert_equal(result, trained(eager(make(name))))
 
 
