@@ -84,7 +84,8 @@ def captured(trainer):
 
 def eager(trainer):
     """The trainer runs all steps eagerly, but with learning rate tensors."""
-    captured(trainer).captured.is_eager = True
+    if steps := captured(trainer).captured:  # None: the trainer's steps can't be captured, so they are eager anyway
+        steps.is_eager = True
     return trainer
 
 
