@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from clip.blocks import ResidualAttentionBlock, attend, join_heads, split_heads
+from clip.attention import attend, join_heads, split_heads
+from clip.blocks import ResidualAttentionBlock
 from clip.inputs import BlockAdapter
 from clip.layout import Layout
 from clip.packed import LastRows, PackedRows

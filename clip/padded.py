@@ -8,7 +8,8 @@ class tokens, and then padding. Attention is causal, so no token attends to the 
 import torch
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from clip.blocks import ResidualAttentionBlock, attend, join_heads, split_heads
+from clip.attention import attend, join_heads, split_heads
+from clip.blocks import ResidualAttentionBlock
 from clip.inputs import BlockAdapter
 from clip.layout import Layout
 from clip.packed import LastRows, PackedRows

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clip.blocks import join_heads, module_types, split_heads
+from clip.attention import join_heads, split_heads
+from clip.blocks import module_types
 
 
 class Bottleneck(nn.Module):

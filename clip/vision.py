@@ -10,7 +10,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from clip.blocks import LayerNorm, Transformer, attend, is_original, join_heads, module_types, split_heads
+from clip.attention import attend, join_heads, split_heads
+from clip.blocks import LayerNorm, Transformer, is_original, module_types
 from clip.inputs import NO_INPUTS, Rows, TowerInputs, TowerOutput, cast_together, insert_tokens
 from clip.patched import check_call
 from clip.reference import count_layers, run_transformer

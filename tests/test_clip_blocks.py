@@ -6,7 +6,8 @@ from conftest import relative
 from torch import nn
 
 from clip import clip
-from clip.blocks import attend, is_original
+from clip.attention import attend
+from clip.blocks import is_original
 from clip.compiling import compile_blocks, is_compiled
 from clip.model import from_state_dict
 

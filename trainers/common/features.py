@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from clip import blocks, inputs, mlp, resnet, vision
+from clip import attention, blocks, inputs, mlp, resnet, vision
 from clip.blocks import is_original
 from clip.compiling import is_compiled
 from clip.model import CLIP
@@ -140,7 +140,7 @@ def _digest(clip: CLIP, loader: DataLoader, device: torch.device, precision: str
     dataset = loader.dataset
     where, compiled = device_name(device), is_compiled(clip.visual)
     how = (dataset.transform, loader.batch_size, precision, where, compiled)  # type: ignore[attr-defined]
-    code = cache.source_hash(blocks, inputs, mlp, resnet, vision, tools, cache)
+    code = cache.source_hash(attention, blocks, inputs, mlp, resnet, vision, tools, cache)
     digest.update(repr((clip.sizes, *how, code, versions())).encode())
     for item in dataset.data_source:  # type: ignore[attr-defined]
         digest.update(repr(cache.file_identity(item.impath)).encode())
