@@ -215,6 +215,9 @@ class SoftCPT(MultiTaskTrainer):
         return len(self.get_model_names()) - 1 if legacy else 0
 
     def step(self) -> None:
+        if not self.extra_steps:
+            super().step()
+            return
         scale = self.scaler.get_scale()
         super().step()
         if self.scaler.get_scale() >= scale:  # a lower scale means that the scaler skipped the step: infinite gradients
