@@ -105,7 +105,7 @@ def test_the_tools_features_are_those_of_the_cpu(pretend, tmp_path, tiny_path, o
 )
 def test_several_tasks_are_learned_on_the_device(trainer, words, run, pretend, own_data, tmp_path):
     tasks = f"[['Folder', 'colours', '{own_data}'], ['Folder', 'things', '{own_data}']]"
-    words += ("DATASET.NAME", "MultiTask", "DATASET.TASKS", tasks, "DATASET.PATH", "")
+    words += ("DATASET.NAME", "MultiTask", "DATASET.TASKS", tasks, "DATASET.PATH", "", "TEST.SAVE_PREDICTIONS", True)
     code, _, err = run(
         *words, "TEST.EVALUATOR", "ClassificationMT", "DATALOADER.TRAIN_X.BATCH_SIZE", 4, trainer=trainer
     )

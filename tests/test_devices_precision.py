@@ -11,6 +11,8 @@ from small_clip import state_dict
 from tiny_methods import TRAINERS, each_trainer, loss, make
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from clip.clip import tokenize
+from clip.inputs import TowerInputs
 from clip.model import CLIP, from_state_dict
 from dassl.utils import load_checkpoint
 from trainers.common.backbone import cast_weights
@@ -75,21 +77,36 @@ def test_a_step_computes_in_half_precision_and_agrees_with_fp32(trainer, pretend
         assert products.count[dtype] > 0.9 * sum(products.count.values()), precision
 
 
-def all_options(trainer: str) -> list:
-    """Config words that switch every option of a trainer on: flags, shares, and positions within the prompt."""
+@pytest.mark.parametrize("precision", DTYPES)
+@pytest.mark.parametrize("cached", [True, False])
+def test_tests_compute_in_half_precision(cached, precision, run, pretend, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with Products() as products:
+        words = ("TRAINER.ZEROSHOTCLIP.PREC", precision, "TEST.CACHE_FEATURES", cached)
+        code, _, err = run(*words, trainer="ZeroshotCLIP")
+    assert code == 0, err
+    assert products.count[DTYPES[precision]] > 0.9 * sum(products.count.values())
+
+
+def all_options(trainer: str, position: str) -> list:
+    """Config words that switch every flag and share of a trainer on, and set positions within the prompt."""
     words = []
     for field in dataclasses.fields(TRAINERS[trainer].options):
         value = {"bool": True, "float": 0.5}.get(type(field.default).__name__)
-        value = "middle" if field.name.endswith("POSITION") else value
+        value = position if field.name.endswith("POSITION") else value
         words += [] if value is None else [f"TRAINER.{node_of(trainer)}.{field.name}", str(value)]
     return words
 
 
-@each_trainer
-def test_every_option_works_on_the_device(trainer, pretend):
+@pytest.mark.parametrize(
+    ("trainer", "position"),
+    [(name, "end") for name in TRAINERS]
+    + [(name, "middle") for name in TRAINERS if all_options(name, "end") != all_options(name, "middle")],
+)
+def test_every_option_works_on_the_device(trainer, position, pretend):
     cpu = torch.device("cpu")
     expected, value, half = (
-        step(trainer, precision, device, *all_options(trainer))[0]
+        step(trainer, precision, device, *all_options(trainer, position))[0]
         for precision, device in (("fp32", cpu), ("fp32", pretend), ("fp16", pretend))
     )
     assert value == pytest.approx(expected, rel=1e-4)
@@ -119,6 +136,23 @@ def test_hooked_towers_compute_the_same_on_the_device(trainer, precision, preten
     eps = torch.finfo(DTYPES[precision]).eps
     assert value == pytest.approx(plain, rel=4 * eps)
     assert (grad - plain_grad).norm() <= 12 * eps * plain_grad.norm()
+
+
+def test_towers_take_prompts_of_each_text_and_inserted_tokens_on_the_device(pretend):
+    ids = tokenize(["a cat", "one brown dog"])
+    torch.manual_seed(0)
+    text, image = TINY["transformer_width"], TINY["vision_width"]
+    by_text, shared, inserted, images = (torch.randn(*s) for s in ((2, 1, text), (2, text), (1, image), (2, 3, 32, 32)))
+    found = []
+    for device in (torch.device("cpu"), pretend):
+        clip_model = clip_on(device, "fp32")
+        inputs = TowerInputs({1: by_text.to(device)})
+        found.append([clip_model.encode_text(ids.to(device), inputs)])
+        found[-1].append(clip_model.encode_text(ids.to(device), TowerInputs({0: shared.to(device)})))
+        inputs = TowerInputs(inserted={1: inserted.to(device)})
+        found[-1] += clip_model.encode_image_rows(images.to(device), inputs, "inserted")
+    for on_cpu, on_device in zip(*found, strict=True):
+        assert relative(on_device.cpu(), on_cpu) < 1e-4
 
 
 @pytest.mark.parametrize("precision", ["fp32", *DTYPES])
