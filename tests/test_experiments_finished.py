@@ -109,21 +109,30 @@ def test_the_full_check_updates_the_hashes_of_sources(argv, tmp_path):
     assert [name for name in before if before[name] != after[name]] == ["sources"]
 
 
+def test_a_touched_image_changes_nothing(argv, tmp_path, capsys):
+    os.utime(tmp_path / "data/blue/0.png", ns=(1, 1))
+    assert not unchanged(argv)
+    assert train.main(argv) == 0  # the full check reads the image
+    assert "Finished already, nothing to do" in capsys.readouterr().out
+    assert unchanged(argv)
+
+
 @pytest.mark.parametrize("change", ["content", "new image", "new class", "removed image"])
-def test_changed_data_leads_to_the_full_check(change, argv, tmp_path, capsys):
+def test_a_finished_run_notices_changed_data(change, argv, tmp_path, capsys):
     image = tmp_path / "data/blue/0.png"
     if change == "content":
-        os.utime(image, ns=(1, 1))
+        shutil.copy(next((tmp_path / "data").glob("[!b]*/0.png")), image)
     elif change == "new image":
         shutil.copy(image, tmp_path / "data/blue/new.png")
     elif change == "new class":
         shutil.copytree(tmp_path / "data/blue", tmp_path / "data/violet")
     else:
         image.unlink()
+    result = (tmp_path / "out/result.json").read_bytes()
     assert not unchanged(argv)
-    assert train.main(argv) == 0  # the config is equal, so the run stays finished
-    assert "Finished already, nothing to do" in capsys.readouterr().out
-    assert not unchanged(argv)  # the stored hash stays that of the data that gave the result
+    assert train.main(argv) == 2
+    assert "is the folder of a run with other files" in capsys.readouterr().err
+    assert (tmp_path / "out/result.json").read_bytes() == result
 
 
 def test_a_finished_run_needs_neither_data_nor_weights(argv, tmp_path, capsys):
