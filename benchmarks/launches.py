@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from clip import blocks
+from clip import attention
 from clip.model import CLIP
 from clip.sizes import Sizes
 from trainers.base import Method
@@ -85,7 +85,7 @@ def as_on_a_gpu(model: CLIP) -> Iterator[None]:
     """Inside this context, `model` makes the same calls on the CPU as on a GPU."""
     with (
         mock.patch.object(model, "text_attention", "padded"),
-        mock.patch.object(blocks, "prefers_matrix_products", return_value=False),
+        mock.patch.object(attention, "prefers_matrix_products", return_value=False),
         mock.patch.object(F, "scaled_dot_product_attention", _attention),
     ):
         yield
