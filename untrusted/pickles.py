@@ -18,8 +18,6 @@ MAX_STEPS = 3_000_000
 MAX_DEPTH = 100
 #: Maximum number of bits of an integer.
 MAX_BITS = 4096
-#: Types of dictionary keys. Other types, such as tuples, can be made so that each look-up takes very long.
-_KEYS = (str, int, float, bytes, type(None))
 _LARGEST_KEY = 2**60  # larger integers can be chosen so that all have the same hash
 
 
@@ -67,8 +65,10 @@ def _pairs(value: object = ()) -> Iterable[tuple[Hashable, object]]:
 
 
 def _checked_key(key: object) -> Hashable:
-    if not isinstance(key, _KEYS) or (isinstance(key, int) and abs(key) > _LARGEST_KEY):
-        raise Malformed(f"a dictionary key or a set's item is a {type(key).__name__} that isn't allowed")
+    """Return a dictionary key or an item of a set. Raise Malformed if looking it up may take very long."""
+    # The hash of a tuple is computed anew at each look-up, and tuples can contain a tuple twice, again and again.
+    if isinstance(key, tuple | frozenset) or (isinstance(key, int) and abs(key) > _LARGEST_KEY):
+        raise Malformed(f"a dictionary key or a set's item is a {type(key).__name__}, which isn't allowed")
     return key
 
 
@@ -224,7 +224,7 @@ def _value(argument: object) -> object:
 def _named(argument: object) -> Global:
     """Return the name that a GLOBAL or INST step has, "module name"."""
     module, _, name = str(argument).partition(" ")
-    return Global(module, name)
+    return Global(_PYTHON_2.get(module, module), name)
 
 
 def _instance(machine: _Machine, argument: object) -> None:
@@ -246,6 +246,7 @@ def _new_with_keywords(machine: _Machine, argument: object) -> None:
     machine.make(cls, arguments)
 
 
+_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # module names in pickles of protocols 0 to 2
 _VALUES = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),

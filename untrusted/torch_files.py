@@ -49,13 +49,14 @@ def read(path: str | Path) -> object:
     """
     if not zipfile.is_zipfile(path):
         return _read_legacy(Path(path))
-    try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-            return _read_archive(archive, file, Path(path).stat().st_size)
-    except (Malformed, OSError):
-        raise
-    except Exception as error:  # a wrong ZIP archive can raise almost any error
-        raise Malformed(f"damaged ZIP archive ({' '.join(str(error).split())[:200]})") from error
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return _read_archive(archive, file, Path(path).stat().st_size)
+        except Malformed:
+            raise
+        except Exception as error:  # a wrong ZIP archive can raise almost any error
+            raise Malformed(f"damaged ZIP archive ({' '.join(str(error).split())[:200]})") from error
 
 
 def is_torchscript(path: str | Path) -> bool:
