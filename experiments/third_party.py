@@ -47,7 +47,8 @@ def without_clashes(settings: Mapping[str, Setting], clashes: set[str], configs:
         clashes: the keys that `extend` returned.
         configs: the folder of this project's config files.
     """
-    left_out = [key for key, setting in settings.items() if key in clashes and configs in setting.file.resolve().parents]
+    ours = [key for key, setting in settings.items() if configs in setting.file.resolve().parents]
+    left_out = [key for key in ours if key in clashes]
     for key in left_out:
         print(f"{key} of {settings[key].file} isn't used, because --extend-cfg declares this key in another way")
     return {key: setting for key, setting in settings.items() if key not in left_out}
