@@ -58,7 +58,7 @@ def outcome(output):
     for path in sorted(output.glob("base2new/**/result.json")):
         result = result_of(path.parent)
         found[path.relative_to(output)] = {
-            key: value for key, value in result.items() if key not in ("seconds", "command", "text_chunk")
+            key: value for key, value in result.items() if key not in ("seconds", "command", "text_chunk", "checksum")
         }
         found[path.relative_to(output)]["predictions"] = repeat.arrays(path.parent / "predictions.npz")
     for path in sorted(output.glob("base2new/**/model.pth.tar-*")):
@@ -80,7 +80,7 @@ def test_a_sweep_ends_in_a_report(undisturbed):
     assert "4 runs in 2 jobs: 4 to do" in out
     assert "4 runs in 2 jobs: 4 finished" in out
     assert "HM" in out
-    assert len(outcome(output)) == 5  # four results, one checkpoint
+    assert len(outcome(output)) == 6  # four results, the last two checkpoints
     page = (output / "sweeps/own/report.html").read_text()
     assert '<figure id="confusion">' in page
     plan = json.loads((output / "sweeps/own/sweep.json").read_text())
@@ -135,6 +135,6 @@ def test_every_launcher_gives_the_same_results(launcher, undisturbed, declared, 
     code, _, err = finished(start(declared, tmp_path, "--on", launcher, "--trainers", "MaPLe"))
     assert code == 0, err
     expected = {path: found for path, found in outcome(undisturbed[0]).items() if "MaPLe" in path.parts}
-    assert len(expected) == 3  # two results, one checkpoint
+    assert len(expected) == 4  # two results, the last two checkpoints
     assert outcome(tmp_path) == expected
     assert (tmp_path / "sweeps/own-trainers_MaPLe/report.html").is_file()
