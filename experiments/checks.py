@@ -9,7 +9,7 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from dassl.config import differences
+from dassl.config import check_setting, differences, pairs
 from dassl.engine.run_folder import CONFIG, RESULT
 from dassl.utils.errors import InputError
 from dassl.utils.outlines import read_class
@@ -20,7 +20,12 @@ from experiments.config import check_trainer, config_of, known_text, known_value
 
 
 def check_names(run: Run) -> None:
-    """Raise InputError if the trainer or data set is unknown, or if a config file is missing. Doesn't import torch."""
+    """Raise InputError if a name or a config value is wrong, or if a config file is missing. Doesn't import torch.
+
+    The keys of trainers and of plugins are checked later, when the config is built.
+    """
+    for key, value in [*pairs(run.overrides), *run.flags.items(), ("SEED", run.seed), ("OUTPUT_DIR", run.output_dir)]:
+        check_setting(key, value)
     check_trainer(run)
     settings_of(config_of(run))
     dataset = known_text(run, "DATASET.NAME")
@@ -68,7 +73,7 @@ def _check_model_dir(run: Run) -> None:
     needed. If a third-party trainer lacks this attribute, the folder is needed.
     """
     folder = known_text(run, "TEST.MODEL_DIR")
-    if not folder or known_value(run, "TEST.EVAL_ONLY") not in (True, "True") or Path(folder).is_dir():
+    if not folder or not known_value(run, "TEST.EVAL_ONLY") or Path(folder).is_dir():
         return
     if run.protocol:
         raise InputError(

@@ -11,17 +11,26 @@ import torch
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import ClassPrompts, Method, Options, PromptLearner, PromptTrainer, start_coop_context
+from trainers.base import (
+    ClassPrompts,
+    ContextTokens,
+    Method,
+    Options,
+    Position,
+    PromptLearner,
+    PromptTrainer,
+    start_coop_context,
+)
 
 
 @dataclass(frozen=True)
 class CoOpOptions(Options):
     """The options of CoOp, in the config node TRAINER.COOP."""
 
-    N_CTX: int = 16  # number of context tokens
+    N_CTX: ContextTokens = 16  # number of context tokens
     CSC: bool = False  # True: learn one context for each class; ignored if CTX_INIT is given
     CTX_INIT: str = ""  # initial words of the context; the number of words overrides N_CTX. "": random values
-    CLASS_TOKEN_POSITION: str = "end"  # position of the class name in the prompt: end, middle or front
+    CLASS_TOKEN_POSITION: Position = "end"  # position of the class name in the prompt
 
 
 class CoOpCLIP(Method):

@@ -35,13 +35,12 @@ from dassl.utils import (
     load_checkpoint,
     load_pretrained_weights,
     set_random_seed,
-    unknown,
 )
 from trainers.common.backbone import cast_weights, load_backbone
 from trainers.common.checkpoint import learned_tensors, note_trained_classes, plain_names, trained_classes
 from trainers.common.features import TrainingFeatures, image_features, is_frozen_and_original
 from trainers.common.method import Batch, ClassNames, Method, total
-from trainers.common.options import PRECISIONS, Options, node_of
+from trainers.common.options import Options, node_of
 
 
 class PromptTrainer(TrainerX):
@@ -110,9 +109,7 @@ class PromptTrainer(TrainerX):
         return cls.method(cls.read_options(cfg), clip, classnames, template)
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        precision = self.read_options(cfg).PREC
-        if precision not in PRECISIONS:
-            raise unknown(f"precision (TRAINER.{node_of(type(self))}.PREC)", precision, PRECISIONS)
+        self.read_options(cfg)  # raises InputError for a wrong value
         compilers = (shlex.split(os.environ.get("CXX") or "g++")[0], "clang++")
         if cfg.TRAINER.COMPILE and not any(map(shutil.which, compilers)):
             raise InputError(f"TRAINER.COMPILE needs a C++ compiler. Install {' or '.join(compilers)}")
