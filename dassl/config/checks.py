@@ -28,16 +28,16 @@ def check_setting(key: str, value: object, where: str = "") -> object:
         InputError: the value has the wrong type or is out of range. The message names the key and the allowed values.
     """
     kind = _dassl_types().get(key)
-    return value if kind is None else read_value(value, kind, f"{key}{where}")
+    return value if kind is None else read_value(value, kind, key, where)
 
 
-def read_value(value: object, kind: type, name: str) -> object:
+def read_value(value: object, kind: type, name: str, where: str = "") -> object:
     """Return `value` as the type `kind`. A string may be a Python literal, such as "(2, 3)", unless `kind` is text.
 
     Raises:
-        InputError: the value has the wrong type or is out of range. `name` is the key in the message.
+        InputError: the value has the wrong type or is out of range. The message contains `name` and `where`.
     """
-    return convert(_as_text(value, name) if _is_text(kind) else decode(value), kind, name)
+    return convert(_as_text(value, name, where) if _is_text(kind) else decode(value), kind, name, where)
 
 
 def decode(value: object) -> object:
@@ -70,13 +70,13 @@ def check_values(cfg: CfgNode) -> None:
         )
 
 
-def _as_text(value: object, name: str) -> object:
+def _as_text(value: object, name: str, where: str) -> object:
     """Convert null, whole numbers and paths to text. Values of other types stay as they are, and are refused later.
 
     YAML reads words such as `no` as False, and 1.10 as 1.1. Their text is lost, so they must be in quotes.
     """
     if isinstance(value, bool | float):
-        raise InputError(f"{name} must be text, not {value}. Put the value in quotes")
+        raise InputError(f"{name} must be a string, not {value}{where}. Put the value in quotes")
     if value is None:
         return ""
     return str(value) if isinstance(value, int | os.PathLike) else value

@@ -87,7 +87,7 @@ def _set(cfg: CN, key: str, value: object, where: str) -> None:
         raise _unknown_key(cfg, key, where)
     kind = types_of(node).get(name)
     if kind is not None and _fits(node[name], kind):
-        node[name] = read_value(value, kind, f"{key}{where}")
+        node[name] = read_value(value, kind, key, where)
     else:
         _set_by_example(cfg, key, value, node[name], where)
 
@@ -116,7 +116,7 @@ def _fits(value: object, kind: type) -> bool:
 def _set_by_example(cfg: CN, key: str, value: object, old: object, where: str) -> None:
     """Set a key without a description, such as a third-party trainer's. The value must have the type of `old`."""
     new = decode(value)
-    check_plain(new, f"{key}{where}")
+    check_plain(new, key, where)
     if isinstance(old, str):
         # yacs evaluates strings as Python literals, so quote the value: "1" must stay a string.
         new = repr("" if value is None else str(value))

@@ -4,7 +4,9 @@ train.py, `experiments/`, `tools/` and all other commands of the project call `r
 not import torch, because errors in flags and names are reported before torch is imported.
 """
 
+import io
 import sys
+import traceback
 from collections.abc import Callable
 
 from dassl.utils.errors import InputError
@@ -16,24 +18,21 @@ def report_errors(job: Callable[[], None], debug: bool) -> int:
 
     The exit codes are:
     * 0: success.
-    * 1: a file or weights can't be read or written, or a number (such as the loss) isn't finite.
+    * 1: a file or weights can't be read or written, a number (such as the loss) isn't finite, or memory is full.
     * 2: an input is wrong, or a package is missing.
+    * 3: an error that nobody foresaw. The traceback is in the run's log.
 
     The error is printed as one line. If `debug` is True, the error is raised instead, so that its traceback is shown.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A class name or path may contain letters that the terminal's encoding lacks. Print them as escapes.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         job()
-    except ModuleNotFoundError as error:
-        if debug or error.name is None or _is_ours(error.name):
-            raise
-        advice = "activate your environment, or let bash scripts/demo.sh make one"
-        print(f"error: {sys.executable} has no {error.name}: {advice}", file=sys.stderr)
-        return 2
-    except _reported_errors() as error:
+    except Exception as error:
         if debug:
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
+        return _report(error)
     finally:
         if isinstance(sys.stdout, Logger):
             sys.stdout.close()
@@ -44,6 +43,26 @@ def report_errors(job: Callable[[], None], debug: bool) -> int:
 def one_line(error: BaseException) -> str:
     """Return the error's message as one line."""
     return " ".join(str(error).split())
+
+
+def _report(error: Exception) -> int:
+    """Print an error as one line, and return the exit code for it."""
+    if isinstance(error, ModuleNotFoundError) and error.name is not None and not _is_ours(error.name):
+        advice = "activate your environment, or let bash scripts/demo.sh make one"
+        print(f"error: {sys.executable} has no {error.name}: {advice}", file=sys.stderr)
+        return 2
+    if isinstance(error, _reported_errors()):
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
+        reason = one_line(error) or "the memory of this machine is full"
+        print(f"error: not enough memory: {reason}. Lower the batch sizes or DATALOADER.DECODED_GB", file=sys.stderr)
+        return 1
+    if isinstance(sys.stdout, Logger) and sys.stdout.file is not None:
+        sys.stdout.file.write("".join(traceback.format_exception(error)))
+    text = f"{type(error).__name__}: {one_line(error)}"
+    print(f"internal error: {text}; --debug shows the traceback", file=sys.stderr)
+    return 3
 
 
 def _is_ours(module: str) -> bool:

@@ -19,11 +19,12 @@ T = TypeVar("T")
 _LONGEST = 80  # number of characters of a wrong value that a message shows
 
 
-def convert(value: object, kind: type[T], name: str) -> T:
+def convert(value: object, kind: type[T], name: str, where: str = "") -> T:
     """Return `value` as the type `kind`. Lists become tuples, and integers become floats, if `kind` says so.
 
     Args:
-        name: what the value is, for example "OPTIM.LR in my.yaml". The message of the error starts with it.
+        name: what the value is, for example "OPTIM.LR". The message of the error starts with it.
+        where: end of the message, for example " in my.yaml".
 
     Raises:
         InputError: the value has another type or is out of range, a number is infinite or NaN, or a string contains a
@@ -32,12 +33,12 @@ def convert(value: object, kind: type[T], name: str) -> T:
     try:
         converted = msgspec.convert(value, kind)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise _wrong(value, inspect.type_info(kind), name) from error
-    check_plain(converted, name)
+        raise _wrong(value, inspect.type_info(kind), name, where) from error
+    check_plain(converted, name, where)
     return converted
 
 
-def check_plain(value: object, name: str) -> None:
+def check_plain(value: object, name: str, where: str = "") -> None:
     """Check all numbers and strings in a value, which may consist of nested lists and dicts.
 
     Raises:
@@ -45,9 +46,9 @@ def check_plain(value: object, name: str) -> None:
     """
     for item in _leaves(value):
         if isinstance(item, float) and not math.isfinite(item):
-            raise InputError(f"{name} must be finite, not {item}")
+            raise InputError(f"{name} must be finite, not {item}{where}")
         if isinstance(item, str) and ("\0" in item or not _is_unicode(item)):
-            raise InputError(f"{name} must be text in UTF-8 without null characters, not {shown(item)}")
+            raise InputError(f"{name} must be text in UTF-8 without null characters, not {shown(item)}{where}")
 
 
 def read_json_as(path: str | Path, kind: type[T], what: str) -> T:
@@ -104,18 +105,19 @@ def _is_unicode(text: str) -> bool:
 # ---- messages ----
 
 
-def _wrong(value: object, info: inspect.Type, name: str) -> InputError:
+def _wrong(value: object, info: inspect.Type, name: str, where: str) -> InputError:
     """Return the error for a value that isn't of the type. If a word is unknown, suggest the closest known word."""
     words = _words(info)
     if words:
         for item in _leaves(value):
             if isinstance(item, str) and item not in words:
-                return unknown(f"value of {name}:", item, words)
+                return unknown(f"{name}{where}", item, words)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(info, inspect.IntType) and isinstance(value, float):
         is_number = False
     bounds = _bounds(info)
-    return InputError(f"{name} must be {bounds if is_number and bounds else _allowed(info)}, not {shown(value)}")
+    allowed = bounds if is_number and bounds else _allowed(info)
+    return InputError(f"{name} must be {allowed}, not {shown(value)}{where}")
 
 
 def _words(info: inspect.Type) -> list[str]:
@@ -138,11 +140,12 @@ def _allowed(info: inspect.Type) -> str:
     if isinstance(info, inspect.LiteralType):
         return f"one of {', '.join(sorted(map(str, info.values)))}"
     if isinstance(info, inspect.ListType | inspect.VarTupleType):
+        item = _allowed(info.item_type).removeprefix("a value of type ")
         lengths = _range(info.min_length, None, info.max_length, None)
-        return f"a list ({', '.join(filter(None, (f'each item {_allowed(info.item_type)}', lengths)))})"
+        return f"a list of {item}" + (f" with {lengths} items" if lengths else "")
     if isinstance(info, inspect.TupleType):
         return f"a list of {len(info.item_types)} values ({', '.join(map(_allowed, info.item_types))})"
-    names = {inspect.BoolType: "True or False", inspect.StrType: "text", inspect.NoneType: "null"}
+    names = {inspect.BoolType: "True or False", inspect.StrType: "str", inspect.NoneType: "null"}
     return names.get(type(info), "another type")
 
 
