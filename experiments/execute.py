@@ -92,7 +92,7 @@ def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
     from dassl.engine.results import write_picks, write_result
     from dassl.utils import collect_env_info, set_deterministic, set_random_seed, setup_logger
 
-    setup_logger(cfg.OUTPUT_DIR)
+    setup_logger(Path(cfg.OUTPUT_DIR) / "log.txt")  # a name such as x.log is a folder, too
     set_deterministic(cfg.DETERMINISTIC or not (cfg.USE_CUDA and torch.cuda.is_available()))
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")

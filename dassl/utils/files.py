@@ -43,11 +43,19 @@ def listdir_nohidden(path: str | Path, sort: bool = False) -> list[str]:
     return sorted(names) if sort else names
 
 
+def read_text(fpath: str | Path) -> str:
+    """Return the content of a text file. Raises InputError if the file isn't UTF-8."""
+    try:
+        return Path(fpath).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{fpath} isn't text in UTF-8: {error}") from error
+
+
 def read_json(fpath: str | Path) -> Any:
     """Return the content of a JSON file. Raises InputError if the file isn't valid JSON."""
     try:
-        return json.loads(Path(fpath).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(Path(fpath).read_bytes())
+    except (ValueError, RecursionError) as error:  # ValueError: also for numbers with more than 4,300 digits
         raise InputError(f"{fpath} is not valid JSON: {error}") from error
 
 
