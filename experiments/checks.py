@@ -79,7 +79,7 @@ def _check_data(run: Run, dataset: str) -> None:
 
 def _check_output(run: Run, data: str) -> None:
     """Raise InputError if the output folder is inside the folder `data`, whose subfolders are classes."""
-    folder, output = Path(data).expanduser().resolve(), output_folder(run).resolve()
+    folder, output = Path(os.path.expanduser(data)).resolve(), output_folder(run).resolve()
     if data and folder.is_dir() and output.is_relative_to(folder):
         raise InputError(
             f"the output folder {output} is inside the data folder {folder}, so it would become a class. "

@@ -168,7 +168,7 @@ def main(argv: list[str]) -> int:
 
     def job() -> None:
         for dataset in [find(name) for name in args.datasets]:
-            folder = Path(args.root).expanduser() / dataset.dataset_dir
+            folder = Path(os.path.expanduser(args.root)) / dataset.dataset_dir
             for download in downloads_of(dataset):
                 get(download, folder)
             print(f"{dataset.__name__}: {instructions_of(dataset) or 'complete'} ({folder})")

@@ -16,7 +16,7 @@ from dassl.config.merge import (
     merge_settings,
     merge_words,
     pairs,
-    read_saved_config,
+    read_saved,
 )
 from dassl.config.nodes import (
     ContextTokens,
@@ -64,5 +64,5 @@ __all__ = [
     "merge_words",
     "pairs",
     "read_config_file",
-    "read_saved_config",
+    "read_saved",
 ]

@@ -149,7 +149,7 @@ NEUTRAL = (
 )
 
 
-def read_saved_config(path: str | Path) -> CN:
+def read_saved(path: str | Path) -> CN:
     """Return the config.yaml of a run, without the keys that it lacks. Raises InputError if the file isn't a config."""
     content = read_yaml(path)
     try:
@@ -172,7 +172,7 @@ def differences(cfg: CN, path: str | Path, nodes: Sequence[str] = ()) -> list[st
     Raises:
         InputError: if the file isn't a config.
     """
-    earlier = dict(keys(read_saved_config(path)))
+    earlier = dict(keys(read_saved(path)))
     defaults = dict(keys(get_cfg_default()))
     found = []
     for key, value in keys(CN(yaml.safe_load(cfg.dump()))):

@@ -21,6 +21,7 @@ from yacs.config import CfgNode
 
 from dassl.data import DataManager
 from dassl.engine.base import ParsedBatch, TrainerBase
+from dassl.engine.finite import check_logits, check_parameters
 from dassl.engine.results import MetricsLog, write_result
 from dassl.engine.run_folder import check_resume
 from dassl.evaluation import build_evaluator
@@ -121,7 +122,10 @@ class SimpleTrainer(TrainerBase):
         """Resume if RESUME (or OUTPUT_DIR, if RESUME is "") contains checkpoints. Then open the logs."""
         directory = self.cfg.RESUME or self.cfg.OUTPUT_DIR
         check_resume(self.cfg)
+        if self._selects_best and self.val_loader is None and self.get_model_names() and self.max_epoch:
+            raise InputError(f"TEST.FINAL_MODEL best_val needs validation images, but {self.cfg.DATASET.NAME} has none")
         self.start_epoch = self.resume_model_if_exist(directory)
+        check_parameters(self._models, "before the training")
         best = [Path(directory) / name / BEST for name in self.get_model_names()]
         if self.start_epoch and best and best[0].is_file():
             self.best_result = load_checkpoint(best[0])["val_result"]
@@ -141,14 +145,18 @@ class SimpleTrainer(TrainerBase):
 
         If this evaluation gives the best result so far, save the model as the best model, too.
         """
-        cfg = self.cfg
-        if cfg.TEST.FINAL_MODEL == "best_val" and not cfg.TEST.NO_TEST:
+        check_parameters(self._models, f"after epoch {self.epoch + 1}")
+        if self._selects_best:
             result = self.test(split="val")
             if result > self.best_result:
                 self.best_result = result
                 self.save_model(self.epoch, self.output_dir, is_best=True, val_result=result)
         self.save_model(self.epoch, self.output_dir)  # every epoch, so that a killed run can resume
         self._drop_previous_checkpoint()
+
+    @property
+    def _selects_best(self) -> bool:
+        return self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
 
     def _drop_previous_checkpoint(self) -> None:
         """Delete the checkpoint of the previous epoch.
@@ -185,27 +193,27 @@ class SimpleTrainer(TrainerBase):
         """Evaluate the model and print the results.
 
         Args:
-            split: "val" or "test"; TEST.SPLIT by default. If there are no validation images, "val" means "test".
+            split: "val" or "test"; TEST.SPLIT by default.
 
         Returns:
             The evaluator's first result, which is used to compare models.
 
         Raises:
             InputError: `split` isn't the name of a split, or the split has no images.
+            FloatingPointError: the logits of an image are infinite or NaN. The message names the image.
         """
         self.set_model_mode("eval")
         self.evaluator.reset()
         split = split or self.cfg.TEST.SPLIT
         if split not in ("val", "test"):
             raise unknown("split (TEST.SPLIT)", split, ("val", "test"))
-        if split == "val" and self.val_loader is None:
-            split = "test"
         self.tested_split = split
         loader = self._present(self.val_loader if split == "val" else self.test_loader, split)
         print(f"Evaluate on the *{split}* set")
         started, paths = time.time(), []
         for output, label, impath in self.predictions(loader, split):
             paths += impath
+            check_logits(output, impath)
             self.evaluator.process(output, label)
         self.test_seconds, self.tested_paths = time.time() - started, paths
         results = self.evaluator.evaluate()

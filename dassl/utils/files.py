@@ -26,7 +26,10 @@ def cache_folder() -> Path:
 
     This is the folder `prompt-learning` in the folder XDG_CACHE_HOME, or in ~/.cache if XDG_CACHE_HOME isn't set.
     """
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "prompt-learning"
+    folder = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    if folder.startswith("~"):  # there is neither HOME nor an account
+        raise InputError("there is no home folder for cached files. Set XDG_CACHE_HOME to a folder")
+    return Path(folder).absolute() / "prompt-learning"
 
 
 def check_isfile(fpath: str | Path) -> bool:
@@ -60,8 +63,16 @@ def read_json(fpath: str | Path) -> Any:
 
 
 def write_json(obj: object, fpath: str | Path) -> None:
-    """Write `obj` as JSON, atomically. Makes the file's folder if it is missing."""
-    write_text(json.dumps(obj, indent=4, separators=(",", ": ")), fpath)
+    """Write `obj` as JSON, atomically. Makes the file's folder if it is missing.
+
+    Raises:
+        FloatingPointError: a number is infinite or NaN. JSON has no such numbers.
+    """
+    try:
+        text = json.dumps(obj, indent=4, separators=(",", ": "), allow_nan=False)
+    except ValueError as error:
+        raise FloatingPointError(f"can't write {fpath}, because a number is infinite or NaN") from error
+    write_text(text, fpath)
 
 
 def write_text(text: str, fpath: str | Path) -> None:

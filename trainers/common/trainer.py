@@ -84,6 +84,8 @@ class PromptTrainer(TrainerX):
     @classmethod
     def class_names(cls, dataset: DatasetBase) -> ClassNames:
         """Return the classes of a data set in the form that the method needs."""
+        if not all(isinstance(name, str) for name in dataset.classnames):
+            raise InputError(f"{cls.__name__} learns one task, but {type(dataset).__name__} has several")
         return cls.from_names(dataset.classnames)
 
     @classmethod
@@ -110,6 +112,8 @@ class PromptTrainer(TrainerX):
 
     def check_cfg(self, cfg: CfgNode) -> None:
         self.read_options(cfg)  # raises InputError for a wrong value
+        if cfg.INPUT.NO_TRANSFORM:
+            raise InputError("INPUT.NO_TRANSFORM True leaves images of different sizes, which can't be batched")
         compilers = (shlex.split(os.environ.get("CXX") or "g++")[0], "clang++")
         if cfg.TRAINER.COMPILE and not any(map(shutil.which, compilers)):
             raise InputError(f"TRAINER.COMPILE needs a C++ compiler. Install {' or '.join(compilers)}")
