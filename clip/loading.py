@@ -170,14 +170,14 @@ def _from_folder(folder: Path) -> tuple[Weights, Sizes]:
 
     openclip_config = folder / "open_clip_config.json"
     if openclip_config.is_file():
-        config = json.loads(openclip_config.read_text())
+        config = json.loads(openclip_config.read_text(encoding="utf-8"))
         model_cfg = config["model_cfg"]
         sizes = convert.openclip_sizes(model_cfg, config.get("preprocess_cfg", {}), model_cfg.get("quick_gelu", False))
         return convert.openclip_weights(_safetensors(folder, "open_clip_model.safetensors")), sizes
     if (folder / "config.json").is_file():
         preprocessor = folder / "preprocessor_config.json"
-        preprocess = json.loads(preprocessor.read_text()) if preprocessor.is_file() else {}
-        sizes = convert.huggingface_sizes(json.loads((folder / "config.json").read_text()), preprocess)
+        preprocess = json.loads(preprocessor.read_text(encoding="utf-8")) if preprocessor.is_file() else {}
+        sizes = convert.huggingface_sizes(json.loads((folder / "config.json").read_text(encoding="utf-8")), preprocess)
         return convert.huggingface_weights(_safetensors(folder, "model.safetensors")), sizes
     raise ValueError(f"{folder} has neither config.json nor open_clip_config.json")
 

@@ -107,7 +107,7 @@ def execute(jobs: list[plans.Job], launch: launchers.Launcher, workers: int, thr
             launch(command(job, log, threads))
         except Exception as error:  # raised by the launcher, for example if the scheduler kills or rejects the job
             reason = f"\n{type(error).__name__}: {one_line(error)}"
-        with log.open(errors="replace") as file:
+        with log.open(encoding="utf-8", errors="replace") as file:
             file.seek(size_before)
             conclude(job, file.read() + reason)
         return time.time() - started

@@ -44,7 +44,7 @@ def find(name: str) -> type[DatasetBase]:
     load_plugins("datasets")
     config = ROOT / "configs" / "datasets" / f"{name}.yaml"
     if config.is_file():
-        name = yaml.safe_load(config.read_text())["DATASET"]["NAME"]
+        name = yaml.safe_load(config.read_text(encoding="utf-8"))["DATASET"]["NAME"]
     registered = {key: DATASET_REGISTRY.get(key) for key in DATASET_REGISTRY.registered_names()}
     known = {key: cls for key, cls in registered.items() if downloads_of(cls) or instructions_of(cls)}
     if name not in known:

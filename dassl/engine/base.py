@@ -244,7 +244,7 @@ class TrainerBase:
             print("No checkpoint found, train from scratch")
             return 0
         print(f"Found checkpoint at {directory} (will resume training)")
-        last = {folder: (folder / POINTER).read_text().strip() for folder in folders}
+        last = {folder: (folder / POINTER).read_text(encoding="utf-8").strip() for folder in folders}
         if len(set(last.values())) > 1:
             # The run was killed while it saved the models. Resume from the last epoch at which all models were saved.
             common = min(last.values(), key=lambda name: int(name.rpartition("-")[2]))
@@ -253,7 +253,7 @@ class TrainerBase:
         start_epoch = 0
         for folder, name in zip(folders, self.get_model_names(), strict=True):
             start_epoch = resume_from_checkpoint(folder, self._models[name], self._optims[name], self._scheds[name])
-        self.load_extra_state(load_checkpoint(folders[0] / (folders[0] / POINTER).read_text().strip()))
+        self.load_extra_state(load_checkpoint(folders[0] / (folders[0] / POINTER).read_text(encoding="utf-8").strip()))
         return start_epoch
 
     def find_checkpoint(self, directory: str, name: str, epoch: int | None = None) -> Path:

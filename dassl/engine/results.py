@@ -37,15 +37,15 @@ class MetricsLog:
 
     def __init__(self, folder: str | Path, start_epoch: int):
         self.path = Path(folder) / "metrics.jsonl"
-        lines = self.path.read_text().splitlines() if self.path.is_file() else []
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
         complete = [line for line in lines if line.endswith("}")]  # a killed run may leave an incomplete line
         earlier = [line for line in complete if json.loads(line)["epoch"] <= start_epoch]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("".join(line + "\n" for line in earlier))
+        self.path.write_text("".join(line + "\n" for line in earlier), encoding="utf-8")
 
     def write(self, **values: float) -> None:
         """Append a line with the values of one batch."""
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
 
@@ -60,7 +60,7 @@ def trained_on(trainer: "SimpleTrainer") -> str | None:
     if not cfg.TEST.EVAL_ONLY:
         return dataset_label(cfg)
     config = Path(cfg.TEST.MODEL_DIR) / CONFIG
-    return dataset_label(CfgNode(yaml.safe_load(config.read_text()))) if config.is_file() else None
+    return dataset_label(CfgNode(yaml.safe_load(config.read_text(encoding="utf-8")))) if config.is_file() else None
 
 
 def command_line() -> str:

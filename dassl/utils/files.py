@@ -78,7 +78,7 @@ def write_json(obj: object, fpath: str | Path) -> None:
 def write_text(text: str, fpath: str | Path) -> None:
     """Write a text file, atomically. Makes the file's folder if it is missing."""
     with write_atomically(fpath) as unfinished:
-        unfinished.write_text(text)
+        unfinished.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager

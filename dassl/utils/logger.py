@@ -17,7 +17,8 @@ class Logger:
         if fpath is not None:
             Path(fpath).parent.mkdir(parents=True, exist_ok=True)
             # Append: after a resume, log parsers must find the whole run in one file.
-            self.file = open(fpath, "a", buffering=1)  # line-buffered, so a killed process loses no line
+            # Line-buffered, so a killed process loses no line. Letters that aren't UTF-8 become escapes.
+            self.file = open(fpath, "a", buffering=1, encoding="utf-8", errors="backslashreplace")
 
     def write(self, text: str) -> int:
         """Write to the console and to the file. Returns the number of characters."""
