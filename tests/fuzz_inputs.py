@@ -1,8 +1,10 @@
 """Generates wrong and odd inputs, one hypothesis strategy for each class of inputs."""
 
+import io
 import json
 from typing import NamedTuple
 
+import numpy as np
 from hypothesis import strategies as st
 
 #: Values for config keys, as on the command line or in a YAML file.
@@ -50,7 +52,7 @@ class ConfigFile(NamedTuple):
 
     content: bytes
     role: str  # the flag that names the file
-    must_fail: bool
+    ending: str  # see `fuzz.problem`
 
 
 @st.composite
@@ -61,18 +63,18 @@ def config_files(draw: st.DrawFn, valid: str, keys: list[str]) -> ConfigFile:
     if kind == "file":
         text, must_fail = draw(st.sampled_from(YAML_FILES))
         content = text if isinstance(text, bytes) else text.encode(errors="surrogatepass")
-        return ConfigFile(content, role, must_fail)
+        return ConfigFile(content, role, "fails" if must_fail else "")
     if kind == "bytes":
         content = bytearray(valid.encode())
         for _ in range(draw(st.integers(1, 4))):
             start = draw(st.integers(0, len(content)))
             content[start : start + draw(st.integers(0, 6))] = draw(st.binary(max_size=6))
-        return ConfigFile(bytes(content), role, False)
+        return ConfigFile(bytes(content), role, "")
     key, value = draw(st.sampled_from(keys)), draw(st.sampled_from(YAML_VALUES))
     *nodes, name = key.split(".")
     indented = [f"{'  ' * depth}{node}:" for depth, node in enumerate(nodes)]
     text = "\n".join([*indented, f"{'  ' * len(nodes)}{name}: {value}"])
-    return ConfigFile(text.encode(errors="surrogatepass"), role, False)
+    return ConfigFile(text.encode(errors="surrogatepass"), role, "")
 
 
 JSON_VALUES = [
@@ -121,3 +123,114 @@ def damaged_json(draw: st.DrawFn, content: object) -> bytes:
         start = draw(st.integers(0, max(0, len(text) - 1)))
         text[start : start + draw(st.integers(0, 4))] = draw(st.binary(max_size=4))
     return bytes(text)
+
+
+class ListFile(NamedTuple):
+    """A file that lists images, and the config key that names it."""
+
+    name: str
+    content: bytes
+    key: str  # DATASET.PATH or DATASET.FEWSHOT_FILE
+    ending: str  # see `fuzz.problem`
+
+
+def _rows(draw: st.DrawFn, paths: list[str]) -> list[list[object]]:
+    """Rows [path, class, split] of a correct list of the images `paths`, which are in class folders."""
+    names = draw(st.sampled_from([("cat", "dog"), ("Käse", "日本"), ("$x_1$", "a_b"), ("1", "2"), ("{}", "%s")]))
+    folders = sorted({path.split("/")[-2] for path in paths})[:2]
+    chosen = [path for path in paths if path.split("/")[-2] in folders]
+    splits = ("train", "train", "val", "test", "test", "test")
+    return [[path, names[folders.index(path.split("/")[-2])], splits[n % 6]] for n, path in enumerate(chosen)]
+
+
+#: Changes of a list, by name. Each makes the list wrong.
+_WRONG_ROWS = {
+    "missing file": lambda row: row.__setitem__(0, "nowhere.png"),
+    "null byte": lambda row: row.__setitem__(0, "a\0b"),
+    "a folder": lambda row: row.__setitem__(0, "."),
+    "no path": lambda row: row.__setitem__(0, ""),
+    "no class": lambda row: row.__setitem__(1, ""),
+    "split": lambda row: row.__setitem__(2, "holdout"),
+    "long": lambda row: row.__setitem__(0, "x" * 5000),
+}
+_WRONG_ENTRIES = [
+    None, 3, "x", [], {}, ["a.png"], ["a.png", "0", "x"], ["a.png", -1, "x"], ["a.png", 10**9, "x"], [1, 0, "x"],
+    ["a.png", 0, None], ["a.png", 0, True], ["a.png", 1.5, "x"], ["a.png", None, "x"], ["a.png", 2**70, "x"],
+    ["a.png", 0, "x", 1], ["a.png", 0, ["x"]], ["nowhere.png", 0, "x"], ["", 0, "x"],
+]  # fmt: skip
+
+
+@st.composite
+def list_files(draw: st.DrawFn, paths: list[str]) -> ListFile:
+    """CSV and JSON lists, split files and few-shot files: correct ones, wrong ones and damaged ones."""
+    kind = draw(st.sampled_from(["csv", "json", "split", "fewshot", "pkl"]))
+    rows = _rows(draw, paths)
+    change = draw(st.sampled_from(["none", "entry", "entry", "damage", "damage"]))
+    ending = {"none": "succeeds", "entry": "fails", "damage": ""}[change]
+    if kind == "pkl":
+        return ListFile(
+            "picks.pkl", draw(st.one_of(st.binary(max_size=60), st.sampled_from(PICKLES))), _FEWSHOT, "fails"
+        )
+    if kind in ("csv", "json") and change == "entry":
+        name = draw(st.sampled_from(sorted(_WRONG_ROWS)))
+        _WRONG_ROWS[name](draw(st.sampled_from(rows)))
+    if kind == "csv":
+        text = "path,class,split\n" + "".join(f"{','.join(map(str, row))}\n" for row in rows)
+        content = bytearray(text.encode(draw(st.sampled_from(["utf-8", "utf-8-sig"]))))
+        if change == "damage":
+            for _ in range(draw(st.integers(1, 3))):
+                start = draw(st.integers(0, len(content)))
+                content[start : start + draw(st.integers(0, 5))] = draw(st.sampled_from(_CSV_PIECES))
+        return ListFile("list.csv", bytes(content), "DATASET.PATH", ending)
+    if kind == "json":
+        tree: object = [dict(zip(("path", "class", "split"), row, strict=True)) for row in rows]
+    else:
+        labels = {name: label for label, name in enumerate(sorted({str(row[1]) for row in rows}))}
+        tree = {
+            split: [[path, labels[str(name)], name] for path, name, part in rows if part == split]
+            for split in ("train", "val", "test")[: 3 if kind == "split" else 2]
+        }
+        if change == "entry":
+            entry = draw(st.sampled_from(_WRONG_ENTRIES))
+            tree["train"].append(entry)  # a few-shot file uses only the paths
+    content = draw(damaged_json(tree)) if change == "damage" else json.dumps(tree).encode()
+    key = _FEWSHOT if kind == "fewshot" else "DATASET.PATH"
+    return ListFile(f"{kind}.json", content, key, "" if kind == "fewshot" else ending)
+
+
+_FEWSHOT = "DATASET.FEWSHOT_FILE"
+_CSV_PIECES = [
+    b"",
+    b"\xff",
+    b"\x00",
+    b'"',
+    b",",
+    b"\n",
+    b"\r",
+    b"\n\n",
+    b",,,,,,",
+    b"\xef\xbb\xbf",
+    b"path,path",
+    b"x" * 200000,
+]
+#: Pickles of other things than lists of images. One calls a function.
+PICKLES = [
+    b"", b"N.", b"].", b"}.", b"I3\n.", b"cos\nsystem\n(S'touch marker'\ntR.", b"}U\x05train]K\x01as.", b"\x80\x05",
+    b"}U\x05trainU\x01xs.", b"cdassl.data.datasets.base_dataset\nDatum\n.", b"(" * 5000,
+    b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f.",
+]  # fmt: skip
+
+
+@st.composite
+def damaged_arrays(draw: st.DrawFn) -> bytes:
+    """A .npz file whose arrays have other shapes, types or numbers than predictions."""
+    shapes = st.sampled_from([(), (0,), (4,), (4, 2), (4, 0), (3, 2), (1, 4, 2)])
+    kinds = st.sampled_from([np.float32, np.float16, np.int64, np.complex64, bool, "U3", "S2", "M8[s]"])
+    arrays = {}
+    for name in draw(st.sampled_from([("logits", "label"), ("logits",), ("label", "impath"), ()])):
+        arrays[name] = np.zeros(draw(shapes), draw(kinds))
+        if arrays[name].dtype.kind == "f" and draw(st.booleans()):
+            arrays[name][...] = draw(st.sampled_from([np.nan, np.inf, 1e30]))
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
