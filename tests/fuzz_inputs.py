@@ -19,6 +19,27 @@ WORDS = [
     "rmsprop", "radam", "fp16", "amp", "middle", "front", "linmean", "~", "\udcff", "a\nb", "🦉", "x" * 5000,
 ]  # fmt: skip
 
+_NUMBERS = [word for word in WORDS if word.lstrip("-").replace(".", "").replace("e", "").isdigit()]
+_LISTS = [word for word in WORDS if word[:1] in "([" and len(word) < 100]
+
+
+@st.composite
+def values(draw: st.DrawFn, keys: list[tuple[str, str, object]]) -> tuple[str, str, str]:
+    """Triples (trainer, key, value). Half of the values look like the key's default value.
+
+    `keys` lists triples (trainer, key, default value).
+    """
+    trainer, key, default = draw(st.sampled_from(keys))
+    if draw(st.booleans()):
+        return trainer, key, draw(st.sampled_from(WORDS))
+    if isinstance(default, list | tuple) and default and draw(st.booleans()):
+        items = list(default)
+        items[draw(st.integers(0, len(items) - 1))] = draw(st.sampled_from([0, -1, 2.5, 10**6, 1e-320, "a", None]))
+        return trainer, key, repr(items)
+    alike = _LISTS if isinstance(default, list | tuple) else WORDS if isinstance(default, str) else _NUMBERS
+    return trainer, key, draw(st.sampled_from(alike))
+
+
 #: Texts of YAML values that aren't what a config needs.
 YAML_VALUES = [
     "", "null", "~", "2024-01-01", "2024-13-45", "2024-01-01 00:00:00", "010", "0x1f", "1_000", "1:30", ".inf", "-.inf",

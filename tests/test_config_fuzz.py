@@ -5,12 +5,13 @@ import itertools
 import fuzz
 import pytest
 from conftest import ROOT, depth_words, node_of
-from fuzz_inputs import WORDS, config_files
+from fuzz_inputs import WORDS, YAML_FILES, config_files, values
 from hypothesis import strategies as st
 from tiny_methods import TRAINERS
 
 import train
 from dassl.config import keys
+from experiments import sweep
 from trainers.common.options import default_config
 
 #: Keys whose values change how many images are tested or how long a run takes, without being wrong.
@@ -35,25 +36,24 @@ def argv(tiny_path, own_data, tmp_path):
     return argv
 
 
-def values():
-    """Pairs (trainer, key, value) for all keys."""
-    known = [key for key, _ in keys(default_config()) if key not in _SKIPPED]
+def all_keys():
+    """Triples (trainer, key, default value) for all keys. The trainer reads the key."""
     trainer_of = {node_of(name): name for name in TRAINERS}
-    pairs = []
-    for key in known:
+    triples = []
+    for key, default in keys(default_config()):
         node = key.split(".")[1] if key.startswith("TRAINER.") and key.count(".") == 2 else ""
-        if not node or node in trainer_of:
-            pairs.append((trainer_of[node] if node else "CoOp", key))
-    return st.tuples(st.sampled_from(pairs), st.sampled_from(WORDS))
+        if key not in _SKIPPED and (not node or node in trainer_of):
+            triples.append((trainer_of[node] if node else "CoOp", key, default))
+    return triples
 
 
 def test_config_values(argv):
     def attempt(case):
-        (trainer, key), value = case
+        trainer, key, value = case
         arguments, output = argv(trainer, key, value)
         return fuzz.problem(train.main, arguments, output=output)
 
-    fuzz.check(values(), 25, attempt)
+    fuzz.check(values(all_keys()), 25, attempt)
 
 
 def test_values_of_transforms(argv):
@@ -89,4 +89,16 @@ def test_config_files(argv, tmp_path, monkeypatch):
         return fuzz.problem(train.main, arguments, case.ending, output)
 
     fuzz.check(config_files(f"{folder}\n{valid}", known), 25, attempt)
+    assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize("role", ["--config-file", "--dataset-config-file"])
+def test_wrong_config_files(role, argv, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for text, must_fail in YAML_FILES:
+        (tmp_path / "config.yaml").write_bytes(text if isinstance(text, bytes) else text.encode(errors="surrogatepass"))
+        if must_fail:
+            arguments, _ = argv("CoOp", role, str(tmp_path / "config.yaml"))
+            assert fuzz.problem(train.main, arguments, "fails") == "", text
+            assert fuzz.problem(sweep.main, [str(tmp_path / "config.yaml"), "--dry-run"], "fails") == "", text
     assert not (tmp_path / "marker").exists()
