@@ -132,10 +132,12 @@ def _text(method: Method, groups: int, backward: bool) -> int | None:
 
     There is a formula only for methods with a single learned context. The context must follow SOS directly, and all
     classes must share it. The result is None in three cases: the method has no prompts; the context is on both sides
-    of the class name; or each class or task has a different context.
+    of the class name; or each class or task has a different context or different prompts in a deeper layer (TCP).
     """
     found = [value for value in vars(method).values() if isinstance(value, ClassPrompts)]
     if len(found) != 1 or found[0].rows is not None or found[0].group is not None:
+        return None
+    if any(prompt.ndim == 3 for prompt in method.text_inputs().prompts.values()):
         return None
     named = dict(method.named_parameters())
     context = next((value.shape[-2] for name, value in named.items() if name.endswith("ctx")), 0)

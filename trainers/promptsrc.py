@@ -101,7 +101,7 @@ class PromptSRCCLIP(LanguagePromptedCLIP):
             "text": (self.options.TEXT_LOSS_WEIGHT, F.l1_loss(output.text_features, self.teacher)),
             "image": (self.options.IMAGE_LOSS_WEIGHT, F.l1_loss(output.image_features, images)),
             # As in the official code, the sum is divided by batch * n_classes, not by batch.
-            "logits": (1.0, divergence / expected.numel()),
+            "logits": (1.0, divergence / len(expected)),
         }
 
     def end_epoch(self, epoch: int, is_last: bool) -> None:
