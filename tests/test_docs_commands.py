@@ -29,6 +29,7 @@ from experiments import sweep
 
 #: Starts of commands that this test doesn't run -> the reason.
 NOT_RUN = {
+    "python -m tools.pretrain.conditioning": "encodes ten thousand images several times",
     "bash scripts/demo.sh": "installs packages, then trains for minutes; its commands are those of the README",
     "bash scripts/test.sh": "installs packages and runs this test",
     "python3 -m venv": "makes an environment",
