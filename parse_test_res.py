@@ -8,23 +8,28 @@ The script takes the same arguments as CoOp's parse_test_res.py, but reads resul
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
+from typing import Any
+
+from dassl.utils.command_line import report_errors
+from dassl.utils.errors import InputError
+from dassl.utils.typed import read_json_as
 
 
 def read_values(folder: Path, keyword: str) -> dict[Path, float]:
     """Return a dict that maps the path of each result.json in the subfolders of `folder` to a number from the file.
 
-    `keyword` is the key of the number in the file. Raises ValueError if the key is missing or its value isn't a number.
+    `keyword` is the key of the number in the file. Raises InputError if the key is missing or its value isn't a number.
     """
     found = {}
     for path in sorted(folder.glob("*/result.json")):
-        result = json.loads(path.read_text())
-        if not isinstance(result.get(keyword), (int, float)):
-            numbers = [key for key, value in result.items() if isinstance(value, float)]
-            raise ValueError(f"{path} has no number named {keyword!r}. There is: {', '.join(numbers)}")
-        found[path] = float(result[keyword])
+        result = read_json_as(path, dict[str, Any], "result")
+        value = result.get(keyword)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            numbers = [key for key, other in result.items() if isinstance(other, float)]
+            raise InputError(f"{path} has no number named {keyword!r}. There is: {', '.join(numbers)}")
+        found[path] = float(value)
     return found
 
 
@@ -38,7 +43,7 @@ def summarize(folder: Path, keyword: str, ci95: bool) -> float:
 
     found = read_values(folder, keyword)
     if not found:
-        raise ValueError(f"no subfolder of {folder} holds a result.json")
+        raise InputError(f"no subfolder of {folder} holds a result.json")
     print(f"===\nSummary of directory: {folder}")
     for path, value in found.items():
         print(f"file: {path}. {keyword}: {value:.2f}%.")
@@ -49,7 +54,7 @@ def summarize(folder: Path, keyword: str, ci95: bool) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the means. Returns the exit code: 0 for success, 2 if a result is missing or can't be read."""
+    """Print the means. Returns the exit code: 0, 2 if a result is missing or wrong, or 1 if a file can't be read."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "directory",
@@ -68,16 +73,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--keyword", default="accuracy", help="name of the number in result.json to read (default: accuracy)"
     )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
-    try:
+
+    def job() -> None:
+        if not args.directory.is_dir():
+            raise InputError(f"the folder {args.directory} doesn't exist")
         folders = sorted(path for path in args.directory.iterdir() if path.is_dir()) if args.multi_exp else []
         means = [summarize(folder, args.keyword, args.ci95) for folder in folders or [args.directory]]
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if args.multi_exp:
-        print(f"Average performance\n* {args.keyword}: {sum(means) / len(means):.2f}%")
-    return 0
+        if args.multi_exp:
+            print(f"Average performance\n* {args.keyword}: {sum(means) / len(means):.2f}%")
+
+    return report_errors(job, args.debug)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from dassl.utils.command_line import report_errors
 from reporting.protocols import MEASURES
 
 FORMS = ("terminal", "markdown", "csv", "latex", "json")
@@ -32,38 +33,38 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--html", metavar="FILE", help="also write an HTML page with tables and plots to FILE")
     add("--compare", metavar="A,B", help="two trainers whose accuracy per class the HTML page compares")
     add("--paper", metavar="FILE", help="published results to compare with (default: assets/paper_results.json)")
+    add("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the tables. Returns the exit code: 0 for success, 2 if no run is found or a file can't be read."""
+    """Print the tables. Returns the exit code: 0, 2 for a wrong input, or 1 if a file can't be read or written."""
     args = parse_arguments(argv)
+    return report_errors(lambda: make_report(args), args.debug)
+
+
+def make_report(args: argparse.Namespace) -> None:
+    """Print the tables, and write the HTML page if --html is given. Raises InputError for a wrong input."""
     from reporting import paper, tables
     from reporting.read import ReportError, read
 
-    try:
-        runs, notes = read(args.folder)
-        wanted = [args.protocol] if args.protocol else list(MEASURES)
-        found = {name: rows for name in wanted if (rows := tables.rows(runs, name, args.paper or tables.PAPER))}
-        if not found:
-            raise ReportError(f"{args.folder} holds no runs of the protocol {args.protocol}")
-        if args.layout == "paper" and args.format not in paper.FORMS:
-            raise ReportError(
-                f"--layout paper has the formats {', '.join(paper.FORMS)}, but got --format {args.format}"
-            )
-        if args.compare and not args.html:
-            raise ReportError("--compare chooses what the HTML page compares: add --html FILE")
-        compared = args.compare.split(",") if args.compare else None
-        if compared and (len(compared) != 2 or not set(compared) <= set(runs["trainer"])):
-            names = ", ".join(sorted(set(runs["trainer"])))
-            raise ReportError(f"--compare takes two trainers as A,B, but got {args.compare}. There is: {names}")
-        if args.html:
-            from reporting import page
+    runs, notes = read(args.folder)
+    wanted = [args.protocol] if args.protocol else list(MEASURES)
+    found = {name: rows for name in wanted if (rows := tables.rows(runs, name, args.paper or tables.PAPER))}
+    if not found:
+        raise ReportError(f"{args.folder} holds no runs of the protocol {args.protocol}")
+    if args.layout == "paper" and args.format not in paper.FORMS:
+        raise ReportError(f"--layout paper has the formats {', '.join(paper.FORMS)}, but got --format {args.format}")
+    if args.compare and not args.html:
+        raise ReportError("--compare chooses what the HTML page compares: add --html FILE")
+    compared = args.compare.split(",") if args.compare else None
+    if compared and (len(compared) != 2 or not set(compared) <= set(runs["trainer"])):
+        names = ", ".join(sorted(set(runs["trainer"])))
+        raise ReportError(f"--compare takes two trainers as A,B, but got {args.compare}. There is: {names}")
+    if args.html:
+        from reporting import page
 
-            notes += page.write(Path(args.html), args.folder, runs, found, notes, compared)
-    except (ReportError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        notes += page.write(Path(args.html), args.folder, runs, found, notes, compared)
     for name, rows in found.items():
         if args.format in ("terminal", "markdown") and len(found) > 1:
             print(f"\n{name}\n" if args.format == "terminal" else f"\n## {name}\n")
@@ -75,7 +76,6 @@ def main(argv: list[str] | None = None) -> int:
         print(note, file=sys.stderr)
     if args.html:
         print(f"Wrote {args.html}", file=sys.stderr)
-    return 0
 
 
 if __name__ == "__main__":

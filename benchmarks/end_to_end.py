@@ -60,7 +60,7 @@ def make_photos(folder: Path, classes: int, shots: int, test: int) -> None:
             path = folder / f"{label}_{number}.jpg"
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=90)
             rows.append((path.name, f"{label} {name}", _SPLITS[number >= shots]))
-    with (folder / "list.csv").open("w", newline="") as file:
+    with (folder / "list.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
 
 
@@ -91,7 +91,7 @@ def base_to_new(args: argparse.Namespace, folder: Path, output: Path, *opts: str
             code = train.main([*part, "DATASET.SUBSAMPLE_CLASSES", classes])
         if code:
             sys.exit(code)
-    return time.perf_counter() - start, json.loads((new / "result.json").read_text())["seconds"]
+    return time.perf_counter() - start, json.loads((new / "result.json").read_text(encoding="utf-8"))["seconds"]
 
 
 @contextlib.contextmanager

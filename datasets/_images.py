@@ -11,6 +11,8 @@ from typing import NamedTuple, Protocol
 
 from dassl.data.datasets import Datum
 from dassl.utils import InputError, listdir_nohidden
+from dassl.utils.typed import check_plain
+from datasets._lists import class_name
 
 #: File name extensions of images, the same as in torchvision's ImageFolder.
 IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -49,6 +51,7 @@ def list_images(folder: str) -> list[str]:
     """
     names = listdir_nohidden(folder, sort=True)
     paths = [os.path.join(folder, name) for name in names if name.lower().endswith(IMG_EXTENSIONS)]
+    check_plain(names, f"a file name in {folder}")
     if not paths:
         raise InputError(f"the class folder {folder} has no images. Known extensions: {', '.join(IMG_EXTENSIONS)}")
     if len(paths) < len(names):
@@ -68,8 +71,9 @@ def list_class_folders(
     """
     names = [name for name in listdir_nohidden(folder, sort=True) if os.path.isdir(os.path.join(folder, name))]
     return [
-        Listed(path, label, (new_cnames or {}).get(name, name))
+        Listed(path, label, classname)
         for label, name in enumerate(name for name in names if name not in ignored)
+        for classname in [(new_cnames or {}).get(name) or class_name(os.path.join(folder, name))]
         for path in list_images(os.path.join(folder, name))
     ]
 

@@ -27,7 +27,11 @@ class Layout(NamedTuple):
         return cls(*(getattr(dataset, name) for name in cls._fields))
 
 
-def missing_data(dataset: type, root: str, folder: str) -> InputError | None:
+class MissingData(InputError):
+    """Raised if a data set's files aren't there. `MultiTask` skips such data sets."""
+
+
+def missing_data(dataset: type, root: str, folder: str) -> MissingData | None:
     """Return an error that names the first missing file of a data set, or None if no file is missing.
 
     Args:
@@ -42,7 +46,7 @@ def missing_data(dataset: type, root: str, folder: str) -> InputError | None:
         return None
     contents = ", ".join(filter(None, (layout.image_dir and layout.image_dir + "/", layout.split_file, *layout.needs)))
     how = layout.by_hand or f"get the data set with: bash scripts/download.sh {name}"
-    return InputError(
+    return MissingData(
         f"{name}: {missing[0]} doesn't exist. DATASET.ROOT (set by --root or DATA) is {root}. "
         f"Its subfolder {layout.dataset_dir}/ must contain {contents}; {how}"
     )

@@ -12,12 +12,14 @@ from types import ModuleType
 from typing import TypeVar
 
 from dassl.data.datasets import DatasetBase, Datum
-from dassl.utils import InputError, read_json, unknown, write_json
+from dassl.utils import InputError, unknown, write_json
 from datasets._images import Item, Listed, as_data, list_class_folders
+from datasets._lists import file_path, read_split_file
 
 #: A random number generator: a `random.Random`, or the module `random`, which uses Python's global generator.
 Rng = random.Random | ModuleType
 T = TypeVar("T")
+_HIGHEST_LABEL = 1_000_000
 
 
 def read_split(filepath: str, path_prefix: str) -> tuple[list[Datum], list[Datum], list[Datum]]:
@@ -32,14 +34,11 @@ def read_split(filepath: str, path_prefix: str) -> tuple[list[Datum], list[Datum
         InputError: if the file isn't a split file, or if a listed image doesn't exist.
     """
     print(f"Reading split from {filepath}")
-    content = read_json(filepath)
-    try:
-        train, val, test = (
-            [Listed(os.path.join(path_prefix, path), int(label), str(name)) for path, label, name in content[split]]
-            for split in ("train", "val", "test")
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{filepath} isn't a split file with train, val and test: {error!r}") from error
+    content = read_split_file(filepath)
+    train, val, test = (
+        [Listed(os.path.join(path_prefix, file_path(path)), label, str(name)) for path, label, name in entries]
+        for entries in (content.train, content.val, content.test)
+    )
     listed = [item.impath for item in [*train, *val, *test]]
     missing = [path for path in listed if not os.path.isfile(path)]
     if missing:
@@ -158,12 +157,18 @@ def check_classes(train: Sequence[Item], val: Sequence[Item], test: Sequence[Ite
     The check is needed because the labels and class names of a data set are read from its training images only.
 
     Raises:
-        InputError: if a label has no training image, or if a label has two class names.
+        InputError: if a label is negative or too high, if it has no training image, or if it has two class names.
     """
     names = {item.label: item.classname for item in train}
-    missing = (set(range(max(names, default=0) + 1)) | {item.label for item in [*val, *test]}) - set(names)
+    used = {item.label for item in [*train, *val, *test]}
+    if min(used, default=0) < 0:
+        raise InputError(f"labels start at 0, but the data set has the label {min(used)}")
+    if max(used, default=0) > _HIGHEST_LABEL:
+        raise InputError(f"the highest label is {max(used):,}, but at most {_HIGHEST_LABEL:,} is allowed")
+    missing = sorted((set(range(max(names, default=0) + 1)) | used) - set(names))
     if missing:
-        raise InputError(f"the classes with labels {sorted(missing)} have no images for training")
+        labels = f"{missing[:5]}" + (f" and {len(missing) - 5:,} more" if len(missing) > 5 else "")
+        raise InputError(f"the classes with labels {labels} have no images for training")
     for item in [*train, *val, *test]:
         if item.classname != names[item.label]:
             raise InputError(f"label {item.label} has two class names: {names[item.label]!r} and {item.classname!r}")

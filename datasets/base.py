@@ -23,7 +23,7 @@ from datasets._images import Splits as Splits
 from datasets._images import as_data as as_data
 from datasets._images import list_class_folders as list_class_folders
 from datasets._images import list_images as list_images
-from datasets._missing import missing_data
+from datasets._missing import MissingData, missing_data
 from datasets._splits import Rng as Rng
 from datasets._splits import halves as halves
 
@@ -107,7 +107,12 @@ class FewShotDataset(DatasetBase):
             splits = self.read_annotations(random.Random(seed))
         except FileNotFoundError as error:
             split = f" and {cls.split_file} don't exist" if cls.split_file else " doesn't exist"
-            raise InputError(f"{cls.__name__}: {error.filename}{split}; get the data set with: {download}") from error
+            raise MissingData(f"{cls.__name__}: {error.filename}{split}; get the data set with: {download}") from error
+        except InputError:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError) as error:  # lines of another form
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(f"{cls.__name__}: can't read the annotations in {self.dataset_dir}: {reason}") from error
         if cls.split_file:
             print(
                 f"{self.split_path} is missing, so a split was drawn with seed {seed}. Published results use "
@@ -131,9 +136,9 @@ class FewShotDataset(DatasetBase):
         if not test_x:
             raise InputError(f"{type(self).__name__} has no test images in {self.dataset_dir}")
         if picks:
-            subsampled = classes != "all"
-            train_x = pick_listed(picks, train_x, "train", subsampled)
-            val_x = pick_listed(picks, val_x, "val", subsampled) or val_x
+            subsampled, root = classes != "all", self.dataset_dir if self.takes_path else self.root
+            train_x = pick_listed(picks, train_x, "train", subsampled, root)
+            val_x = pick_listed(picks, val_x, "val", subsampled, root) or val_x
         return {"train_x": train_x, "val": val_x or None, "test": test_x}
 
     # Third-party data sets call these functions as methods of this class or of a subclass.

@@ -40,7 +40,7 @@ class Fashion20(MultiTask):
                 f"Fashion20: {info} doesn't exist. {self.dataset_dir}/ below DATASET.ROOT must hold task_info.csv and "
                 f"images/<task>/<class>/; {self.by_hand}"
             )
-        with open(info, newline="") as file:
+        with open(info, newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file, delimiter="\t"))[1:]
         tasks = []
         for _, name, *_ in rows:

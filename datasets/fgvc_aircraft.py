@@ -24,7 +24,7 @@ class FGVCAircraft(FewShotDataset):
     )
 
     def read_annotations(self, rng: random.Random) -> Splits:
-        with open(os.path.join(self.dataset_dir, "variants.txt")) as file:
+        with open(os.path.join(self.dataset_dir, "variants.txt"), encoding="utf-8") as file:
             labels = {line.strip(): number for number, line in enumerate(file)}
         train, val, test = (self._read(f"images_variant_{split}.txt", labels) for split in ("train", "val", "test"))
         return train, val, test
@@ -35,7 +35,7 @@ class FGVCAircraft(FewShotDataset):
         Variants may contain spaces.
         """
         items = []
-        with open(os.path.join(self.dataset_dir, name)) as file:
+        with open(os.path.join(self.dataset_dir, name), encoding="utf-8") as file:
             for line in file:
                 image, _, variant = line.strip().partition(" ")
                 items.append(Listed(os.path.join(self.image_dir, f"{image}.jpg"), labels[variant], variant))

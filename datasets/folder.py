@@ -3,7 +3,6 @@
 configs/datasets/folder.yaml selects this data set. DATASET.PATH is the path of the folder or of the list.
 """
 
-import csv
 import os
 import random
 from pathlib import Path
@@ -11,11 +10,10 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import InputError, read_json
+from dassl.utils import InputError
+from datasets._lists import Row, file_path, read_rows
 from datasets.base import FewShotDataset, Listed, Splits, list_class_folders
 
-#: An image of a CSV or JSON list, as {column name: value}. The values aren't checked yet.
-Row = dict[str, object]
 #: {split: names that folders and lists may use for the split}.
 _SPLITS = {
     "train": ("train", "training"),
@@ -58,15 +56,10 @@ class Folder(FewShotDataset):
     def read_annotations(self, rng: random.Random) -> Splits:
         if os.path.isdir(self.path):
             splits = _from_folder(self.path)
-        elif self.path.endswith(".csv"):
-            splits = _from_rows(_read_csv(self.path), self.path)
-        elif self.path.endswith(".json"):
-            content = read_json(self.path)
-            if isinstance(content, dict):
-                return self.read_split(self.path, os.path.dirname(self.path))
-            if not isinstance(content, list):
-                raise InputError(f"{self.path} must hold a list of images, or be a split file")
-            splits = _from_rows(content, self.path)
+        elif self.path.endswith(".json") and _is_object(self.path):
+            return self.read_split(self.path, os.path.dirname(self.path))
+        elif self.path.endswith((".csv", ".json")):
+            splits = _from_rows(read_rows(self.path), self.path)
         else:
             raise InputError(f"{self.path} (DATASET.PATH) must be a folder, or a .csv or .json file")
         if list(splits) == [""]:
@@ -102,30 +95,28 @@ def _from_folder(path: str) -> dict[str, list[Listed]]:
     return _same_labels(splits, path)
 
 
+def _is_object(path: str) -> bool:
+    """Return whether a JSON file holds an object, as a split file does, and not a list."""
+    with open(path, "rb") as file:
+        return file.read(1000).lstrip().startswith(b"{")
+
+
 def _has_folders(path: str) -> bool:
     return any(child.is_dir() for child in Path(path).iterdir())
 
 
 def _from_rows(rows: list[Row], path: str) -> dict[str, list[Listed]]:
-    """Return {split: images} of rows with the keys path, class and optionally split.
-
-    The images of rows without a split have the key "".
-    """
+    """Return {split: images} of the rows of a list. The images of rows without a split have the key ""."""
     splits: dict[str, list[Listed]] = {}
     seen: set[str] = set()
     for number, row in enumerate(rows, 1):
-        image, classname, split = (
-            row.get(key) if isinstance(row, dict) else None for key in ("path", "class", "split")
-        )
-        if image in (None, "") or classname in (None, ""):
-            raise InputError(f"{path}, entry {number}: path or class is missing: {row}")
-        image, classname, split = str(image), str(classname), str(split or "")
+        image, classname, split = str(row.path), str(row.classname), row.split or ""
         if split and not _split_name(split):
             raise InputError(f"{path}, entry {number}: split must be train, val or test, not {split!r}")
         if image in seen:
             raise InputError(f"{path}, entry {number}: {image} is listed twice")
         seen.add(image)
-        item = Listed(os.path.join(os.path.dirname(path), image), 0, classname)
+        item = Listed(os.path.join(os.path.dirname(path), file_path(image)), 0, classname)
         splits.setdefault(_split_name(split), []).append(item)
     if not rows or ("" in splits and len(splits) > 1):
         raise InputError(
@@ -148,13 +139,3 @@ def _same_labels(splits: dict[str, list[Listed]], path: str) -> dict[str, list[L
         raise InputError(f"{path}: no training images for the class {sorted(names - with_training)[0]!r}")
     labels = {name: label for label, name in enumerate(sorted(names))}
     return {split: [item._replace(label=labels[item.classname]) for item in items] for split, items in splits.items()}
-
-
-def _read_csv(path: str) -> list[Row]:
-    """Return the rows of a CSV file, with column names in lower case."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} isn't a CSV file in UTF-8: {error}") from error
-    return [{str(key).strip().lower(): value for key, value in row.items()} for row in rows]

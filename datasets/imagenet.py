@@ -22,7 +22,7 @@ class ImageNetFolders(FewShotDataset):
     def read_classnames(text_file: str) -> OrderedDict[str, str]:
         """Return {folder: class name} in the order of the file. Each line looks like "n01440764 tench"."""
         names = OrderedDict()
-        with open(text_file) as file:
+        with open(text_file, encoding="utf-8") as file:
             for line in file:
                 folder, _, name = line.strip().partition(" ")
                 names[folder] = name

@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 from dassl.config import merge_words
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, Task, build_dataset
 from dassl.utils import InputError, unknown
+from datasets._missing import MissingData
 from datasets.base import halves
 
 
@@ -47,9 +48,9 @@ class MultiTask(DatasetBase):
     """A multi-task data set. Each data set that DATASET.TASKS lists is one task.
 
     An entry of DATASET.TASKS is [data set, task name], or [data set, task name, DATASET.PATH] for a user's own data.
-    Tasks without data are skipped with a warning. DATASET.SUBSAMPLE_TASKS is "all", "base" (first half of the tasks),
-    "new" (second half), or the number of a single task (from 0). DATASET.SUBSAMPLE_CLASSES selects classes within each
-    task.
+    Data sets that aren't on this machine are skipped with a warning. A wrong DATASET.PATH is an error.
+    DATASET.SUBSAMPLE_TASKS is "all", "base" (first half of the tasks), "new" (second half), or the number of a single
+    task (from 0). DATASET.SUBSAMPLE_CLASSES selects classes within each task.
 
     Attributes, each a list in the order of the tasks:
         tasknames: name of every task. `DatasetBase.task_name` says where the name comes from.
@@ -90,7 +91,8 @@ class MultiTask(DatasetBase):
         """Return (task name, data set) for every task in DATASET.TASKS that has data.
 
         Raises:
-            InputError: if no task has data, if DATASET.TASKS is empty, or if it names an unknown data set.
+            InputError: if no task has data, if DATASET.TASKS is empty, if it names an unknown data set or a wrong path,
+                or if the data of a task is wrong.
         """
         if not cfg.DATASET.TASKS:
             raise InputError('DATASET.TASKS is empty. It must be like [["OxfordPets", "pet breed recognition"], ...]')
@@ -104,21 +106,23 @@ class MultiTask(DatasetBase):
                 raise unknown("data set (DATASET.TASKS)", name, DATASET_REGISTRY.registered_names())
             try:
                 source = build_dataset(task_cfg)
-            except InputError as error:
+            except MissingData as error:
                 missing.append(f"{name} ({error})")
+            except InputError as error:
+                raise InputError(f"the task {taskname or name} of DATASET.TASKS: {error}") from error
             else:
                 tasks.append((source.task_name(taskname), source))
         if not tasks:
             raise InputError(f"none of the tasks in DATASET.TASKS has data: {'; '.join(missing)}")
         if missing:
             names = "\n  ".join(missing)
-            print(f"Skipped {len(missing)} of {len(cfg.DATASET.TASKS)} tasks because of unusable data:\n  {names}")
+            print(f"Skipped {len(missing)} of {len(cfg.DATASET.TASKS)} tasks because of missing data:\n  {names}")
         return tasks
 
     @staticmethod
     def _pick(which: str, tasks: list[tuple[str, DatasetBase]]) -> list[tuple[str, DatasetBase]]:
         """Return the tasks that `which` (DATASET.SUBSAMPLE_TASKS) selects."""
-        if which.isdigit() and int(which) < len(tasks):
+        if which.isdecimal() and int(which) < len(tasks):
             return [tasks[int(which)]]
         if which not in ("all", "base", "new"):
             numbers = (str(number) for number in range(len(tasks)))

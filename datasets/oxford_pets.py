@@ -31,7 +31,7 @@ class OxfordPets(FewShotDataset):
     def _read_list(self, name: str) -> list[Listed]:
         """Return the images of a list file. Each line holds "image label species breed". The labels start at 1."""
         items = []
-        with open(os.path.join(self.dataset_dir, "annotations", name)) as file:
+        with open(os.path.join(self.dataset_dir, "annotations", name), encoding="utf-8") as file:
             for line in file:
                 image, label, *_ = line.split()
                 breed = image.rpartition("_")[0].lower()

@@ -26,7 +26,7 @@ class SUN397(FewShotDataset):
     )
 
     def read_annotations(self, rng: random.Random) -> Splits:
-        with open(os.path.join(self.dataset_dir, "ClassName.txt")) as file:
+        with open(os.path.join(self.dataset_dir, "ClassName.txt"), encoding="utf-8") as file:
             labels = {line.strip(): number for number, line in enumerate(file)}
         train, val = self.split_trainval(self._read("Training_01.txt", labels), rng=rng)
         return train, val, self._read("Testing_01.txt", labels)
@@ -34,7 +34,7 @@ class SUN397(FewShotDataset):
     def _read(self, name: str, labels: dict[str, int]) -> list[Listed]:
         """Return the images of a list file. Each line looks like "/a/abbey/sun_xyz.jpg"."""
         items = []
-        with open(os.path.join(self.dataset_dir, name)) as file:
+        with open(os.path.join(self.dataset_dir, name), encoding="utf-8") as file:
             for line in file:
                 path = line.strip().lstrip("/")
                 scene = os.path.dirname(path)

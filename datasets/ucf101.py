@@ -22,7 +22,7 @@ class UCF101(FewShotDataset):
     )
 
     def read_annotations(self, rng: random.Random) -> Splits:
-        with open(os.path.join(self.dataset_dir, "ucfTrainTestlist", "classInd.txt")) as file:
+        with open(os.path.join(self.dataset_dir, "ucfTrainTestlist", "classInd.txt"), encoding="utf-8") as file:
             labels = {action: int(number) - 1 for number, action in (line.split() for line in file)}
         train, val = self.split_trainval(self._read("trainlist01.txt", labels), rng=rng)
         return train, val, self._read("testlist01.txt", labels)
@@ -33,7 +33,7 @@ class UCF101(FewShotDataset):
         The lines of the test list have no number at the end.
         """
         items = []
-        with open(os.path.join(self.dataset_dir, "ucfTrainTestlist", name)) as file:
+        with open(os.path.join(self.dataset_dir, "ucfTrainTestlist", name), encoding="utf-8") as file:
             for line in file:
                 action, video = line.split()[0].split("/")
                 classname = "_".join(re.findall("[A-Z][^A-Z]*", action))

@@ -8,6 +8,7 @@
 - `checks.py` checks names and paths before a run starts.
 - `execute.py` executes one run.
 - `finished.py` recognises a finished run, which is skipped.
-- `sweep.py` executes the runs of a sweep. `plan.py` lists these runs, and `launchers.py` starts the jobs.
+- `sweep.py` executes the runs of a sweep. `sweep_file.py` reads the sweep's file, `plan.py` lists the runs, and
+  `launchers.py` starts the jobs.
 - `repeat.py` repeats a finished run and compares both runs.
 """

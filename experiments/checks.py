@@ -6,10 +6,11 @@ and paths are reported without a delay. `check_trained` needs the run's config. 
 
 import os
 from pathlib import Path
+from typing import cast
 
 from yacs.config import CfgNode
 
-from dassl.config import differences
+from dassl.config import check_setting, differences, pairs
 from dassl.engine.run_folder import CONFIG, RESULT
 from dassl.utils.errors import InputError
 from dassl.utils.outlines import read_class
@@ -18,10 +19,16 @@ from datasets._missing import Layout, missing_data
 from experiments.arguments import Run
 from experiments.classes import DATASETS, TRAINERS
 from experiments.config import check_trainer, config_of, known_text, known_value, settings_of
+from experiments.finished import output_folder
 
 
 def check_names(run: Run) -> None:
-    """Raise InputError if the trainer or data set is unknown, or if a file is missing. Doesn't import torch."""
+    """Raise InputError if a name or a config value is wrong, or if a file is missing. Doesn't import torch.
+
+    The keys of trainers and of plugins are checked later, when the config is built.
+    """
+    for key, value in [*pairs(run.overrides), *run.flags.items(), ("SEED", run.seed), ("OUTPUT_DIR", run.output_dir)]:
+        check_setting(key, value)
     check_trainer(run)
     settings_of(config_of(run))
     if run.extend_cfg:
@@ -39,11 +46,18 @@ def check_paths(run: Run) -> None:
     dataset = known_text(run, "DATASET.NAME")
     if dataset:
         _check_data(run, dataset)
+    _check_resume(run)
     for key in ("DATASET.PATH", "MODEL.BACKBONE.PATH"):
         path = known_text(run, key)
         absolute = os.path.abspath(os.path.expanduser(path))
         if path and not os.path.exists(absolute):
             raise InputError(f"{key} is {absolute}, which doesn't exist")
+    _check_output(run, known_text(run, "DATASET.PATH"))
+    for name, *more in cast(list[list[str]], known_value(run, "DATASET.TASKS")):
+        path = "".join(more[1:])
+        if path and not os.path.exists(os.path.expanduser(path)):
+            raise InputError(f"the path of the task {name} in DATASET.TASKS is {path}, which doesn't exist")
+        _check_output(run, path)
     _check_model_dir(run)
 
 
@@ -59,9 +73,31 @@ def _check_data(run: Run, dataset: str) -> None:
     if known_value(run, "DATASET.PATH"):
         return
     root = os.path.abspath(os.path.expanduser(known_text(run, "DATASET.ROOT")))
-    error = missing_data(outline.cls, root, os.path.join(root, Layout.of(outline.cls).dataset_dir))
+    folder = os.path.join(root, Layout.of(outline.cls).dataset_dir)
+    error = missing_data(outline.cls, root, folder)
     if error:
         raise error
+    _check_output(run, folder)
+
+
+def _check_output(run: Run, data: str) -> None:
+    """Raise InputError if the output folder is inside the folder `data`, whose subfolders are classes."""
+    folder, output = Path(os.path.expanduser(data)).resolve(), output_folder(run).resolve()
+    if data and folder.is_dir() and output.is_relative_to(folder):
+        raise InputError(
+            f"the output folder {output} is inside the data folder {folder}, so it would become a class. "
+            "Choose another --output-dir"
+        )
+
+
+def _check_resume(run: Run) -> None:
+    """Raise InputError if RESUME names a folder without a checkpoint."""
+    resumed = known_text(run, "RESUME")
+    folder = Path(resumed)
+    if not resumed or folder.resolve() == output_folder(run).resolve() or any(folder.glob("*/model.pth.tar-*")):
+        return
+    reason = "has no checkpoint" if folder.is_dir() else "doesn't exist"
+    raise InputError(f"nothing to resume: {folder} (--resume) {reason}")
 
 
 def _check_model_dir(run: Run) -> None:
@@ -71,7 +107,7 @@ def _check_model_dir(run: Run) -> None:
     needed. If a third-party trainer lacks this attribute, the folder is needed.
     """
     folder = known_text(run, "TEST.MODEL_DIR")
-    if not folder or known_value(run, "TEST.EVAL_ONLY") not in (True, "True") or Path(folder).is_dir():
+    if not folder or not known_value(run, "TEST.EVAL_ONLY") or Path(folder).is_dir():
         return
     if run.protocol:
         raise InputError(

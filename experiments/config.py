@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from dassl.config import (
     ConfigValue,
     Setting,
+    check_setting,
     check_values,
     get_cfg_default,
     keys,
@@ -109,15 +110,14 @@ def config_name(run: Run) -> str:
 
 
 def known_value(run: Run, key: str) -> object:
-    """Return the value of one config key for a run. The config isn't built, because this would import torch.
+    """Return the value of one of Dassl's config keys for a run, with the key's type.
 
-    If a KEY VALUE pair sets the key, the value is returned as a string, for example "16". Otherwise, the value has its
-    Python type. Values that the trainer sets (`values_of`) are ignored.
+    The config isn't built, because this would import torch. Values that the trainer sets (`values_of`) are ignored.
+    Raises InputError for a wrong value.
     """
-    if key in run.options:
-        return run.options[key]
-    if key in run.flags:
-        return run.flags[key]
+    for given in (run.options, run.flags):
+        if key in given:
+            return check_setting(key, given[key])
     layers = [settings_of(config_of(run)), settings_of(run.dataset)]
     if key.startswith(("MODEL.", "INPUT.")):
         layers.reverse()

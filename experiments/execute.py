@@ -75,7 +75,7 @@ def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
     from dassl.engine.results import write_picks, write_result
     from dassl.utils import choose_device, collect_env_info, set_deterministic, set_random_seed, setup_logger
 
-    setup_logger(cfg.OUTPUT_DIR)
+    setup_logger(Path(cfg.OUTPUT_DIR) / "log.txt")  # a name such as x.log is a folder, too
     device = choose_device(cfg.USE_CUDA)
     set_deterministic(cfg.DETERMINISTIC or device.type == "cpu")
     if cfg.SEED >= 0:

@@ -286,7 +286,7 @@ def _read_list(digest: str) -> list[str]:
     Raises InputError if the list isn't in the cache folder, or if the list is damaged.
     """
     with contextlib.suppress(FileNotFoundError):
-        text = _list_file(digest).read_text()
+        text = _list_file(digest).read_text(encoding="utf-8")
         if _digest(text) == digest:
             return json.loads(text)
     raise InputError(f"the cache holds no list of data files with the hash {digest}")

@@ -6,36 +6,28 @@
 import argparse
 import functools
 import itertools
+import math
 import os
-import re
 import shlex
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dassl.engine.run_folder import contains_run, reason_to_run
-from dassl.utils.errors import InputError, unknown
+from dassl.utils.errors import InputError
 from dassl.utils.files import write_json
 from experiments import finished
 from experiments.arguments import Run
 from experiments.classes import TRAINERS
-from experiments.config import (
-    ROOT,
-    config_of,
-    dataset_file,
-    resolve,
-    settings_of,
-)
+from experiments.config import config_of, dataset_file, resolve, settings_of
 from experiments.known_config import ConfigChecker, known_default, known_fields
 from experiments.run import runs, source_of
+from experiments.sweep_file import FILES as FILES
+from experiments.sweep_file import LISTS as LISTS
+from experiments.sweep_file import Sweep as Sweep
+from experiments.sweep_file import name_and_options, split_words
 from trainers.common.options import node_of
 
-FILES = ROOT / "configs" / "sweeps"
-#: {key: type of the items} for the keys of a sweep's file whose values are lists.
-LISTS: dict[str, type] = {
-    "trainers": str, "datasets": str, "seeds": int, "shots": int, "depths": int, "lengths": int, "backbones": str,
-}  # fmt: skip
 #: {protocol in a sweep's file: entries of PROTOCOLS that each job executes, in this order}. If there are two entries,
 #: the first trains the prompts that the second tests. The last entry is executed once for each data set of the job.
 CHAINS = {
@@ -43,81 +35,7 @@ CHAINS = {
     "few_shot": ("few_shot",),
     "cross_dataset": ("xd_train", "xd_test"),
 }
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """The content of a sweep's file.
-
-    Every combination of trainer, data set, seed, shots, depth, length and backbone is executed.
-    """
-
-    protocol: str  # a key of CHAINS; for domain generalisation, use cross_dataset with ImageNet's variants
-    trainers: list[str]  # each item is TRAINER[:CONFIG] [--variant NAME] [KEY VALUE ...]
-    datasets: list[str]  # names of files in configs/datasets/
-    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
-    shots: list[int] = field(default_factory=lambda: [16])
-    depths: list[int] = field(default_factory=list)  # values for PROMPT_DEPTH*; ignored for trainers without such keys
-    lengths: list[int] = field(default_factory=list)  # values for N_CTX*; ignored for trainers without such keys
-    backbones: list[str] = field(default_factory=list)  # each item is NAME [KEY VALUE ...]
-    options: str = ""  # flags and KEY VALUE pairs for every run; options from the other fields override these
-
-    @classmethod
-    def read(cls, name: str) -> "Sweep":
-        """Read a sweep's file. Raises InputError for an unknown sweep or key, or for a value of the wrong type.
-
-        Args:
-            name: name of a file in configs/sweeps/ without its suffix, or the path of a .yaml file.
-        """
-        import yaml
-
-        file = Path(name) if name.endswith((".yaml", ".yml")) else FILES / f"{name}.yaml"
-        if not file.is_file():
-            raise unknown("sweep", name, [path.stem for path in FILES.glob("*.yaml")])
-        try:
-            content = yaml.safe_load(file.read_text())
-        except yaml.YAMLError as error:
-            raise InputError(f"{file} is not valid YAML: {error}") from error
-        if not isinstance(content, dict) or not {"protocol", "trainers", "datasets"} <= set(content):
-            raise InputError(f"{file} must have the keys protocol, trainers and datasets")
-        for key, value in content.items():
-            _check_entry(file, key, value)
-        return cls(**content)
-
-    def narrowed(self, lists: Mapping[str, str | None], options: list[str]) -> "Sweep":
-        """Return a copy of the sweep that uses the lists and options from the command line of `sweep.py`.
-
-        Args:
-            lists: {key: the new list as a string of comma-separated items, such as "1,2"; None or "" keeps the list}.
-            options: flags and KEY VALUE pairs that are added to every run.
-
-        Raises:
-            InputError: if an item of a list of numbers isn't a number.
-        """
-        narrowed: dict[str, Any] = {}
-        for key, item_type in LISTS.items():
-            items = lists.get(key)
-            if items:
-                try:
-                    # Don't split at commas inside parentheses, such as the comma in INPUT.SIZE (48,48).
-                    narrowed[key] = [item_type(item) for item in re.split(r",(?![^(]*\))", items)]
-                except ValueError as error:
-                    raise InputError(f"--{key} takes numbers such as 1,2,3, but got {items}") from error
-        return replace(self, options=f"{self.options} {shlex.join(options)}", **narrowed)
-
-
-def _check_entry(file: Path, key: str, value: object) -> None:
-    """Raise InputError if a sweep's file has an unknown key, or if the value has the wrong type."""
-    known = [each.name for each in fields(Sweep)]
-    if key not in known:
-        raise unknown(f"key in {file}", key, known)
-    if key in LISTS:
-        if not isinstance(value, list) or any(type(item) is not LISTS[key] for item in value):
-            raise InputError(f"{file}: {key} must be a list of {LISTS[key].__name__}")
-    elif type(value) is not str:
-        raise InputError(f"{file}: {key} must be a string")
-    if key == "protocol" and value not in CHAINS:
-        raise unknown(f"protocol in {file}", str(value), CHAINS)
+_MOST_JOBS = 20_000
 
 
 @dataclass
@@ -181,15 +99,20 @@ Job = list[PlannedRun]
 def plan(sweep: Sweep) -> list[Job]:
     """Return all jobs of a sweep.
 
-    Raises InputError for an unknown trainer, config or data set, or if two runs have the same folder.
+    Raises InputError for an unknown trainer, config or data set, if two runs have the same folder, or if the sweep has
+    too many jobs.
     """
     jobs, checker = [], ConfigChecker()
+    lists = (sweep.trainers, sweep.datasets, sweep.seeds, sweep.shots, sweep.depths, sweep.lengths, sweep.backbones)
+    if math.prod(len(values) or 1 for values in lists) > _MOST_JOBS:
+        raise InputError(f"the sweep has more than {_MOST_JOBS:,} combinations. Split it into several sweeps")
     for spec in sweep.trainers:
         for seed, shots in itertools.product(sweep.seeds, sweep.shots):
             for datasets in _groups(sweep):
                 for variation in variations(sweep, spec, datasets[0]):
                     options = ["DATASET.NUM_SHOTS", str(shots), *variation]
-                    lines = _chain(sweep.protocol, shlex.split(spec)[0], datasets, str(seed), options)
+                    trainer = name_and_options(spec, "the trainer")[0]
+                    lines = _chain(sweep.protocol, trainer, datasets, str(seed), options)
                     jobs.append([PlannedRun.of(argv, checker) for argv in lines])
     by_folder: dict[str, PlannedRun] = {}
     for run in (run for job in jobs for run in job):
@@ -231,9 +154,9 @@ def variations(sweep: Sweep, spec: str, dataset: str) -> Iterator[list[str]]:
 
     Each list ends with --variant and a name that describes the combination, so each combination gets its own folder.
     """
-    trainer, *rest = shlex.split(spec)
+    trainer, rest = name_and_options(spec, "the trainer")
     variant, options_of_trainer = _split_variant(rest)
-    variant_of_all, options = _split_variant(shlex.split(sweep.options))
+    variant_of_all, options = _split_variant(split_words(sweep.options, "options"))
     keys = {"depth": _keys(trainer, dataset, "PROMPT_DEPTH"), "length": _keys(trainer, dataset, "N_CTX")}
     for depth, length, backbone in itertools.product(
         sweep.depths if keys["depth"] and sweep.depths else [0],
@@ -246,7 +169,7 @@ def variations(sweep: Sweep, spec: str, dataset: str) -> Iterator[list[str]]:
                 names.append(f"{name}{number}")
                 varied += [word for key in keys[name] for word in (key, str(number))]
         if backbone:
-            name, *more = shlex.split(backbone)
+            name, more = name_and_options(backbone, "the backbone")
             names.append("".join(c if c.isalnum() else "-" for c in name).lower())
             varied += ["MODEL.BACKBONE.NAME", name, *more]
         full_name = "_".join(filter(None, names))

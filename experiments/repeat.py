@@ -6,15 +6,17 @@ The exit code is 0 if all compared files are equal, 1 if a file differs, and 2 i
 """
 
 import argparse
-import json
 import sys
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from dassl.engine.formats import read_result
 from dassl.utils.command_line import report_errors
 from dassl.utils.errors import InputError
-from dassl.utils.files import read_json
+from dassl.utils.typed import read_json_as
 
 #: Keys of result.json that aren't compared, because their values may differ even if both runs give the same result.
 _CIRCUMSTANCES = ("seconds", "versions", "command", "threads", "text_chunk", "files", "prompts", "checksum")
@@ -36,22 +38,22 @@ def repeat(folder: Path, output: Path) -> dict[str, str]:
             raise InputError(f"{folder} isn't the folder of a finished run, because it holds no {name}")
     if output.exists() and any(output.iterdir()):
         raise InputError(f"the output folder {output} is not empty")
-    result = read_json(folder / "result.json")
+    result = read_result(folder)
     cfg = config_of_folder(folder)
     cfg.OUTPUT_DIR, cfg.RESUME, cfg.TEST.CACHE_FEATURES = str(output), "", False
-    cfg.TRAINER.TEXT_CHUNK = result.get("text_chunk", 0)
+    cfg.TRAINER.TEXT_CHUNK = result.text_chunk
     cfg.freeze()
     if cfg.SEED < 0:
         raise InputError(
             f"the run in {folder} was not seeded (SEED is {cfg.SEED}), so a repetition would give another result"
         )
     threads = torch.get_num_threads()
-    torch.set_num_threads(result.get("threads", threads))
+    torch.set_num_threads(result.threads or threads)
     try:
         run_config(cfg)
     finally:
         torch.set_num_threads(threads)
-    return result.get("versions", {})
+    return result.versions
 
 
 def compare(first: Path, second: Path) -> Iterator[tuple[str, bool]]:
@@ -59,7 +61,7 @@ def compare(first: Path, second: Path) -> Iterator[tuple[str, bool]]:
 
     The files are the result, the few-shot samples, the training losses, the predictions and the checkpoints.
     """
-    results = [json.loads((folder / "result.json").read_text()) for folder in (first, second)]
+    results = [read_json_as(folder / "result.json", dict[str, object], "result") for folder in (first, second)]
     compared = set(results[0]) - set(_CIRCUMSTANCES)  # keys that only the second run has are ignored
     yield "result.json", all(results[0][key] == results[1].get(key) for key in compared)
     for name in ("fewshot.json", "metrics.jsonl"):
@@ -82,15 +84,22 @@ def arrays(path: Path) -> dict[str, tuple[object, ...]] | None:
 
     if not path.is_file():
         return None
-    with np.load(path) as content:
-        return {name: (array.shape, array.dtype, array.tobytes()) for name, array in content.items()}
+    try:
+        with np.load(path) as content:
+            return {name: (array.shape, array.dtype, array.tobytes()) for name, array in content.items()}
+    except (ValueError, zipfile.BadZipFile, EOFError, KeyError, zlib.error) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
 
 
 def prompts(path: Path) -> dict[str, tuple[object, ...]]:
     """Return {name: (type, shape, bytes)} for the tensors in a checkpoint file."""
+    import torch
+
     from dassl.utils import load_checkpoint
 
-    tensors = load_checkpoint(path)["state_dict"]
+    tensors = load_checkpoint(path).get("state_dict")
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        raise InputError(f"{path} isn't a checkpoint, because it has no state_dict of tensors")
     return {name: (tensor.dtype, tensor.shape, tensor.numpy().tobytes()) for name, tensor in tensors.items()}
 
 
@@ -99,6 +108,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
     parser.add_argument("--output", type=Path, help="folder to write the repetition to (default: a temporary folder)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
     different: list[str] = []
 
@@ -116,7 +126,7 @@ def main(argv: list[str]) -> int:
                 print(f"The version of {name} is {now}. It was {before.get(name)} in the first run")
         print("The runs differ" if different else "Both runs are equal to the last bit")
 
-    return report_errors(job, debug=False) or int(bool(different))
+    return report_errors(job, args.debug) or int(bool(different))
 
 
 if __name__ == "__main__":

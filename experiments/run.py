@@ -15,12 +15,12 @@ import dataclasses
 import functools
 import itertools
 import os
+import re
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dassl.utils.command_line import one_line, report_errors
+from dassl.utils.command_line import report_errors
 from dassl.utils.errors import InputError
 from dassl.utils.stopping import STOPPED
 from experiments.arguments import Run, absolute, flags_of, parser, stem
@@ -97,6 +97,10 @@ def make_run(request: Request, step: Step, seed: int, options: dict[str, str]) -
     from trainers.common.options import node_of
 
     args = request.args
+    if not re.fullmatch(r"[^/\\\x00-\x1f]*", args.variant):
+        raise InputError(
+            f"--variant is a part of a folder's name, so it can't contain / or \\, but got {args.variant!r}"
+        )
     cls = TRAINERS.find(args.trainer)
     placeholders = request.arguments | {"node": node_of(cls), "seed": str(seed)}
     protocol_options = step.options.format(**placeholders).split()
@@ -201,6 +205,10 @@ def main(argv: list[str]) -> int:
     Returns the first non-zero exit code, or 0 if all command lines succeed.
     """
     lines = [list(line) for is_then, line in itertools.groupby(argv, "--then".__eq__) if not is_then]
+    if any(len(line) < 2 or line[0] not in PROTOCOLS for line in lines or [[]]):
+        names = ", ".join(PROTOCOLS)
+        print(f"error: a command line starts with PROTOCOL TRAINER[:CONFIG]. Protocols: {names}", file=sys.stderr)
+        return 2
     for name, _, *rest in lines:
         if {"-h", "--help"} & set(rest):
             protocol_parser(name).print_help()
@@ -217,12 +225,7 @@ def main(argv: list[str]) -> int:
 
     codes = []
     for line in lines:
-        try:
-            codes.append(report_errors(functools.partial(job, line), "--debug" in line))
-        except Exception as error:  # for example, the GPU is out of memory; the other lines may succeed
-            traceback.print_exc()
-            print(f"error: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
-            codes.append(1)
+        codes.append(report_errors(functools.partial(job, line), "--debug" in line))
         if codes[-1] in STOPPED:
             return codes[-1]
     return next(filter(None, codes), 0)

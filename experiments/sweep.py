@@ -19,9 +19,10 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from dassl.config import Positive
 from dassl.utils.command_line import one_line, report_errors
-from dassl.utils.errors import InputError
 from dassl.utils.stopping import STOPPED, Terminated, exit_code
+from dassl.utils.typed import convert
 from experiments import launchers
 from experiments import plan as plans
 from experiments.config import ROOT
@@ -85,7 +86,7 @@ def conclude(job: plans.Job, log: str) -> None:
     `log` is the text in the job's log file. The error messages of failed runs are taken from this text.
     """
     lines = [line for line in re.split(r"[\r\n]+", log) if line.strip()]
-    errors = iter([line.removeprefix("error: ") for line in lines if line.startswith("error: ")])
+    errors = iter([line.removeprefix("error: ") for line in lines if line.startswith(("error: ", "internal error: "))])
     for run in job:
         if run.is_left:
             run.examine()
@@ -107,7 +108,7 @@ def execute(jobs: list[plans.Job], launch: launchers.Launcher, workers: int, thr
             launch.call(command(job, log, threads))
         except Exception as error:  # raised by the launcher, for example if the scheduler kills or rejects the job
             reason = f"\n{type(error).__name__}: {one_line(error)}"
-        with log.open(errors="replace") as file:
+        with log.open(encoding="utf-8", errors="replace") as file:
             file.seek(size_before)
             conclude(job, file.read() + reason)
         return time.time() - started
@@ -146,12 +147,12 @@ def show(jobs: list[plans.Job], every: bool) -> None:
 def sweep(args: argparse.Namespace, options: list[str]) -> bool:
     """Plan a sweep, execute its runs, and write its report. With --dry-run, only list the runs.
 
-    Returns True if no run failed. Raises InputError for a wrong flag or a wrong sweep file.
+    Returns True if no run failed and the report was written. Raises InputError for a wrong flag or a wrong sweep file.
     """
     from dassl.utils.tools import cpu_cores
 
-    if args.jobs < 1:
-        raise InputError(f"--jobs must be at least 1, not {args.jobs}")
+    convert(args.jobs, Positive, "--jobs")
+    convert(args.threads or 1, Positive, "--threads")
     jobs = plans.plan(plans.Sweep.read(args.sweep).narrowed(vars(args), options))
     show(jobs, args.dry_run)
     if args.dry_run:
@@ -165,14 +166,14 @@ def sweep(args: argparse.Namespace, options: list[str]) -> bool:
     show(jobs, False)
     import report  # imported late, because report.py imports pandas and matplotlib, which takes long
 
-    report.main([str(folder), "--html", str(folder / "report.html")])
-    return all(run.state != "failed" for job in jobs for run in job)
+    reported = report.main([str(folder), "--html", str(folder / "report.html")]) == 0
+    return reported and all(run.state != "failed" for job in jobs for run in job)
 
 
 def main(argv: list[str]) -> int:
     """Execute a sweep's command line and return the exit code.
 
-    The exit code is 0 for success, 1 if a run failed, and 2 for a wrong input.
+    The exit code is 0 for success, 1 if a run or the report failed, and 2 for a wrong input.
     """
     args, options = parse(argv)
     os.environ["OUTPUT"] = args.output

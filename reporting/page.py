@@ -5,6 +5,7 @@ The page is a single file that loads nothing from the network.
 
 import contextlib
 import io
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from matplotlib.figure import Figure
 from scipy.special import softmax
 
 from dassl.data.datasets import DatasetBase
+from dassl.engine.formats import read_predictions
+from dassl.utils.command_line import one_line
+from dassl.utils.errors import InputError
 from reporting import paper, plots, tables
 from reporting.protocols import of_protocol
 from reporting.read import Run, records
@@ -51,10 +55,13 @@ def write(
             `_default_comparison` chooses the trainers.
     """
     undrawn: list[str] = []
-    drawn = [
-        {"name": plot.name, "caption": plot.caption, "svg": _svg(plot.figure)}
-        for plot in _plots(runs, found, compared, undrawn)
-    ]
+    # Names are text: a $ in a name must not start a formula, and letters that matplotlib's font lacks don't matter.
+    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        drawn = [
+            {"name": plot.name, "caption": plot.caption, "svg": _svg(plot.figure)}
+            for plot in _plots(runs, found, compared, undrawn)
+        ]
     is_off = (value.is_off for rows in found.values() for row in rows for value in row.values.values())
     unfinished = records(runs[runs["state"] != "finished"].sort_values("state"))
     cells = {name: [tables.cells(row, name) for row in tables.shown(rows)] for name, rows in found.items()}
@@ -68,9 +75,10 @@ def write(
         "plots": drawn,
         "notes": [*notes, *undrawn],
     }
-    template = jinja2.Template(Path(__file__).with_name("page.html").read_text(), autoescape=True)
+    template = jinja2.Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"), autoescape=True)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(template.render(content))
+    # Names of folders may not be UTF-8. Such letters become escapes.
+    file.write_text(template.render(content), encoding="utf-8", errors="backslashreplace")
     return undrawn
 
 
@@ -86,7 +94,7 @@ def _plots(
     for protocol, rows in found.items():
         yield from _plots_of_protocol(runs, protocol, rows)
     runs = runs.loc[sorted(set().union(*(of_protocol(runs, protocol).index for protocol in found)))]
-    if figure := plots.training(runs):
+    if figure := plots.training(runs, undrawn):
         yield Plot("training", "training loss: mean over runs, with a band of one standard deviation", figure)
     trainers = compared or _default_comparison(found)
     if trainers and (figure := plots.by_class(runs, trainers)):
@@ -133,20 +141,22 @@ def _plots_of_one_run(runs: pd.DataFrame, trainers: Sequence[str] | None, undraw
     run, the plots use the first run of any trainer that has saved its predictions.
     """
     saved = [run for run in records(runs) if (Path(run.folder) / "predictions.npz").is_file()]
-    preferred = [run for run in saved if trainers and run.trainer == trainers[1]]
-    if not saved:
+    saved.sort(key=lambda run: not trainers or run.trainer != trainers[1])  # stable: runs of trainers[1] first
+    found = _first_readable(saved, undrawn)
+    if found is None:
         undrawn.append("no confusion matrix and no images, because no run had the option TEST.SAVE_PREDICTIONS True")
         return
-    run = (preferred or saved)[0]
-    predictions = np.load(Path(run.folder) / "predictions.npz")
-    logits, label = predictions["logits"], predictions["label"]  # (n_images, n_classes), (n_images,)
+    run, logits, label = found  # logits (n_images, n_classes), label (n_images,)
     if label.ndim > 1:
         undrawn.append(f"no confusion matrix and no images of {_title(run)}, because the run has several tasks")
         return
     dataset = _build_dataset(Path(run.folder))
+    reason = "isn't on this machine"
+    if dataset and (len(dataset.classnames), len(dataset.test or [])) != (logits.shape[1], len(logits)):
+        dataset, reason = None, "has changed"
     if dataset is None:
         names = [str(number) for number in range(logits.shape[1])]
-        undrawn.append(f"no images and no class names of {run.dataset}, because its data isn't on this machine")
+        undrawn.append(f"no images and no class names of {run.dataset}, because its data {reason}")
     else:
         names = list(dataset.classnames)
     figure = plots.confusion(logits.argmax(1), label, names)
@@ -155,11 +165,21 @@ def _plots_of_one_run(runs: pd.DataFrame, trainers: Sequence[str] | None, undraw
         yield from _worst_images(run, dataset, logits, label, undrawn)
 
 
+def _first_readable(runs: Sequence[Run], undrawn: list[str]) -> tuple[Run, np.ndarray, np.ndarray] | None:
+    """Return the first run whose predictions aren't damaged, with its logits and labels. None if there is none."""
+    for run in runs:
+        try:
+            return run, *read_predictions(Path(run.folder))
+        except (InputError, OSError) as error:
+            undrawn.append(f"no confusion matrix of a run: {one_line(error)}")
+    return None
+
+
 def _worst_images(
     run: Run, dataset: DatasetBase, logits: np.ndarray, label: np.ndarray, undrawn: list[str]
 ) -> Iterator[Plot]:
     """Yield a plot of the wrongly classified images whose true classes got the lowest probabilities."""
-    from dassl.utils import InputError, read_image
+    from dassl.utils import read_image
 
     names, predicted, items = dataset.classnames, logits.argmax(1), dataset.test or []
     probability = softmax(logits, axis=1)[np.arange(len(label)), label]  # (n_images,)
@@ -186,7 +206,7 @@ def _build_dataset(folder: Path) -> DatasetBase | None:
     """Return the data set that a run tested, or None if the data isn't on this machine."""
     from dassl.config import get_cfg_default, merge_file
     from dassl.data.datasets import build_dataset
-    from dassl.utils import InputError, load_plugins
+    from dassl.utils import load_plugins
 
     load_plugins("datasets")
     cfg = get_cfg_default()

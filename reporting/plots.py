@@ -4,7 +4,6 @@ Each public function except `legend_names` draws one plot and returns it as a ma
 if there is no data for its plot.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL.Image import Image
 
+from dassl.engine.formats import read_losses, read_result
+from dassl.utils.command_line import one_line
+from dassl.utils.errors import InputError
 from reporting.measures import Value, with_harmonic_mean
 from reporting.paper import Table
 from reporting.protocols import MEASURES, of_protocol
@@ -166,14 +168,19 @@ def _draw_band(
     axes.fill_between(x, mean - std, mean + std, alpha=0.2, color=line.get_color())
 
 
-def training(runs: pd.DataFrame) -> Figure | None:
-    """Draw each method's training loss, averaged over its runs, with a band of one standard deviation over runs."""
+def training(runs: pd.DataFrame, undrawn: list[str]) -> Figure | None:
+    """Draw each method's training loss, averaged over its runs, with a band of one standard deviation over runs.
+
+    If the losses of a run are damaged, a note is appended to `undrawn`, and the run is left out.
+    """
     points = np.linspace(0, 1, 41)
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     for run in records(runs[runs["state"] == "finished"]):
-        path = Path(run.folder) / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.is_file() else []
-        losses = np.array([json.loads(line)["loss"] for line in lines])
+        try:
+            losses = np.array(read_losses(Path(run.folder)))
+        except (InputError, OSError) as error:
+            undrawn.append(f"no training loss of a run: {one_line(error)}")
+            continue
         if len(losses) > 1:
             window = max(1, len(losses) // 20)  # number of batches to average, because single losses are noisy
             smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
@@ -216,8 +223,7 @@ def _class_accuracies(runs: pd.DataFrame, trainer: str) -> dict[str, float]:
     """Return a trainer's accuracy on each class of each data set, averaged over the trainer's runs."""
     values: dict[str, list[float]] = {}
     for run in records(runs[(runs["trainer"] == trainer) & (runs["state"] == "finished")]):
-        result = json.loads((Path(run.folder) / "result.json").read_text())
-        for name, value in result.get("per_class", {}).items():
+        for name, value in read_result(Path(run.folder)).per_class.items():
             values.setdefault(f"{name} ({run.dataset}, {run.part})", []).append(value)
     return {name: float(np.mean(accuracies)) for name, accuracies in values.items()}
 

@@ -1,22 +1,31 @@
 """Reads the results of runs into one table. report.py calls `read`.
 
 A folder with a result.json holds a finished run. A folder with a config.yaml but no result.json holds an interrupted
-run. If the folder belongs to a sweep, its sweep.json also lists the planned runs that have no result yet.
+run. If the folder belongs to a sweep, its sweep.json also lists the planned runs that have no result yet. A run whose
+files are damaged is left out, with a note.
 """
 
-import json
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
-import yaml
-from yacs.config import CfgNode
 
+from dassl.config import read_saved_config
+from dassl.engine.formats import RunFields, SweepFile, read_result
+from dassl.engine.run_folder import dataset_label
+from dassl.utils.command_line import one_line
+from dassl.utils.errors import InputError
+from dassl.utils.typed import read_json_as
 from reporting import protocols
 
-Json = dict[str, Any]
+#: A row of the table of runs: {column: value}.
+Fields = dict[str, Any]
+#: A number of layers or tokens above this limit in a result's options isn't plausible, so plots don't show it.
+_MOST = 10_000
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ COLUMNS = [field.name for field in fields(Run) if field.name != "role"]
 IDENTITY = COLUMNS[: COLUMNS.index("protocol") + 1]
 
 
-class ReportError(Exception):
+class ReportError(InputError):
     """Raised if there is nothing to report or a file can't be read. The message is one line for the user."""
 
 
@@ -55,26 +64,43 @@ def read(folder: str | Path) -> tuple[pd.DataFrame, list[str]]:
     """Read all runs below a folder. If the folder belongs to a sweep, read only the sweep's runs.
 
     Returns:
-        A table with the fields of `Run` as columns, and a note for each finished run that was left out as a duplicate.
+        A table with the fields of `Run` as columns; and a note for each run that was left out, because it is damaged or
+        a duplicate.
 
     Raises:
-        ReportError: the folder doesn't exist, or holds no run, or holds an invalid result.json or sweep.json.
+        ReportError: the folder doesn't exist, or holds no run. The message also says which runs are damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ReportError(f"the folder {folder} doesn't exist")
-    runs: dict[Path, Json] = {}
+    notes: list[str] = []
+    runs: dict[Path, Fields] = {}
     plans = [folder / "sweep.json"] if (folder / "sweep.json").is_file() else sorted(folder.glob("**/sweep.json"))
     for plan in plans:
-        runs |= {run["folder"]: run for run in _planned_runs(plan)}
+        with _noting(notes):
+            runs |= {run["folder"]: run for run in _planned_runs(plan)}
     if plans != [folder / "sweep.json"]:
         found = {path.parent.resolve() for name in ("result.json", "config.yaml") for path in folder.rglob(name)}
         runs |= {path: {"folder": path} for path in sorted(found - set(runs))}
-    rows = [row for run in runs.values() if (row := _row(run))]
+    rows = []
+    for run in runs.values():
+        with _noting(notes):
+            rows += [row] if (row := _row(run)) else []
     if not rows:
-        raise ReportError(f"no run below {folder}: it holds no result.json, and no sweep.json with planned runs")
+        reason = f"no run below {folder}: it holds no result.json, and no sweep.json with planned runs"
+        raise ReportError("; ".join([reason, *notes[:3]]))
     table = protocols.assign(_name_by_options(pd.DataFrame(rows)).drop(columns="options"))
-    return _without_duplicates(table)
+    table, duplicates = _without_duplicates(table)
+    return table, [*notes, *duplicates]
+
+
+@contextlib.contextmanager
+def _noting(notes: list[str]) -> Iterator[None]:
+    """A context manager that turns an error about one run into a note."""
+    try:
+        yield
+    except (InputError, OSError) as error:
+        notes.append(f"left out a damaged run: {one_line(error)}")
 
 
 def records(runs: pd.DataFrame) -> list[Run]:
@@ -82,70 +108,74 @@ def records(runs: pd.DataFrame) -> list[Run]:
     return [Run(*values) for values in runs[[*COLUMNS, "role"]].itertuples(index=False, name=None)]
 
 
-def _planned_runs(plan: Path) -> Iterator[Json]:
-    for run in _read_json(plan)["runs"]:
-        planned = run["fields"] if "fields" in run else run["facts"]  # older versions wrote the key `facts`
-        folder = (plan.parent / run["folder"]).resolve()
-        yield planned | {"folder": folder, "state": run["state"], "error": run["error"]}
+def _planned_runs(plan: Path) -> Iterator[Fields]:
+    for run in read_json_as(plan, SweepFile, "file of a sweep").runs:
+        known = run.facts or run.fields
+        planned = _plain(known) if known else {}
+        yield planned | {"folder": (plan.parent / run.folder).resolve(), "state": run.state, "error": run.error}
 
 
-def _row(run: Json) -> Json | None:
+def _row(run: Fields) -> Fields | None:
     """Return a run's row for the table of runs. The run is planned, finished or interrupted.
 
     Returns None if the folder doesn't belong to a run, or if the run tested validation images.
     """
     folder = run["folder"]
-    row: Json = dict.fromkeys(COLUMNS) | {"accuracy": float("nan"), "state": "to do", "error": ""}
-    row |= {"part": "all", "test_only": False} | run
+    row: Fields = dict.fromkeys(COLUMNS) | {"accuracy": float("nan"), "state": "to do", "error": ""}
+    row |= {"test_only": False, "subsample_classes": "all"} | run
+    options: Mapping[str, Any] = {}
     if (folder / "result.json").is_file():
-        result = _read_json(folder / "result.json")
-        if not {"dataset", "trainer", "seed", "accuracy"} <= set(result):
-            raise ReportError(
-                f"{folder / 'result.json'} isn't a result: the key dataset, trainer, seed or accuracy is missing"
-            )
-        if result.get("split", "test") != "test":
+        result = read_result(folder)
+        if result.split != "test":
             return None
-        row |= result | {"state": "finished", "error": ""}
+        row |= _plain(result) | {"state": "finished", "error": ""}
+        options = result.options
     elif not run.get("trainer"):  # neither planned nor finished
         interrupted = _fields_of_config(folder)
         if interrupted is None:
             return None
         row |= interrupted | {"state": "cut off"}
-    row["part"] = row.get("subsample_classes") or "all"
-    options = row.get("options") or {}
+    row["part"], row["config"] = row["subsample_classes"], row["config"] or ""
     for name, start in (("depth", "PROMPT_DEPTH"), ("length", "N_CTX")):
-        row[name] = max((value for key, value in options.items() if key.startswith(start)), default=None)
+        numbers = [value for key, value in options.items() if key.startswith(start) and type(value) is int]
+        row[name] = max((number for number in numbers if 0 <= number <= _MOST), default=None)
     return {name: row[name] for name in COLUMNS} | {"options": options, "folder": str(folder)}
 
 
-def _fields_of_config(folder: Path) -> Json | None:
-    """Read the fields of a run without a result from its config.yaml. Returns None if the file isn't a run's config."""
-    from dassl.engine.run_folder import dataset_label  # imported here because only unfinished runs need it
+def _plain(fields: RunFields) -> Fields:
+    """Return the fields that the table of runs has as a dict."""
+    kept = {*COLUMNS, "subsample_classes"}
+    return {name: value for name, value in msgspec.structs.asdict(fields).items() if name in kept}
 
-    try:
-        cfg = yaml.safe_load((folder / "config.yaml").read_text())
-        data, trains = cfg["DATASET"], not cfg["TEST"]["EVAL_ONLY"]
-        name = dataset_label(CfgNode(cfg))
-        return {
-            "dataset": name,
-            "trained_on": name if trains else None,
-            "subsample_classes": data["SUBSAMPLE_CLASSES"],
-            "trainer": cfg["TRAINER"]["NAME"],
-            "config": cfg["TRAINER"]["CONFIG"],
-            "protocol": cfg.get("PROTOCOL", ""),
-            "backbone": cfg["MODEL"]["BACKBONE"]["NAME"],
-            "shots": data["NUM_SHOTS"],
-            "seed": cfg["SEED"],
-        }
-    except (AttributeError, KeyError, TypeError, yaml.YAMLError):
+
+def _fields_of_config(folder: Path) -> Fields | None:
+    """Read the fields of a run without a result from its config.yaml. Returns None if the file isn't a run's config.
+
+    Raises:
+        InputError: the file is damaged, or a value has the wrong type.
+    """
+    if not (folder / "config.yaml").is_file():
         return None
-
-
-def _read_json(path: Path) -> Json:
+    cfg = read_saved_config(folder / "config.yaml")
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ReportError(f"{path} is not valid JSON: {error}") from error
+        name = dataset_label(cfg)
+        fields = {
+            "dataset": name,
+            "trained_on": None if cfg.TEST.EVAL_ONLY else name,
+            "subsample_classes": cfg.DATASET.SUBSAMPLE_CLASSES,
+            "trainer": cfg.TRAINER.NAME,
+            "config": cfg.TRAINER.CONFIG,
+            "protocol": cfg.get("PROTOCOL", ""),
+            "backbone": cfg.MODEL.BACKBONE.NAME,
+            "shots": cfg.DATASET.NUM_SHOTS,
+            "seed": cfg.SEED,
+        }
+    except (AttributeError, KeyError, TypeError):
+        return None
+    try:
+        return _plain(msgspec.convert(fields, RunFields))
+    except msgspec.ValidationError as error:
+        raise InputError(f"{folder / 'config.yaml'} isn't a run's config: {one_line(error)}") from error
 
 
 def _name_by_options(runs: pd.DataFrame) -> pd.DataFrame:

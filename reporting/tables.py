@@ -14,7 +14,12 @@ import pandas as pd
 from reporting.measures import Value, by_seed, summarize
 from reporting.protocols import MEASURES, of_protocol
 from reporting.published import PAPER, Figures, read_published
-from reporting.read import ReportError
+
+#: Characters that have a meaning in LaTeX, and how they are written.
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
+}  # fmt: skip
 
 #: Characters that have a meaning in LaTeX, and how they are written.
 _LATEX = {
@@ -78,12 +83,9 @@ def rows(runs: pd.DataFrame, protocol: str, paper: str | Path = PAPER) -> list[R
         paper: file of the published results.
 
     Raises:
-        ReportError: `paper` doesn't have the structure of published.PAPER.
+        InputError: `paper` doesn't have the structure of published.PAPER.
     """
-    try:
-        published = read_published(paper, protocol)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ReportError(f"{paper} doesn't have the structure of {PAPER.name}: {error!r}") from error
+    published = read_published(paper, protocol)
     selected = of_protocol(runs, protocol)
     found = []
     for (trainer, config, shots), group in selected.groupby(["trainer", "config", "shots"], sort=False, dropna=False):
@@ -194,6 +196,8 @@ def show(table: Sequence[Row], protocol: str, form: str) -> str:
     if form == "latex":
         frame = frame.map(lambda cell: escape_latex(str(cell)))
         return frame.to_latex(index=False).rstrip()
+    if form == "markdown":
+        frame = frame.map(lambda cell: str(cell).replace("|", r"\|"))
     return frame.to_markdown(index=False, tablefmt="github" if form == "markdown" else "simple", disable_numparse=True)
 
 
@@ -223,4 +227,5 @@ def cells(row: Row, protocol: str) -> dict[str, str]:
     missing = row.missing
     if row.dataset == "average" and missing:  # the rows of the data sets have the details
         missing = ["runs on " + ", ".join(dict.fromkeys(text.split(": ")[0] for text in missing))]
-    return texts | {"seeds": " ".join(map(str, row.seeds)), "missing": "; ".join(missing)}
+    texts |= {"seeds": " ".join(map(str, row.seeds)), "missing": "; ".join(missing)}
+    return {title: " ".join(text.split()) for title, text in texts.items()}  # a cell is one line

@@ -51,7 +51,7 @@ def find(name: str) -> type[DatasetBase]:
     load_plugins("datasets")
     config = ROOT / "configs" / "datasets" / f"{name}.yaml"
     if config.is_file():
-        name = yaml.safe_load(config.read_text())["DATASET"]["NAME"]
+        name = yaml.safe_load(config.read_text(encoding="utf-8"))["DATASET"]["NAME"]
     registered = {key: DATASET_REGISTRY.get(key) for key in DATASET_REGISTRY.registered_names()}
     known = {key: cls for key, cls in registered.items() if downloads_of(cls) or instructions_of(cls)}
     if name not in known:
@@ -256,7 +256,7 @@ def main(argv: list[str]) -> int:
 
     def job() -> None:
         for dataset in [find(name) for name in args.datasets]:
-            folder = Path(args.root).expanduser() / dataset.dataset_dir
+            folder = Path(os.path.expanduser(args.root)) / dataset.dataset_dir
             for download in downloads_of(dataset):
                 get(download, folder)
             print(f"{dataset.__name__}: {instructions_of(dataset) or 'complete'} ({folder})")

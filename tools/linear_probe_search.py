@@ -15,9 +15,12 @@ from typing import TypedDict
 
 import numpy as np
 
+from dassl.config import Positive, field_types
 from dassl.utils import InputError, write_json
+from dassl.utils.arrays import read_arrays
+from dassl.utils.typed import convert
 from train import report_errors
-from trainers.linear_probe import Arrays, fit, search
+from trainers.linear_probe import Arrays, LinearProbeOptions, fit, search
 
 SHOTS = (1, 2, 4, 8, 16)
 
@@ -31,12 +34,18 @@ class Row(TypedDict):
 
 
 def read_split(folder: Path, split: str) -> Arrays:
-    """Return the features (n, embed_dim) and the labels (n,) of a split. Raises InputError if the file is missing."""
+    """Return the features (n, embed_dim) and the labels (n,) of a split.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
     path = folder / f"{split}.npz"
     if not path.is_file():
         raise InputError(f"the file {path} doesn't exist. Run bash lpclip/feat_extractor.sh first")
-    content = np.load(path)
-    return content["feature_list"], content["label_list"]
+    features, labels = read_arrays(path, {"feature_list": (2,), "label_list": (1,)})
+    if len(features) != len(labels) or not features.size or labels.dtype.kind not in "iu":
+        raise InputError(f"{path}: the features {features.shape} and the labels {labels.shape} don't fit together")
+    return features, labels
 
 
 def draw_shots(data: Arrays, shots: int, rng: np.random.RandomState) -> Arrays:
@@ -56,6 +65,10 @@ def probe(folder: Path, num_step: int, num_run: int) -> list[Row]:
         num_run: number of runs for each number of shots. The seeds of the runs are 1 to `num_run`.
     """
     splits = {split: read_split(folder, split) for split in ("train", "val", "test")}
+    if len({features.shape[1] for features, _ in splits.values()}) > 1:
+        raise InputError(f"the splits in {folder} have features of different sizes")
+    if len(np.unique(splits["train"][1])) < 2:
+        raise InputError(f"{folder / 'train.npz'} has only one class")
     rows: list[Row] = []
     for shots in SHOTS:
         accuracies = []
@@ -83,6 +96,8 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
 
     def job() -> None:
+        convert(args.num_step, field_types(LinearProbeOptions)["NUM_STEP"], "--num_step")
+        convert(args.num_run, Positive, "--num_run")
         rows = probe(Path(args.feature_dir) / args.dataset, args.num_step, args.num_run)
         write_json(rows, Path("report") / f"{args.dataset}.json")
 

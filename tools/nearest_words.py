@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TypedDict
 
 import torch
-import yaml
 
 from clip.loading import load_clip
 from clip.simple_tokenizer import tokenizer
+from dassl.config import read_config_file
 from dassl.utils import InputError, load_checkpoint, write_json
 from train import report_errors
 
@@ -44,13 +44,18 @@ def read_prompts(path: str, width: int) -> dict[str, torch.Tensor]:
     Raises:
         InputError: the checkpoint has no text prompts of this width.
     """
-    state = load_checkpoint(path)["state_dict"]
+    checkpoint = load_checkpoint(path)
+    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise InputError(f"{path} isn't a checkpoint, because it has no state_dict")
     found: dict[str, torch.Tensor] = {}
     for name, tensor in state.items():
         parts = name.split(".")
         is_context = parts[-1] == "ctx" or "compound_prompts_text" in parts
         is_deep = parts[-1] == "VPT_shallow" and parts[0] != "image_encoder"
-        if (is_context or is_deep) and tensor.shape[-1] == width:
+        if (is_context or is_deep) and isinstance(tensor, torch.Tensor) and tensor.shape[-1:] == (width,):
+            if not torch.isfinite(tensor).all():
+                raise InputError(f"{path}: {name} contains infinite or NaN values")
             if tensor.ndim == 3:  # (n_classes or n_tasks, n_vectors, width)
                 found |= {f"{name}[{number}]": prompt for number, prompt in enumerate(tensor)}
             else:
@@ -92,10 +97,13 @@ def token_embeddings(checkpoint: str, name: str, path: str) -> torch.Tensor:
     If `name` and `path` are both "", the name and the file are read from the run's config.yaml. If the run has no
     config.yaml, the backbone is ViT-B/16.
     """
-    config = Path(checkpoint).resolve().parents[1] / "config.yaml"
+    config = Path(checkpoint).resolve().parent.parent / "config.yaml"
     if not (name or path) and config.is_file():
-        settings = yaml.safe_load(config.read_text())["MODEL"]["BACKBONE"]
-        name, path = settings["NAME"], settings["PATH"]
+        settings = read_config_file(config)
+        name, path = (
+            str(settings[f"MODEL.BACKBONE.{key}"].value) if f"MODEL.BACKBONE.{key}" in settings else ""
+            for key in ("NAME", "PATH")
+        )
     model = load_clip(name or "ViT-B/16", path)
     embedding = model.token_embedding.weight.clone()
     if model.trained_rows is not None:
@@ -123,6 +131,8 @@ def main(argv: list[str]) -> int:
             embedding = token_embeddings(args.fpath, args.backbone, args.backbone_path)
         except (ValueError, RuntimeError) as error:
             raise InputError(str(error)) from error
+        if not 1 <= args.topk <= len(embedding):
+            raise InputError(f"TOPK must be from 1 to {len(embedding)}, not {args.topk}")
         rows = nearest(read_prompts(args.fpath, embedding.shape[1]), embedding, args.topk)
         for row in rows:
             words = "  ".join(f"{word['word']} {word['distance']:.4f}" for word in row["words"])

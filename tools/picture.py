@@ -5,6 +5,7 @@ the picture to write. The first row of the picture shows test images of base cla
 images of new classes. The images are evenly spaced in the data set's list of test images.
 """
 
+import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ import numpy as np
 from yacs.config import CfgNode
 
 from dassl.data.datasets import build_dataset
-from dassl.utils import InputError, read_image
+from dassl.engine.formats import read_predictions
+from dassl.utils import InputError, read_image, report_errors
 from trainers.common.options import run_config
 
 if TYPE_CHECKING:
@@ -45,10 +47,11 @@ def read_runs(folder: Path) -> list[PredictedRun]:
     """Read all runs with predictions below `folder`.
 
     Raises:
-        InputError: no run has saved predictions, or the runs have different data sets or seeds.
+        InputError: no run has saved predictions, predictions are damaged, or the runs have different data sets or
+            seeds.
     """
     paths = sorted(folder.glob("**/predictions.npz"))
-    runs = [PredictedRun(run_config(path.parent), np.load(path)["logits"]) for path in paths]
+    runs = [PredictedRun(run_config(path.parent), read_predictions(path.parent).logits) for path in paths]
     if not runs:
         raise InputError(
             f"no run below {folder} has a predictions.npz. Run again with the option TEST.SAVE_PREDICTIONS True"
@@ -67,8 +70,10 @@ def draw(parts: list[tuple[str, list[PredictedRun]]], file: Path) -> None:
         parts: pairs (name, runs). `name` is "base" or "new", and `runs` holds the runs that tested these classes.
         file: the picture to write.
     """
+    import matplotlib
     from matplotlib.figure import Figure
 
+    matplotlib.rcParams["text.parse_math"] = False  # a $ in a class name must not start a formula
     lines = max(len(runs) for _, runs in parts)  # lines of text below each image
     height = 2.2 + 0.2 * lines
     figure = Figure(figsize=(2 * COLUMNS, height * len(parts)))
@@ -83,6 +88,11 @@ def draw(parts: list[tuple[str, list[PredictedRun]]], file: Path) -> None:
 def _draw_row(row: "list[Axes]", part: str, runs: list[PredictedRun]) -> None:
     dataset = build_dataset(runs[0].cfg)
     images = dataset.test or []
+    for run in runs:
+        if run.logits.shape != (len(images), len(dataset.classnames)):
+            raise InputError(
+                f"the data set {run.cfg.DATASET.NAME} has changed since the run of {run.trainer} on {part} classes"
+            )
     chosen = np.linspace(0, len(images) - 1, COLUMNS).astype(int)
     for axes, number in zip(row, chosen, strict=True):
         item = images[number]
@@ -99,18 +109,22 @@ def _draw_row(row: "list[Axes]", part: str, runs: list[PredictedRun]) -> None:
 
 
 def main(argv: list[str]) -> int:
-    if len(argv) != 2:
-        print("usage: python tools/picture.py FOLDER FILE", file=sys.stderr)
-        return 2
-    try:
-        runs = read_runs(Path(argv[0]))
+    """Draw the picture. Returns the exit code: 0, 2 for a wrong input, or 1 if a file can't be read or written."""
+    parser = argparse.ArgumentParser(prog="python tools/picture.py", description=str(__doc__).splitlines()[0])
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder that holds base-to-new runs")
+    parser.add_argument("file", type=Path, metavar="FILE", help="picture to write")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    args = parser.parse_args(argv)
+
+    def job() -> None:
+        runs = read_runs(args.folder)
         parts = [(part, [run for run in runs if run.part == part]) for part in ("base", "new")]
-        draw([(part, on_part) for part, on_part in parts if on_part], Path(argv[1]))
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"Drew {argv[1]}")
-    return 0
+        if not any(on_part for _, on_part in parts):
+            raise InputError(f"the runs below {args.folder} tested neither base nor new classes")
+        draw([(part, on_part) for part, on_part in parts if on_part], args.file)
+        print(f"Drew {args.file}")
+
+    return report_errors(job, args.debug)
 
 
 if __name__ == "__main__":

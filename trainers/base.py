@@ -3,11 +3,12 @@
 This file only imports the names. The code is in `trainers/common/`.
 """
 
+from dassl.config import ContextTokens, Count, Depth, NotNegative, Positive, Share, VisionTokens
 from dassl.data.datasets import Task
 from trainers.common.backbone import cast_weights, load_backbone
 from trainers.common.features import LabelledFeatures, TrainingFeatures
 from trainers.common.method import Batch, ClassNames, Losses, Method, Output, normalized, total
-from trainers.common.options import Options, node_of
+from trainers.common.options import Options, Position, node_of
 from trainers.common.paper_datasets import PAPER_DATASETS, training_dataset
 from trainers.common.prompts import (
     ClassPrompts,
@@ -29,16 +30,24 @@ __all__ = [
     "Batch",
     "ClassNames",
     "ClassPrompts",
+    "ContextTokens",
+    "Count",
+    "Depth",
     "LabelledFeatures",
     "Losses",
     "Method",
+    "NotNegative",
     "Options",
     "Output",
+    "Position",
+    "Positive",
     "PromptLearner",
     "PromptTrainer",
+    "Share",
     "Task",
     "TowerPrompts",
     "TrainingFeatures",
+    "VisionTokens",
     "cast_weights",
     "check_depth",
     "cosine_distance",

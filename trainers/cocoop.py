@@ -13,14 +13,23 @@ from torch import nn
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import ClassPrompts, Method, Options, Output, PromptTrainer, normalized, start_coop_context
+from trainers.base import (
+    ClassPrompts,
+    ContextTokens,
+    Method,
+    Options,
+    Output,
+    PromptTrainer,
+    normalized,
+    start_coop_context,
+)
 
 
 @dataclass(frozen=True)
 class CoCoOpOptions(Options):
     """The options of CoCoOp, in the config node TRAINER.COCOOP."""
 
-    N_CTX: int = 16  # number of context tokens
+    N_CTX: ContextTokens = 16  # number of context tokens
     CTX_INIT: str = ""  # initial words of the context; the number of words overrides N_CTX. "": random values
 
 

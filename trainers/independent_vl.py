@@ -15,11 +15,14 @@ from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import (
     ClassPrompts,
+    ContextTokens,
+    Depth,
     Method,
     Options,
     PromptLearner,
     PromptTrainer,
     TowerPrompts,
+    VisionTokens,
     check_depth,
     start_context,
     words_unless_long,
@@ -30,19 +33,19 @@ from trainers.base import (
 class LanguagePromptingOptions(Options):
     """The options of language prompting, in the config node TRAINER.LANGUAGEPROMPTING."""
 
-    N_CTX_TEXT: int = 4  # number of context tokens, and number of prompts in each deeper text layer
+    N_CTX_TEXT: ContextTokens = 4  # number of context tokens, and number of prompts in each deeper text layer
     CTX_INIT: str = "a photo of a"  # initial words of the context; ignored if N_CTX_TEXT > 4
-    PROMPT_DEPTH_TEXT: int = 12  # number of layers with prompts in the text tower, starting at the first layer
+    PROMPT_DEPTH_TEXT: Depth = 12  # number of layers with prompts in the text tower, starting at the first layer
 
 
 @dataclass(frozen=True)
 class IVLPOptions(LanguagePromptingOptions):
     """The options of IVLP, in the config node TRAINER.IVLP."""
 
-    N_CTX_TEXT: int = 2
-    PROMPT_DEPTH_TEXT: int = 9
-    N_CTX_VISION: int = 2  # number of prompts in each layer of the image tower
-    PROMPT_DEPTH_VISION: int = 9  # number of layers with prompts, starting at the first layer; 0: no prompts
+    N_CTX_TEXT: ContextTokens = 2
+    PROMPT_DEPTH_TEXT: Depth = 9
+    N_CTX_VISION: VisionTokens = 2  # number of prompts in each layer of the image tower
+    PROMPT_DEPTH_VISION: Depth = 9  # number of layers with prompts, starting at the first layer; 0: no prompts
 
 
 class LanguagePromptedCLIP(Method):

@@ -7,10 +7,11 @@ search first tries seven powers of 100. Then it repeatedly halves an interval ar
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
+from msgspec import Meta
 from torch import nn
 
 from clip.model import CLIP
@@ -30,7 +31,8 @@ Arrays = tuple[np.ndarray, np.ndarray]  # features (n, d) and labels (n,)
 class LinearProbeOptions(Options):
     """The options of the linear probe, in the config node TRAINER.LINEARPROBE."""
 
-    NUM_STEP: int = 8  # number of times that the search for the penalty halves the interval
+    #: number of times that the search for the penalty halves the interval
+    NUM_STEP: Annotated[int, Meta(ge=0, le=100)] = 8
 
 
 def fit(features: np.ndarray, labels: np.ndarray, strength: float) -> "LogisticRegression":

@@ -13,16 +13,26 @@ from torch import nn
 from clip.inputs import TowerInputs
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import ClassPrompts, Method, Options, PromptTrainer, check_depth, start_context, words_unless_long
+from trainers.base import (
+    ClassPrompts,
+    ContextTokens,
+    Depth,
+    Method,
+    Options,
+    PromptTrainer,
+    check_depth,
+    start_context,
+    words_unless_long,
+)
 
 
 @dataclass(frozen=True)
 class MaPLeOptions(Options):
     """The options of MaPLe, in the config node TRAINER.MAPLE."""
 
-    N_CTX: int = 2  # number of context tokens, and number of prompts in each layer
+    N_CTX: ContextTokens = 2  # number of context tokens, and number of prompts in each layer
     CTX_INIT: str = "a photo of a"  # initial words of the context; ignored if N_CTX > 4
-    PROMPT_DEPTH: int = 9  # number of layers with learned prompts, starting at the first layer
+    PROMPT_DEPTH: Depth = 9  # number of layers with learned prompts, starting at the first layer
     SHARED_PROJECTION: bool = False  # True: all layers share one projection (MaPLe-dagger in the paper)
 
 

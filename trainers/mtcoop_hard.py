@@ -11,7 +11,15 @@ import torch
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import ClassPrompts, Options, PromptLearner, Task, start_coop_context
+from trainers.base import (
+    ClassPrompts,
+    ContextTokens,
+    Options,
+    Position,
+    PromptLearner,
+    Task,
+    start_coop_context,
+)
 from trainers.common.multitask import MultiTaskMethod, MultiTaskTrainer
 
 
@@ -19,11 +27,11 @@ from trainers.common.multitask import MultiTaskMethod, MultiTaskTrainer
 class MTCoOpHardOptions(Options):
     """The options of hard context sharing, in the config node TRAINER.MTCOOPH."""
 
-    N_CTX: int = 16  # number of context tokens
+    N_CTX: ContextTokens = 16  # number of context tokens
     CSC: bool = False  # True: one context for each class; ignored if CTX_INIT is given
     TSC: bool = False  # True: one context for each task; ignored if CSC is True or CTX_INIT is given
     CTX_INIT: str = ""  # initial words of the context; the number of words overrides N_CTX. "": random values
-    TOKEN_POSITION: str = "end"  # position of the class name in the prompt: end, middle or front
+    TOKEN_POSITION: Position = "end"  # position of the class name in the prompt
 
 
 class SharedContextCLIP(MultiTaskMethod):

@@ -7,36 +7,50 @@ the meta network generates a context for each class. Then it also gets the text 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from msgspec import Meta
 from torch import nn
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import InputError, unknown
-from trainers.base import Batch, ClassPrompts, Options, Output, Task, normalized, start_coop_context
+from trainers.base import (
+    Batch,
+    ClassPrompts,
+    ContextTokens,
+    Options,
+    Output,
+    Position,
+    Share,
+    Task,
+    normalized,
+    start_coop_context,
+)
 from trainers.common.multitask import MultiTaskMethod, MultiTaskTrainer
+
+_NameTokens = Annotated[int, Meta(ge=0, le=77)]  # number of learned tokens that are added to a name
 
 
 @dataclass(frozen=True)
 class SoftCPTOptions(Options):
     """The options of SoftCPT, in the config nodes TRAINER.SOFTCPT and TRAINER.MTCOOP."""
 
-    N_CTX: int = 16  # number of generated context tokens
+    N_CTX: ContextTokens = 16  # number of generated context tokens
     CTX_INIT: str = ""  # if not "", the number of words overrides N_CTX; the context doesn't start from the words
-    TOKEN_POSITION: str = "end"  # position of the class name in the prompt: end, middle or front
+    TOKEN_POSITION: Position = "end"  # position of the class name in the prompt
     CSC: bool = False  # True: generate one context for each class (C variants); False: one for each task
-    CLASS_N_CTX: int = 4  # C variants: number of learned tokens added to a class name before encoding; 0: none
+    CLASS_N_CTX: _NameTokens = 4  # C variants: number of learned tokens added to a class name before encoding; 0: none
     CLASS_CTX_INIT: str = ""  # initial words of the added tokens; the number of words overrides CLASS_N_CTX
     CLASS_CSC: bool = False  # True: learn separate added tokens for each class name (CS variants); False: shared
-    CLASS_TOKEN_POSITION: str = "end"  # position of the class name among the added tokens: end, middle or front
-    TASK_N_CTX: int = 4  # number of learned tokens added to a task name before encoding; 0: none
+    CLASS_TOKEN_POSITION: Position = "end"  # position of the class name among the added tokens
+    TASK_N_CTX: _NameTokens = 4  # number of learned tokens added to a task name before encoding; 0: none
     TASK_CTX_INIT: str = ""  # initial words of the added tokens; the number of words overrides TASK_N_CTX
     TASK_CSC: bool = False  # True: learn separate added tokens for each task name (TS variants); False: shared
-    TASK_TOKEN_POSITION: str = "end"  # position of the task name among the added tokens: end, middle or front
-    PG_TYPE: str = "lin"  # input of the meta network in the C variants: lin, linmean or lincls; see `PromptGenerator`
+    TASK_TOKEN_POSITION: Position = "end"  # position of the task name among the added tokens
+    PG_TYPE: Literal["lin", "linmean", "lincls"] = "lin"  # C variants: input of the meta network; see `PromptGenerator`
     PG_RATIO: int = 1  # not used; it exists because the published configs set it
-    CLS_SAMPLE_RATE: float = 0.0  # C variants: a step uses this share of the classes that the batch lacks; 0: all
+    CLS_SAMPLE_RATE: Share = 0.0  # C variants: a step uses this share of the classes that the batch lacks; 0: all
     FREEZE_CLS_PROMPT: bool = False  # True: don't learn the tokens added to the class names
     LEGACY_STEPS: bool = False  # True: one optimiser step per module for each batch, as in the published code
 
@@ -112,7 +126,6 @@ class SoftCPTCLIP(MultiTaskMethod):
 
     def __init__(self, options: SoftCPTOptions, clip: CLIP, tasks: Sequence[Task], template: str):
         super().__init__(options, clip, tasks, template)
-        _check(options)
         self.prompt_learner = nn.Module()  # empty; official code expects a checkpoint folder for it
         self.task_prompt_learner = NameEncoder(
             clip,
@@ -179,15 +192,6 @@ class SoftCPTCLIP(MultiTaskMethod):
         text = normalized(self.prompts.subset(chosen).encode(self.contexts(chosen)))  # (k, embed_dim)
         images = normalized(self.encode_image(batch.images))
         return Output(logits.index_copy(1, chosen, self.similarity(images, text)), images, text)
-
-
-def _check(options: SoftCPTOptions) -> None:
-    """Raise InputError if PG_TYPE is unknown, or if CLS_SAMPLE_RATE isn't between 0 and 1."""
-    variants = ("lin", "linmean", "lincls")
-    if options.PG_TYPE not in variants:
-        raise unknown("meta network (PG_TYPE)", options.PG_TYPE, variants)
-    if not 0 <= options.CLS_SAMPLE_RATE <= 1:
-        raise InputError(f"CLS_SAMPLE_RATE must be between 0 and 1, but it is {options.CLS_SAMPLE_RATE}")
 
 
 @TRAINER_REGISTRY.register()

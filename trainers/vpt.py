@@ -12,16 +12,25 @@ import torch
 from clip.inputs import TowerInputs
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import Method, Options, PromptTrainer, TowerPrompts, check_depth, tokenize_classes
+from trainers.base import (
+    Depth,
+    Method,
+    Options,
+    PromptTrainer,
+    TowerPrompts,
+    VisionTokens,
+    check_depth,
+    tokenize_classes,
+)
 
 
 @dataclass(frozen=True)
 class VPTOptions(Options):
     """The options of VPT, in the config node TRAINER.VPT."""
 
-    N_CTX_VISION: int = 2  # number of prompts in each layer
+    N_CTX_VISION: VisionTokens = 2  # number of prompts in each layer
     CTX_INIT: str = "a photo of a"  # the fixed words before each class name
-    PROMPT_DEPTH_VISION: int = 1  # number of layers with prompts, starting at the first layer; 1: VPT-shallow
+    PROMPT_DEPTH_VISION: Depth = 1  # number of layers with prompts, starting at the first layer; 1: VPT-shallow
 
 
 class VisionPromptedCLIP(Method):

@@ -5,18 +5,31 @@
 
 from yacs.config import CfgNode
 
+from dassl.config.checks import check_setting, check_values
 from dassl.config.defaults import get_cfg_default
 from dassl.config.files import Setting, config_files, read_config_file
 from dassl.config.merge import (
     ConfigValue,
-    check_values,
     differences,
     differing,
     keys,
     merge_file,
     merge_settings,
     merge_words,
+    pairs,
     read_saved_config,
+)
+from dassl.config.nodes import (
+    ContextTokens,
+    Count,
+    Depth,
+    Int64,
+    NotNegative,
+    Positive,
+    Share,
+    VisionTokens,
+    described_node,
+    field_types,
 )
 
 
@@ -29,17 +42,29 @@ def clean_cfg(cfg: CfgNode, trainer: str) -> None:
 
 __all__ = [
     "ConfigValue",
+    "ContextTokens",
+    "Count",
+    "Depth",
+    "Int64",
+    "NotNegative",
+    "Positive",
     "Setting",
+    "Share",
+    "VisionTokens",
+    "check_setting",
     "check_values",
     "clean_cfg",
     "config_files",
+    "described_node",
     "differences",
     "differing",
+    "field_types",
     "get_cfg_default",
     "keys",
     "merge_file",
     "merge_settings",
     "merge_words",
+    "pairs",
     "read_config_file",
     "read_saved_config",
 ]

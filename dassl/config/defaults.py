@@ -1,136 +1,225 @@
-"""The default config: all config keys and their default values. `get_cfg_default` returns a copy of this config.
+"""The default config: all config keys with their types, ranges and default values. `get_cfg_default` returns a copy.
 
-If a key also exists in Dassl.pytorch, its name and its default are the same there, so published YAML files load
-unchanged. The keys of a trainer aren't in this file: the trainer's module declares them, in a node of TRAINER.
+Each class describes a node. Values from files and from the command line are checked against it (`merge.py`). If a key
+also exists in Dassl.pytorch, its name and its default are the same there, so published YAML files load unchanged. The
+keys of a trainer aren't in this file: the trainer's module describes them, in a node of TRAINER.
 """
 
-from yacs.config import CfgNode as CN
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
-_C = CN()
-_C.VERSION = 1
-_C.PROTOCOL = ""  # protocol of the run (base2new, few_shot or cross_dataset); `experiments/` sets this key
-_C.OUTPUT_DIR = "./output"
-_C.RESUME = ""  # folder of the run to resume; "" means OUTPUT_DIR
-_C.SEED = -1  # seed of all random generators; if negative, the generators aren't seeded
-_C.USE_CUDA = True  # True: use a CUDA GPU, otherwise the GPU of a Mac (MPS), otherwise the CPU; False: use the CPU
-_C.DETERMINISTIC = False  # on a GPU, use deterministic algorithms, which are slower; a CPU always uses them
-_C.VERBOSE = True
+from msgspec import Meta
+from yacs.config import CfgNode
 
-_C.INPUT = CN()
-_C.INPUT.SIZE = (224, 224)  # height, width in pixels
-_C.INPUT.INTERPOLATION = "bilinear"
-_C.INPUT.TRANSFORMS = ()  # names of transforms; dassl/data/transforms/transforms.py lists all names
-_C.INPUT.NO_TRANSFORM = False  # return images without any transform
-_C.INPUT.PIXEL_MEAN = [0.485, 0.456, 0.406]
-_C.INPUT.PIXEL_STD = [0.229, 0.224, 0.225]
-_C.INPUT.CROP_PADDING = 4  # random_crop: padding on each side, in pixels
-_C.INPUT.RRCROP_SCALE = (0.08, 1.0)  # random_resized_crop: range of the crop's area, as a fraction of the image's area
-_C.INPUT.CUTOUT_N = 1  # cutout: number of squares
-_C.INPUT.CUTOUT_LEN = 16  # cutout: side of a square in pixels
-_C.INPUT.GN_MEAN = 0.0  # gaussian_noise: mean of the noise
-_C.INPUT.GN_STD = 0.15  # gaussian_noise: standard deviation of the noise
-_C.INPUT.RANDAUGMENT_N = 2  # randaugment: number of operations per image
-_C.INPUT.RANDAUGMENT_M = 10  # randaugment: magnitude of the operations
-_C.INPUT.COLORJITTER_B = 0.4  # colorjitter: strength of the change in brightness
-_C.INPUT.COLORJITTER_C = 0.4  # colorjitter: strength of the change in contrast
-_C.INPUT.COLORJITTER_S = 0.4  # colorjitter: strength of the change in saturation
-_C.INPUT.COLORJITTER_H = 0.1  # colorjitter: strength of the change in hue
-_C.INPUT.RGS_P = 0.2  # randomgrayscale: probability that an image becomes grey
-_C.INPUT.GB_P = 0.5  # gaussian_blur: probability that an image is blurred
-_C.INPUT.GB_K = 21  # gaussian_blur: kernel size in pixels
+from dassl.config.nodes import Count, Int64, NotNegative, Positive, Share, described_node
 
-_C.DATASET = CN()
-_C.DATASET.ROOT = ""  # folder that contains the folders of all data sets
-_C.DATASET.NAME = ""  # name of the data set's class
-_C.DATASET.CONFIG = ""  # name of the data set's config file; train.py sets this key
-_C.DATASET.PATH = ""  # path of a user's own data: a folder with a subfolder per class, or a CSV or JSON list of images
-_C.DATASET.TASKS = []  # tasks of MultiTask: a list of [data set, task name] or [data set, task name, DATASET.PATH]
-_C.DATASET.SUBSAMPLE_TASKS = "all"  # tasks for MultiTask: all, base (first half), new (second half) or a task's number
-_C.DATASET.TEMPLATE = ""  # zero-shot prompt with {} for the class name; "" means the data set's default
-_C.DATASET.SOURCE_DOMAINS = ()  # names of the training domains, for domain adaptation and generalisation
-_C.DATASET.TARGET_DOMAINS = ()  # names of the test domains
-_C.DATASET.NUM_SHOTS = -1  # number of training images per class; less than 1 means all images
-_C.DATASET.FEWSHOT_FILE = ""  # file that lists the few-shot images: a run's fewshot.json or the original code's .pkl
-_C.DATASET.SUBSAMPLE_CLASSES = "all"  # classes to use: all, base (first half, rounded up) or new (second half)
-
-_C.DATALOADER = CN()
-_C.DATALOADER.NUM_WORKERS = 4
-_C.DATALOADER.DECODED_GB = 2.0  # memory limit for decoded training images; at most 1/4 of the free memory is used
-_C.DATALOADER.K_TRANSFORMS = 1  # number of augmented versions of each training image
-_C.DATALOADER.RETURN_IMG0 = False  # also return the image without augmentation, as `img0`
-_C.DATALOADER.TRAIN_X = CN()
-_C.DATALOADER.TRAIN_X.SAMPLER = "RandomSampler"
-_C.DATALOADER.TRAIN_X.BATCH_SIZE = 32
-_C.DATALOADER.TRAIN_X.N_DOMAIN = 0  # RandomDomainSampler: number of domains in a batch; 0 means all
-_C.DATALOADER.TRAIN_X.N_INS = 16  # RandomClassSampler: number of images per class in a batch
-_C.DATALOADER.TRAIN_U = _C.DATALOADER.TRAIN_X.clone()
-_C.DATALOADER.TRAIN_U.SAME_AS_X = True  # use the settings of TRAIN_X for the unlabelled images
-_C.DATALOADER.TEST = CN()
-_C.DATALOADER.TEST.SAMPLER = "SequentialSampler"
-_C.DATALOADER.TEST.BATCH_SIZE = 32
-
-_C.MODEL = CN()
-_C.MODEL.INIT_WEIGHTS = ""  # checkpoint file with the initial weights; "" if there is none
-_C.MODEL.BACKBONE = CN()
-_C.MODEL.BACKBONE.NAME = ""  # name of the CLIP model, such as ViT-B/16
-_C.MODEL.BACKBONE.PATH = ""  # weight file, or folder of a Hugging Face model; "": download the weights of NAME
-_C.MODEL.BACKBONE.PRETRAINED = True
-_C.MODEL.HEAD = CN()
-_C.MODEL.HEAD.NAME = ""
-_C.MODEL.HEAD.HIDDEN_LAYERS = ()
-_C.MODEL.HEAD.ACTIVATION = "relu"
-_C.MODEL.HEAD.BN = True
-_C.MODEL.HEAD.DROPOUT = 0.0
-
-_C.OPTIM = CN()
-_C.OPTIM.NAME = "adam"
-_C.OPTIM.LR = 0.0003
-_C.OPTIM.WEIGHT_DECAY = 5e-4
-_C.OPTIM.MOMENTUM = 0.9
-_C.OPTIM.SGD_DAMPNING = 0
-_C.OPTIM.SGD_NESTEROV = False
-_C.OPTIM.RMSPROP_ALPHA = 0.99
-_C.OPTIM.ADAM_BETA1 = 0.9
-_C.OPTIM.ADAM_BETA2 = 0.999
-_C.OPTIM.ADAM_EPS = 1e-8
-_C.OPTIM.STAGED_LR = False  # train the layers in NEW_LAYERS with LR, and all other layers with LR * BASE_LR_MULT
-_C.OPTIM.NEW_LAYERS = ()  # names of top-level children of the model
-_C.OPTIM.BASE_LR_MULT = 0.1
-_C.OPTIM.LR_SCHEDULER = "single_step"  # single_step, multi_step or cosine
-_C.OPTIM.STEPSIZE = (-1,)  # multi_step: epoch of each step; single_step: epochs between steps (-1 means MAX_EPOCH)
-_C.OPTIM.GAMMA = 0.1  # factor by which a step multiplies the learning rate
-_C.OPTIM.MAX_EPOCH = 10
-_C.OPTIM.WARMUP_EPOCH = -1  # number of warm-up epochs; 0 or less means no warm-up
-_C.OPTIM.WARMUP_TYPE = "linear"  # linear or constant
-_C.OPTIM.WARMUP_CONS_LR = 1e-5  # learning rate of a constant warm-up
-_C.OPTIM.WARMUP_MIN_LR = 1e-5  # learning rate of the first epoch of a linear warm-up
-_C.OPTIM.WARMUP_RECOUNT = True  # after the warm-up, the schedule starts at its epoch 0 (True) or WARMUP_EPOCH (False)
-
-_C.TRAIN = CN()
-_C.TRAIN.CHECKPOINT_FREQ = 0  # 0: keep only the last checkpoint; N > 0: also keep the checkpoint of every N-th epoch
-_C.TRAIN.PRINT_FREQ = 10  # number of batches between two log lines
-_C.TRAIN.COUNT_ITER = "train_x"  # loader that sets the length of TrainerXU's epochs: train_x, train_u or smaller_one
-
-_C.TEST = CN()
-_C.TEST.EVALUATOR = "Classification"  # name of the evaluator's class
-_C.TEST.PER_CLASS_RESULT = False  # also print the accuracy of each class
-_C.TEST.PER_TASK_RESULT = False  # also print the score of each task (only ClassificationMT does so)
-_C.TEST.COMPUTE_CMAT = False  # save the confusion matrix as cmat.pt
-_C.TEST.SAVE_PREDICTIONS = False  # write image paths, labels and logits to predictions.npz
-_C.TEST.CACHE_FEATURES = True  # cache image features on disk if the image tower has no prompts
-_C.TEST.CACHE_IMAGES = False  # cache resized test images on disk (150 kB for an image of 224 x 224 pixels)
-_C.TEST.NO_TEST = False  # skip the test after training
-_C.TEST.SPLIT = "test"  # split to evaluate: test or val
-_C.TEST.FINAL_MODEL = "last_step"  # model to test: last_step (last epoch) or best_val (best validation result)
-_C.TEST.MODEL_DIR = ""  # folder of the run that trained the prompts to test (--model-dir)
-_C.TEST.LOAD_EPOCH = -1  # epoch of the prompts to test (--load-epoch); if negative, FINAL_MODEL selects the epoch
-_C.TEST.EVAL_ONLY = False  # test without training (--eval-only)
-
-_C.TRAINER = CN()
-_C.TRAINER.NAME = ""  # name of the trainer's class
-_C.TRAINER.CONFIG = ""  # name of the trainer's config file; train.py sets this key
+TransformName = Literal[
+    "random_flip", "random_resized_crop", "normalize", "instance_norm", "random_crop", "random_translation",
+    "center_crop", "cutout", "imagenet_policy", "cifar10_policy", "svhn_policy", "randaugment", "gaussian_noise",
+    "colorjitter", "randomgrayscale", "gaussian_blur",
+]  # fmt: skip
+InterpolationName = Literal["bilinear", "bicubic", "nearest"]
+SamplerName = Literal[
+    "RandomSampler", "SequentialSampler", "RandomDomainSampler", "SeqDomainSampler", "RandomClassSampler"
+]
+_Side = Annotated[int, Meta(ge=1, le=4096)]
+_Pixels = Annotated[int, Meta(ge=0, le=1000)]
+_Channels = Annotated[list[float], Meta(min_length=3, max_length=3, description="a list of 3 values (RGB)")]
+_Deviations = Annotated[
+    list[Annotated[float, Meta(gt=0)]],
+    Meta(min_length=3, max_length=3, description="a list of 3 values (RGB) greater than 0"),
+]
+_Beta = Annotated[float, Meta(ge=0, lt=1)]
+_Task = Annotated[list[str], Meta(min_length=1, max_length=3)]
 
 
-def get_cfg_default() -> CN:
+@dataclass(frozen=True)
+class InputKeys:
+    SIZE: Annotated[tuple[_Side, _Side], Meta(description="(height, width) from 1 to 4096 pixels")] = (224, 224)
+    INTERPOLATION: InterpolationName = "bilinear"
+    TRANSFORMS: tuple[TransformName, ...] = ()  # names of transforms, in any order
+    NO_TRANSFORM: bool = False  # return images without any transform
+    PIXEL_MEAN: _Channels = field(default_factory=lambda: [0.485, 0.456, 0.406])
+    PIXEL_STD: _Deviations = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    CROP_PADDING: _Pixels = 4  # random_crop: padding on each side, in pixels
+    #: random_resized_crop: range of the crop's area, as a fraction of the image's area
+    RRCROP_SCALE: Annotated[
+        tuple[Annotated[float, Meta(gt=0, le=1)], Annotated[float, Meta(gt=0, le=1)]],
+        Meta(description="(low, high), both greater than 0 and at most 1"),
+    ] = (0.08, 1.0)
+    CUTOUT_N: _Pixels = 1  # cutout: number of squares
+    CUTOUT_LEN: Annotated[int, Meta(ge=0, le=4096)] = 16  # cutout: side of a square in pixels
+    GN_MEAN: float = 0.0  # gaussian_noise: mean of the noise
+    GN_STD: NotNegative = 0.15  # gaussian_noise: standard deviation of the noise
+    RANDAUGMENT_N: Annotated[int, Meta(ge=0, le=100)] = 2  # randaugment: number of operations per image
+    RANDAUGMENT_M: Annotated[int, Meta(ge=0, le=30)] = 10  # randaugment: magnitude of the operations
+    COLORJITTER_B: NotNegative = 0.4  # colorjitter: strength of the change in brightness
+    COLORJITTER_C: NotNegative = 0.4  # colorjitter: strength of the change in contrast
+    COLORJITTER_S: NotNegative = 0.4  # colorjitter: strength of the change in saturation
+    COLORJITTER_H: Annotated[float, Meta(ge=0, le=0.5)] = 0.1  # colorjitter: strength of the change in hue
+    RGS_P: Share = 0.2  # randomgrayscale: probability that an image becomes grey
+    GB_P: Share = 0.5  # gaussian_blur: probability that an image is blurred
+    GB_K: Annotated[int, Meta(ge=1, le=999)] = 21  # gaussian_blur: kernel size in pixels, an odd number
+
+
+@dataclass(frozen=True)
+class DatasetKeys:
+    ROOT: str = ""  # folder that contains the folders of all data sets
+    NAME: str = ""  # name of the data set's class
+    CONFIG: str = ""  # name of the data set's config file; train.py sets this key
+    PATH: str = ""  # path of a user's own data: a folder with a subfolder per class, or a CSV or JSON list of images
+    #: tasks of MultiTask: a list of [data set, task name] or [data set, task name, DATASET.PATH]
+    TASKS: Annotated[
+        list[_Task], Meta(description="a list of [data set, task name] or [data set, task name, path]")
+    ] = field(default_factory=list)
+    SUBSAMPLE_TASKS: str = "all"  # tasks for MultiTask: all, base (first half), new (second half) or a task's number
+    TEMPLATE: str = ""  # zero-shot prompt with {} for the class name; "" means the data set's default
+    SOURCE_DOMAINS: tuple[str, ...] = ()  # names of the training domains, for domain adaptation and generalisation
+    TARGET_DOMAINS: tuple[str, ...] = ()  # names of the test domains
+    NUM_SHOTS: Int64 = -1  # number of training images per class; less than 1 means all images
+    FEWSHOT_FILE: str = ""  # file that lists the few-shot images: a run's fewshot.json or the original code's .pkl
+    #: classes to use: all, base (first half, rounded up) or new (second half)
+    SUBSAMPLE_CLASSES: Literal["all", "base", "new"] = "all"
+
+
+@dataclass(frozen=True)
+class TrainLoaderKeys:
+    SAMPLER: SamplerName = "RandomSampler"
+    BATCH_SIZE: Positive = 32
+    N_DOMAIN: Count = 0  # RandomDomainSampler: number of domains in a batch; 0 means all
+    N_INS: Positive = 16  # RandomClassSampler: number of images per class in a batch
+
+
+@dataclass(frozen=True)
+class UnlabelledLoaderKeys(TrainLoaderKeys):
+    SAME_AS_X: bool = True  # use the settings of TRAIN_X for the unlabelled images
+
+
+@dataclass(frozen=True)
+class TestLoaderKeys:
+    SAMPLER: Literal["SequentialSampler", "RandomSampler"] = "SequentialSampler"  # the others don't read all images
+    BATCH_SIZE: Positive = 32
+
+
+@dataclass(frozen=True)
+class DataloaderKeys:
+    NUM_WORKERS: Count = 4
+    DECODED_GB: NotNegative = 2.0  # memory limit for decoded training images; at most 1/4 of the free memory is used
+    K_TRANSFORMS: Annotated[int, Meta(ge=1, le=100)] = 1  # number of augmented versions of each training image
+    RETURN_IMG0: bool = False  # also return the image without augmentation, as `img0`
+    TRAIN_X: TrainLoaderKeys = TrainLoaderKeys()
+    TRAIN_U: UnlabelledLoaderKeys = UnlabelledLoaderKeys()
+    TEST: TestLoaderKeys = TestLoaderKeys()
+
+
+@dataclass(frozen=True)
+class BackboneKeys:
+    NAME: str = ""  # name of the CLIP model, such as ViT-B/16
+    PATH: str = ""  # weight file, or folder of a Hugging Face model; "": download the weights of NAME
+    PRETRAINED: bool = True
+
+
+@dataclass(frozen=True)
+class HeadKeys:
+    NAME: str = ""
+    HIDDEN_LAYERS: tuple[Annotated[int, Meta(ge=1, le=100_000)], ...] = ()
+    ACTIVATION: Literal["relu", "leaky_relu", "gelu", "tanh"] = "relu"
+    BN: bool = True
+    DROPOUT: Share = 0.0
+
+
+@dataclass(frozen=True)
+class ModelKeys:
+    INIT_WEIGHTS: str = ""  # checkpoint file with the initial weights; "" if there is none
+    BACKBONE: BackboneKeys = BackboneKeys()
+    HEAD: HeadKeys = HeadKeys()
+
+
+@dataclass(frozen=True)
+class OptimKeys:
+    NAME: Literal["adam", "amsgrad", "adamw", "radam", "rmsprop", "sgd"] = "adam"
+    LR: NotNegative = 0.0003
+    WEIGHT_DECAY: NotNegative = 5e-4
+    MOMENTUM: Share = 0.9
+    SGD_DAMPNING: Share = 0
+    SGD_NESTEROV: bool = False
+    RMSPROP_ALPHA: _Beta = 0.99
+    ADAM_BETA1: _Beta = 0.9
+    ADAM_BETA2: _Beta = 0.999
+    ADAM_EPS: Annotated[float, Meta(gt=0)] = 1e-8
+    STAGED_LR: bool = False  # train the layers in NEW_LAYERS with LR, and all other layers with LR * BASE_LR_MULT
+    NEW_LAYERS: tuple[str, ...] = ()  # names of top-level children of the model
+    BASE_LR_MULT: NotNegative = 0.1
+    LR_SCHEDULER: Literal["single_step", "multi_step", "cosine"] = "single_step"
+    #: multi_step: epoch of each step; single_step: epochs between steps (-1 means MAX_EPOCH)
+    STEPSIZE: Annotated[tuple[Annotated[int, Meta(ge=-1, le=1_000_000)], ...], Meta(min_length=1)] = (-1,)
+    GAMMA: NotNegative = 0.1  # factor by which a step multiplies the learning rate
+    MAX_EPOCH: Count = 10
+    WARMUP_EPOCH: Annotated[int, Meta(ge=-1, le=100_000)] = -1  # number of warm-up epochs; 0 or less: no warm-up
+    WARMUP_TYPE: Literal["linear", "constant"] = "linear"
+    WARMUP_CONS_LR: NotNegative = 1e-5  # learning rate of a constant warm-up
+    WARMUP_MIN_LR: NotNegative = 1e-5  # learning rate of the first epoch of a linear warm-up
+    WARMUP_RECOUNT: bool = True  # after the warm-up, the schedule starts at its epoch 0 (True) or WARMUP_EPOCH (False)
+
+
+@dataclass(frozen=True)
+class TrainKeys:
+    CHECKPOINT_FREQ: Count = 0  # 0: keep only the last checkpoint; N > 0: also keep the checkpoint of every N-th epoch
+    PRINT_FREQ: Positive = 10  # number of batches between two log lines
+    #: loader that sets the length of TrainerXU's epochs
+    COUNT_ITER: Literal["train_x", "train_u", "smaller_one"] = "train_x"
+
+
+@dataclass(frozen=True)
+class TestKeys:
+    EVALUATOR: str = "Classification"  # name of the evaluator's class
+    PER_CLASS_RESULT: bool = False  # also print the accuracy of each class
+    PER_TASK_RESULT: bool = False  # also print the score of each task (only ClassificationMT does so)
+    COMPUTE_CMAT: bool = False  # save the confusion matrix as cmat.pt
+    SAVE_PREDICTIONS: bool = False  # write image paths, labels and logits to predictions.npz
+    CACHE_FEATURES: bool = True  # cache image features on disk if the image tower has no prompts
+    CACHE_IMAGES: bool = False  # cache resized test images on disk (150 kB for an image of 224 x 224 pixels)
+    NO_TEST: bool = False  # skip the test after training
+    SPLIT: Literal["test", "val"] = "test"  # split to evaluate
+    #: model to test: the one of the last epoch, or the one with the best validation result
+    FINAL_MODEL: Literal["last_step", "best_val"] = "last_step"
+    MODEL_DIR: str = ""  # folder of the run that trained the prompts to test (--model-dir)
+    LOAD_EPOCH: Int64 = -1  # epoch of the prompts to test (--load-epoch); if negative, FINAL_MODEL selects the epoch
+    EVAL_ONLY: bool = False  # test without training (--eval-only)
+
+
+@dataclass(frozen=True)
+class TrainerKeys:
+    NAME: str = ""  # name of the trainer's class
+    CONFIG: str = ""  # name of the trainer's config file; train.py sets this key
+
+
+@dataclass(frozen=True)
+class Keys:
+    """All nodes, and the keys at the top."""
+
+    VERSION: Int64 = 1
+    PROTOCOL: str = ""  # protocol of the run (base2new, few_shot or cross_dataset); `experiments/` sets this key
+    OUTPUT_DIR: str = "./output"
+    RESUME: str = ""  # folder of the run to resume; "" means OUTPUT_DIR
+    SEED: Int64 = -1  # seed of all random generators; if negative, the generators aren't seeded
+    #: True: use a CUDA GPU, otherwise the GPU of a Mac (MPS), otherwise the CPU; False: use the CPU
+    USE_CUDA: bool = True
+    DETERMINISTIC: bool = False  # on a GPU, use deterministic algorithms, which are slower; a CPU always uses them
+    VERBOSE: bool = True
+    INPUT: InputKeys = InputKeys()
+    DATASET: DatasetKeys = DatasetKeys()
+    DATALOADER: DataloaderKeys = DataloaderKeys()
+    MODEL: ModelKeys = ModelKeys()
+    OPTIM: OptimKeys = OptimKeys()
+    TRAIN: TrainKeys = TrainKeys()
+    TEST: TestKeys = TestKeys()
+    TRAINER: TrainerKeys = TrainerKeys()
+
+
+_DEFAULT = described_node(Keys)
+
+
+def get_cfg_default() -> CfgNode:
     """Return a new copy of the default config. Change the copy, then freeze it."""
-    return _C.clone()
+    return _DEFAULT.clone()

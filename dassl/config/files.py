@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
+from dassl.config.checks import check_setting
 from dassl.utils.errors import InputError, unknown
+from dassl.utils.yaml_files import read_yaml
 
 #: Key whose value is the path of another config file, or a list of paths.
 BASE_KEY = "_BASE_"
@@ -31,14 +31,20 @@ class Setting(NamedTuple):
 def read_config_file(path: str | Path) -> dict[str, Setting]:
     """Return the settings of a config file and its bases, as {"NODE.KEY": setting}.
 
-    A later base overrides an earlier base, and the file overrides all its bases.
+    A later base overrides an earlier base, and the file overrides all its bases. The values of Dassl's keys are checked
+    and have the key's type. The values of the trainers' keys are checked when they are merged.
 
     Raises:
-        InputError: if a file is missing or isn't valid YAML, or if the bases form a cycle.
+        InputError: if a file is missing or isn't valid YAML, if the bases form a cycle, or if a value is wrong.
     """
     settings: dict[str, Setting] = {}
     for file, content in _read_chain(Path(path), ()):
-        settings |= {key: Setting(value, file) for key, value in _flatten(content, file)}
+        found = list(_flatten(content, file))
+        keys = [key for key, _ in found]
+        for key, value in found:
+            if keys.count(key) > 1:
+                raise InputError(f"{file} sets {key} twice")
+            settings[key] = Setting(check_setting(key, value, f" in {file}"), file)
     return settings
 
 
@@ -72,10 +78,8 @@ def _read_yaml(path: Path, named_by: tuple[Path, ...]) -> dict[str, object]:
     if not path.is_file():
         kind = f"config file in {BASE_KEY} of {named_by[-1]}" if named_by else "config file"
         raise unknown(kind, str(path), [str(other) for other in path.parent.glob("*.yaml")])
-    try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
+    content = {} if content is None else content
     if not isinstance(content, dict):
         raise InputError(f"{path} must contain config keys and their values, as KEY: value")
     return content

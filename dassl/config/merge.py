@@ -4,17 +4,21 @@
 file, the message also names the file.
 """
 
-import ast
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import yaml
 from yacs.config import CfgNode as CN
 
+from dassl.config.checks import decode, read_value
 from dassl.config.defaults import get_cfg_default
 from dassl.config.files import Setting, read_config_file
+from dassl.config.nodes import types_of
 from dassl.utils.checksums import check_comment
 from dassl.utils.errors import InputError, unknown
+from dassl.utils.typed import check_plain, shown
+from dassl.utils.yaml_files import read_yaml
 
 #: The types that a config value can have.
 ConfigValue = bool | int | float | str | list | tuple | None
@@ -60,75 +64,72 @@ def merge_words(cfg: CN, words: Sequence[object]) -> None:
     Raises:
         InputError: if a key has no value or is unknown, or if a value has the wrong type.
     """
+    for key, value in pairs(words):
+        _set(cfg, key, value, "")
+
+
+def pairs(words: Sequence[object]) -> list[tuple[str, object]]:
+    """Return ["KEY", value, "KEY", value, ...] as pairs (key, value). Raises InputError if a key has no value."""
     if len(words) % 2:
         raise InputError(f"config options come in pairs KEY VALUE, but {words[-1]!r} has no value")
-    for key, value in zip(words[::2], words[1::2], strict=True):
-        _set(cfg, str(key), value, "")
+    return [(str(key), value) for key, value in zip(words[::2], words[1::2], strict=True)]
 
 
 def _set(cfg: CN, key: str, value: object, where: str) -> None:
-    """Set a key of `cfg` to `value`, converted to the type of the key's current value.
+    """Set a key of `cfg` to `value`, converted to the type that the key's description or its current value has.
 
     `where` is added to error messages. It is " in <file>", or "" if the value doesn't come from a file.
     """
-    known = dict(keys(cfg))
-    if key not in known:
-        node = key.rpartition(".")[0]
-        siblings = [name for name in known if name.rpartition(".")[0] == node] if node else []
-        raise unknown(f"config key{where}", key, siblings or sorted({name.split(".")[0] for name in known}))
-    old = known[key]
-    new = _decode(value)
-    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
-        new = float(new)  # yacs rejects an int for a float key, such as `OPTIM.LR 1`
+    *nodes, name = key.split(".")
+    node: object = cfg
+    for part in nodes:
+        node = node.get(part) if isinstance(node, CN) else None
+    if not isinstance(node, CN) or name not in node or isinstance(node[name], CN):
+        raise _unknown_key(cfg, key, where)
+    kind = types_of(node).get(name)
+    if kind is not None and _fits(node[name], kind):
+        node[name] = read_value(value, kind, key, where)
+    else:
+        _set_by_example(cfg, key, value, node[name], where)
+
+
+def _unknown_key(cfg: CN, key: str, where: str) -> InputError:
+    known = [name for name, _ in keys(cfg)]
+    inside = [name for name in known if name.startswith(f"{key}.")]
+    if inside:
+        return InputError(
+            f"config key {key}{where} holds other keys, so it has no value. Its keys: {', '.join(inside)}"
+        )
+    node = key.rpartition(".")[0]
+    siblings = [name for name in known if name.rpartition(".")[0] == node] if node else []
+    return unknown(f"config key{where}", key, siblings or sorted({name.split(".")[0] for name in known}))
+
+
+def _fits(value: object, kind: type) -> bool:
+    """Return whether a key's current value fits its description. If not, a plugin has redefined the key."""
+    try:
+        msgspec.convert(value, kind)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return False
+    return True
+
+
+def _set_by_example(cfg: CN, key: str, value: object, old: object, where: str) -> None:
+    """Set a key without a description, such as a third-party trainer's. The value must have the type of `old`."""
+    new = decode(value)
+    check_plain(new, key, where)
     if isinstance(old, str):
         # yacs evaluates strings as Python literals, so quote the value: "1" must stay a string.
         new = repr("" if value is None else str(value))
     try:
+        if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
+            new = float(new)  # yacs rejects an int for a float key, such as `OPTIM.LR 1`
         cfg.merge_from_list([key, new])
-    except (ValueError, AssertionError) as error:
+    except (ValueError, AssertionError, OverflowError) as error:
         expected = type(old).__name__
         raise InputError(
-            f"config key {key} needs a value of type {expected}, such as {old!r}, not {value!r}{where}"
+            f"config key {key} needs a value of type {expected}, such as {old!r}, not {shown(value)}{where}"
         ) from error
-
-
-def _decode(value: object) -> object:
-    """Parse a string that contains a Python literal, such as "(2, 3)". Return any other value unchanged."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
-
-
-#: The smallest allowed value of each key. Without this check, the run would fail much later, and the error wouldn't
-#: name the key.
-_LEAST = {
-    "OPTIM.LR": 0,
-    "OPTIM.MAX_EPOCH": 0,
-    "DATALOADER.NUM_WORKERS": 0,
-    "DATALOADER.DECODED_GB": 0,
-    "DATALOADER.K_TRANSFORMS": 1,
-    "DATALOADER.TRAIN_X.BATCH_SIZE": 1,
-    "DATALOADER.TEST.BATCH_SIZE": 1,
-    "TRAIN.PRINT_FREQ": 1,
-}
-
-
-def check_values(cfg: CN) -> None:
-    """Check that the config's numbers aren't too small. Call this function after the last merge.
-
-    Raises:
-        InputError: if a number is too small, or if INPUT.SIZE isn't a pair.
-    """
-    values = dict(keys(cfg))
-    for key, least in _LEAST.items():
-        value = values[key]
-        if isinstance(value, int | float) and value < least:
-            raise InputError(f"{key} must be at least {least}, not {value}")
-    if len(cfg.INPUT.SIZE) != 2:
-        raise InputError(f"INPUT.SIZE must be (height, width), not {tuple(cfg.INPUT.SIZE)}")
 
 
 #: Keys that don't affect a result. Two configs that differ only in these keys describe the same run.
@@ -157,12 +158,10 @@ def read_saved_config(path: str | Path) -> CN:
     Raises:
         InputError: if the file isn't a config, or if it is damaged.
     """
+    content = read_yaml(path, check_comment)
     try:
-        text = check_comment(Path(path).read_text(encoding="utf-8"), path)
-        return CN(yaml.safe_load(text) or {})
-    except InputError:
-        raise
-    except (yaml.YAMLError, ValueError, AttributeError) as error:
+        return CN(content)
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"{path} can't be read as a run's config: {' '.join(str(error).split())}") from error
 
 

@@ -12,7 +12,6 @@ import io
 import mmap
 import multiprocessing
 import os
-import pickle
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -155,7 +154,7 @@ def _warn_and_continue(action: str) -> Iterator[None]:
     """A context manager that turns an error in reading or writing a cache file into a warning."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # reading a broken file can raise almost any error
         # Python shows equal warnings only once. Omit the path, so that the warnings of all images are equal.
         reason = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
         reason = "a file is damaged, so it is made again" if isinstance(error, DamagedError) else reason
@@ -190,5 +189,15 @@ def transform_with_cache(path: str, transform: T.Compose) -> torch.Tensor:
     def save(pixels: np.ndarray, file: BinaryIO) -> None:
         np.save(file, pixels)
 
-    pixels = cached("resized images", f"images/{name[:2]}/{name}.npy", make, np.load, save)
+    load = functools.partial(_load_array, transform=transform)
+    pixels = cached("resized images", f"images/{name[:2]}/{name}.npy", make, load, save)
     return to_tensor(Image.fromarray(pixels))
+
+
+def _load_array(file: BinaryIO, transform: T.Compose) -> np.ndarray:
+    """Read resized pixels (height, width, 3), uint8. Raises ValueError if the file has another form."""
+    pixels = np.load(file)
+    sizes = [tuple(stage.size) for stage in transform.transforms if isinstance(stage, T.CenterCrop)]
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (*sizes[-1], 3):
+        raise ValueError("the file has another form")
+    return pixels

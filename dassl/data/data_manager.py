@@ -102,14 +102,22 @@ class DatasetWrapper(Dataset):
         with _seeded(self.cfg.SEED, self.epoch, index) if seeded else contextlib.nullcontext():
             transforms = self.transform if isinstance(self.transform, Sequence) else [self.transform]
             for number, transform in enumerate(transforms, 1):
-                output["img" if number == 1 else f"img{number}"] = self._apply(transform, image)
+                output["img" if number == 1 else f"img{number}"] = self._apply(transform, image, item.impath)
         if self.return_img0:
             output["img0"] = self.to_tensor(image)
         return output
 
-    def _apply(self, transform: Transform, image: Image.Image) -> object:
-        """Return the transformed image, or a list of K_TRANSFORMS transformed images if K_TRANSFORMS > 1."""
-        versions = [transform(image) for _ in range(self.k_tfm)]
+    def _apply(self, transform: Transform, image: Image.Image, path: str) -> object:
+        """Return the transformed image, or a list of K_TRANSFORMS transformed images if K_TRANSFORMS > 1.
+
+        Raises:
+            InputError: a transform fails, for example because the image is too small.
+        """
+        try:
+            versions = [transform(image) for _ in range(self.k_tfm)]
+        except (ValueError, RuntimeError, TypeError) as error:
+            size = f"{image.height} x {image.width} pixels"
+            raise InputError(f"can't transform {path} ({size}) as INPUT.TRANSFORMS says: {error}") from error
         return versions[0] if self.k_tfm == 1 else versions
 
 
@@ -123,7 +131,13 @@ def _decoded_images(cfg: CfgNode, items: Sequence[Datum]) -> DecodedImageCache |
     budget = int(min(cfg.DATALOADER.DECODED_GB * 2**30, free_memory() / 4))
     if separate_memory or not budget or cfg.OPTIM.MAX_EPOCH < 2:
         return None
-    return DecodedImageCache([item.impath for item in items], budget)
+    try:
+        return DecodedImageCache([item.impath for item in items], budget)
+    except (OSError, MemoryError) as error:
+        print(
+            f"Training images are decoded in every epoch, because DATALOADER.DECODED_GB doesn't fit in memory: {error}"
+        )
+        return None
 
 
 @contextlib.contextmanager

@@ -33,10 +33,10 @@ class TrainerBase(ScalarLog):
     """
 
     cfg: CfgNode
-    epoch: int  # index of the current epoch, from 0
+    epoch: int = 0  # index of the current epoch, from 0
     start_epoch: int
     max_epoch: int
-    batch_idx: int  # index of the current batch in its epoch, from 0
+    batch_idx: int = 0  # index of the current batch in its epoch, from 0
     num_batches: int  # number of batches in an epoch
     loaded_epoch: int | None = None  # epoch of the checkpoint that `load_model` loaded, counted from 1
     resumed: Loaded = []  # path and content of each model's checkpoint from which the training was resumed
@@ -188,7 +188,7 @@ class TrainerBase(ScalarLog):
     def detect_anomaly(self, loss: torch.Tensor) -> None:
         """Raise FloatingPointError if the loss is infinite or NaN."""
         if not torch.isfinite(loss).all():
-            raise FloatingPointError("Loss is infinite or NaN!")
+            raise FloatingPointError(f"Loss is infinite or NaN! (epoch {self.epoch + 1}, batch {self.batch_idx + 1})")
 
     def model_backward(self, loss: torch.Tensor) -> None:
         """Compute the gradients of `loss`. Raises FloatingPointError if the loss is infinite or NaN."""

@@ -137,5 +137,5 @@ def _relative(impath: str, trainer: "SimpleTrainer") -> str:
     If DATASET.PATH is a file that lists images, the returned path is relative to the folder of that file.
     """
     cfg = trainer.cfg.DATASET
-    base = Path(cfg.PATH or trainer.dm.dataset.root or cfg.ROOT).expanduser()
+    base = Path(os.path.expanduser(cfg.PATH or trainer.dm.dataset.root or cfg.ROOT))
     return os.path.relpath(impath, base.parent if base.is_file() else base)

@@ -233,7 +233,7 @@ def own_data_name(path: str) -> str:
     If `path` is a folder, return the folder's name. If `path` is a file that lists images (.csv or .json), return the
     file's name without its suffix.
     """
-    resolved = Path(path).expanduser().resolve()
+    resolved = Path(os.path.expanduser(path)).resolve()
     return resolved.stem if resolved.suffix in (".csv", ".json") else resolved.name
 
 

@@ -21,6 +21,7 @@ from yacs.config import CfgNode
 
 from dassl.data import DataManager
 from dassl.engine.base import ParsedBatch, TrainerBase
+from dassl.engine.finite import check_logits, check_parameters
 from dassl.engine.metrics_log import MetricsLog
 from dassl.engine.results import write_result
 from dassl.engine.resume import restore_best, tidy
@@ -127,7 +128,10 @@ class SimpleTrainer(TrainerBase):
         cfg, names = self.cfg, self.get_model_names()
         directory = Path(cfg.RESUME or cfg.OUTPUT_DIR)
         check_resume(cfg)
+        if self._selects_best and self.val_loader is None and names and self.max_epoch:
+            raise InputError(f"TEST.FINAL_MODEL best_val needs validation images, but {cfg.DATASET.NAME} has none")
         self.start_epoch = self.resume_model_if_exist(str(directory))
+        check_parameters(self._models, "before the training")
         targets = [Path(self.output_dir) / name for name in names]
         if self.resumed and cfg.TEST.FINAL_MODEL == "best_val":
             self.best_result = restore_best([directory / name for name in names], self.resumed, targets)
@@ -151,16 +155,21 @@ class SimpleTrainer(TrainerBase):
 
         If this evaluation gives the best result so far, save the model as the best model, too.
         """
-        cfg, result = self.cfg, None
+        result = None
         self.metrics.sync()
-        if cfg.TEST.FINAL_MODEL == "best_val" and not cfg.TEST.NO_TEST:
+        check_parameters(self._models, f"after epoch {self.epoch + 1}")
+        if self._selects_best:
             result = self.test(split="val")
             if result > self.best_result:
                 self.best_result = result
                 self.save_model(self.epoch, self.output_dir, is_best=True, val_result=result)
         self.save_model(self.epoch, self.output_dir, val_result=result)  # every epoch, so that a killed run can resume
         for name in self.get_model_names():
-            remove_old_checkpoints(Path(self.output_dir) / name, self.epoch + 1, cfg.TRAIN.CHECKPOINT_FREQ)
+            remove_old_checkpoints(Path(self.output_dir) / name, self.epoch + 1, self.cfg.TRAIN.CHECKPOINT_FREQ)
+
+    @property
+    def _selects_best(self) -> bool:
+        return self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
 
     def after_train(self) -> None:
         """Test the last or the best model, write `result.json`, and close the logs."""
@@ -186,27 +195,27 @@ class SimpleTrainer(TrainerBase):
         """Evaluate the model and print the results.
 
         Args:
-            split: "val" or "test"; TEST.SPLIT by default. If there are no validation images, "val" means "test".
+            split: "val" or "test"; TEST.SPLIT by default.
 
         Returns:
             The evaluator's first result, which is used to compare models.
 
         Raises:
             InputError: `split` isn't the name of a split, or the split has no images.
+            FloatingPointError: the logits of an image are infinite or NaN. The message names the image.
         """
         self.set_model_mode("eval")
         self.evaluator.reset()
         split = split or self.cfg.TEST.SPLIT
         if split not in ("val", "test"):
             raise unknown("split (TEST.SPLIT)", split, ("val", "test"))
-        if split == "val" and self.val_loader is None:
-            split = "test"
         self.tested_split = split
         loader = self._present(self.val_loader if split == "val" else self.test_loader, split)
         print(f"Evaluate on the *{split}* set")
         started, paths = time.time(), []
         for output, label, impath in self.predictions(loader, split):
             paths += impath
+            check_logits(output, impath)
             self.evaluator.process(output, label)
         self.test_seconds, self.tested_paths = time.time() - started, paths
         results = self.evaluator.evaluate()

@@ -100,6 +100,10 @@ class Classification(EvaluatorBase):
         self.labels: list[torch.Tensor] = []
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
+        if gt.ndim != 1:
+            raise InputError(
+                "TEST.EVALUATOR Classification needs one label for each image. Use ClassificationMT for several tasks"
+            )
         self._y_true.extend(gt.tolist())
         self._y_pred.extend(mo.argmax(1).tolist())
         if self.cfg.TEST.SAVE_PREDICTIONS:

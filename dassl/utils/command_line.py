@@ -4,8 +4,10 @@ train.py, `experiments/`, `tools/` and all other commands of the project call `r
 not import torch, because errors in flags and names are reported before torch is imported.
 """
 
+import io
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 
 from dassl.utils.errors import InputError
@@ -21,45 +23,61 @@ def report_errors(job: Callable[[], None], debug: bool) -> int:
 
     The exit codes are:
     * 0: success.
-    * 1: a file or weights can't be read or written, a number (such as the loss) isn't finite, or a process was killed.
+    * 1: a file or weights can't be read or written, a number (such as the loss) isn't finite, memory is full, or a
+      process was killed.
     * 2: an input is wrong, or a package is missing.
+    * 3: an error that nobody foresaw. The traceback is in the run's log.
     * 130 or 143: the command was stopped by Ctrl-C or by SIGTERM.
 
     The error is printed as one line. If `debug` is True, the error is raised instead, so that its traceback is shown.
     """
     threading.excepthook = _report_thread
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A class name or path may contain letters that the terminal's encoding lacks. Print them as escapes.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with raise_when_terminated():
             job()
-    except ModuleNotFoundError as error:
-        if debug or error.name is None or _is_ours(error.name):
-            raise
-        advice = "activate your environment, or let bash scripts/demo.sh make one"
-        print(f"error: {sys.executable} has no {error.name}: {advice}", file=sys.stderr)
-        return 2
-    except _reported_errors() as error:
-        if debug:
-            raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
     except (KeyboardInterrupt, Terminated) as error:
         code = exit_code(error)
         print(f"stopped by {STOPPED[code]}. Repeat the command to resume", file=sys.stderr)
         return code
-    except RuntimeError as error:
-        if debug or not killed_worker(error):
+    except Exception as error:
+        if debug:
             raise
+        return _report(error)
+    finally:
+        if isinstance(sys.stdout, Logger):
+            sys.stdout.close()
+            sys.stdout = sys.stdout.console
+    return 0
+
+
+def _report(error: Exception) -> int:
+    """Print an error as one line, and return the exit code for it."""
+    if isinstance(error, ModuleNotFoundError) and error.name is not None and not _is_ours(error.name):
+        advice = "activate your environment, or let bash scripts/demo.sh make one"
+        print(f"error: {sys.executable} has no {error.name}: {advice}", file=sys.stderr)
+        return 2
+    if isinstance(error, _reported_errors()):
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
+        reason = one_line(error) or "the memory of this machine is full"
+        print(f"error: not enough memory: {reason}. Lower the batch sizes or DATALOADER.DECODED_GB", file=sys.stderr)
+        return 1
+    if killed_worker(error):
         print(
             f"error: a process that loads images was killed, perhaps because memory was full ({one_line(error)}). "
             "Lower DATALOADER.NUM_WORKERS or free memory, then repeat the command to resume",
             file=sys.stderr,
         )
         return 1
-    finally:
-        if isinstance(sys.stdout, Logger):
-            sys.stdout.close()
-            sys.stdout = sys.stdout.console
-    return 0
+    if isinstance(sys.stdout, Logger) and sys.stdout.file is not None:
+        sys.stdout.file.write("".join(traceback.format_exception(error)))
+    text = f"{type(error).__name__}: {one_line(error)}"
+    print(f"internal error: {text}; --debug shows the traceback", file=sys.stderr)
+    return 3
 
 
 def _report_thread(args: threading.ExceptHookArgs) -> None:

@@ -60,7 +60,10 @@ def cache_folder() -> Path:
 
     This is the folder `prompt-learning` in the folder XDG_CACHE_HOME, or in ~/.cache if XDG_CACHE_HOME isn't set.
     """
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "prompt-learning"
+    folder = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    if folder.startswith("~"):  # there is neither HOME nor an account
+        raise InputError("there is no home folder for cached files. Set XDG_CACHE_HOME to a folder")
+    return Path(folder).absolute() / "prompt-learning"
 
 
 def check_isfile(fpath: str | Path) -> bool:
@@ -77,21 +80,37 @@ def listdir_nohidden(path: str | Path, sort: bool = False) -> list[str]:
     return sorted(names) if sort else names
 
 
+def read_text(fpath: str | Path) -> str:
+    """Return the content of a text file. Raises InputError if the file isn't UTF-8."""
+    try:
+        return Path(fpath).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{fpath} isn't text in UTF-8: {error}") from error
+
+
 def read_json(fpath: str | Path) -> Any:
     """Return the content of a JSON file.
 
     Raises InputError if the file isn't valid JSON, or if the file contains a checksum that is wrong.
     """
     try:
-        content = json.loads(Path(fpath).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(Path(fpath).read_bytes())
+    except (ValueError, RecursionError) as error:  # ValueError: also for numbers with more than 4,300 digits
         raise InputError(f"{fpath} is not valid JSON: {error}") from error
     return checksums.check_json(content, fpath)
 
 
 def write_json(obj: object, fpath: str | Path) -> None:
-    """Write `obj` as JSON, atomically. Makes the file's folder if it is missing."""
-    write_text(json.dumps(obj, indent=4, separators=(",", ": ")), fpath)
+    """Write `obj` as JSON, atomically. Makes the file's folder if it is missing.
+
+    Raises:
+        FloatingPointError: a number is infinite or NaN. JSON has no such numbers.
+    """
+    try:
+        text = json.dumps(obj, indent=4, separators=(",", ": "), allow_nan=False)
+    except ValueError as error:
+        raise FloatingPointError(f"can't write {fpath}, because a number is infinite or NaN") from error
+    write_text(text, fpath)
 
 
 def write_text(text: str, fpath: str | Path) -> None:

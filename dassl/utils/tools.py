@@ -73,7 +73,7 @@ def _limits_of_control_groups() -> Iterator[tuple[int, int]]:
 
 def _lines(path: Path) -> list[str]:
     """Return the lines of a file, or an empty list if the file doesn't exist."""
-    return path.read_text().splitlines() if path.is_file() else []
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
 def set_random_seed(seed: int) -> None:

@@ -108,7 +108,7 @@ def resume_from_checkpoint(
     Raises:
         InputError: the tensors of the checkpoint and of the model differ in their names or shapes.
     """
-    path = Path(fdir) / (Path(fdir) / POINTER).read_text().strip()
+    path = Path(fdir) / (Path(fdir) / POINTER).read_text(encoding="utf-8").strip()
     print(f'Loading checkpoint from "{path}"')
     return restore(load_checkpoint(path), path, model, optimizer, scheduler)
 

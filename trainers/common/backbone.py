@@ -21,6 +21,9 @@ def load_backbone(cfg: CfgNode) -> CLIP:
         clip = load_clip(backbone.NAME, backbone.PATH)
     except (ValueError, WeightsError) as error:
         raise InputError(str(error)) from error
+    wrong = next((name for name, tensor in clip.state_dict().items() if not _is_finite(tensor)), None)
+    if wrong:
+        raise InputError(f"the weights of {backbone.PATH or backbone.NAME} contain infinite or NaN values in {wrong}")
     sizes = clip.sizes
     expected = {"SIZE": (sizes.image_resolution,) * 2, "PIXEL_MEAN": sizes.mean, "PIXEL_STD": sizes.std}
     for key, value in expected.items():
@@ -35,6 +38,11 @@ def load_backbone(cfg: CfgNode) -> CLIP:
 
 #: Types of devices that compute in fp32 instead: {type: (name in the log, precisions that become fp32)}.
 _FP32_INSTEAD = {"cpu": ("the CPU", ("fp16", "amp")), "mps": ("MPS", ("fp16", "amp", "bf16"))}
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """Return whether no value is infinite or NaN. A sum is faster than a mask, and finite weights don't overflow it."""
+    return bool(torch.isfinite(tensor.sum(dtype=torch.float32)))
 
 
 def cast_weights(clip: CLIP, precision: str, device: torch.device) -> str:

@@ -46,6 +46,8 @@ def learned_tensors(checkpoint: Mapping, part: nn.Module, method: Method, path: 
         if not isinstance(tensor, torch.Tensor):
             raise InputError(f"{path}: {name} isn't a tensor")
         if name in wanted:
+            if not torch.isfinite(tensor).all():
+                raise InputError(f"{path}: {name} contains infinite or NaN values")
             found[name] = tensor
         elif name not in frozen:
             raise InputError(f"{path} has a tensor {name}, but this model only learns {', '.join(wanted)}")

@@ -7,8 +7,7 @@ and `Method.search` get `TrainingFeatures`.
 
 import hashlib
 from collections.abc import Sequence
-from functools import partial
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import torch
 from torch import nn
@@ -115,6 +114,7 @@ def image_features(
 
     Raises:
         InputError: an image is missing or can't be read.
+        FloatingPointError: the features of an image are infinite or NaN.
     """
 
     def encode_all() -> torch.Tensor:
@@ -122,13 +122,26 @@ def image_features(
         for batch in tqdm(loader, desc="features", leave=False):
             with torch.autocast(device.type, enabled=precision == "amp"):
                 features.append(clip.encode_image(batch["img"].to(device, non_blocking=True)).float().cpu())
+            finite = torch.isfinite(features[-1]).all(dim=1)  # (batch,)
+            if not finite.all():
+                path = batch["impath"][finite.tolist().index(False)]
+                raise FloatingPointError(f"the image features of {path} are infinite or NaN")
         return torch.cat(features)
+
+    def load(file: BinaryIO) -> torch.Tensor:
+        features = torch.load(file, weights_only=True)
+        shape = (len(loader.dataset), clip.sizes.embed_dim)  # type: ignore[arg-type]  # a DatasetWrapper has a length
+        if not isinstance(features, torch.Tensor) or (features.shape, features.dtype) != (shape, torch.float32):
+            raise ValueError("the file has another form")
+        if not torch.isfinite(features).all():
+            raise ValueError("the file has infinite or NaN values")
+        return features
 
     cacheable = cache.is_cacheable(loader.dataset.transform)  # type: ignore[attr-defined]
     if not (use_cache and is_frozen_and_original(clip.visual) and cacheable):
         return encode_all()
     name = f"features/{_digest(clip, loader, device, precision)}.pt"
-    return cache.cached("image features", name, encode_all, partial(torch.load, weights_only=True), torch.save)
+    return cache.cached("image features", name, encode_all, load, torch.save)
 
 
 def _digest(clip: CLIP, loader: DataLoader, device: torch.device, precision: str) -> str:

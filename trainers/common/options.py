@@ -2,22 +2,37 @@
 
 Trainers and `experiments/` call `default_config` to get the config with the nodes of all methods. A trainer calls
 `Options.read` to get its options from a resolved config. So users can set options in YAML files or as KEY VALUE pairs,
-and the method gets typed fields.
+and the method gets typed fields. A field's type may be `Annotated` with a range (see `dassl/config/nodes.py`). Then a
+value out of the range is refused when the config is merged.
 """
 
 import dataclasses
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Literal, Self, get_args
 
+from msgspec import Meta
 from yacs.config import CfgNode
 
-from dassl.config import get_cfg_default, keys, merge_settings, read_config_file, read_saved_config
+from dassl.config import (
+    described_node,
+    field_types,
+    get_cfg_default,
+    keys,
+    merge_settings,
+    read_config_file,
+    read_saved_config,
+)
+from dassl.config.defaults import TrainerKeys
 from dassl.engine.build import TRAINER_REGISTRY
 from dassl.utils.errors import InputError
 from dassl.utils.plugins import extend_config, load_plugins
+from dassl.utils.typed import convert
 from trainers.common.original_nodes import ORIGINAL_NODES
 
-PRECISIONS = ("fp32", "fp16", "amp", "bf16")
+Precision = Literal["fp32", "fp16", "amp", "bf16"]
+PRECISIONS = get_args(Precision)
+#: Position of the class name in a prompt.
+Position = Literal["end", "middle", "front"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,17 +42,35 @@ class Options:
     Field names are the config's keys, so they are in capitals. Every field needs a default.
     """
 
-    PREC: str = "fp16"  # fp32, fp16, amp or bf16; on a CPU, fp16 and amp become fp32
+    PREC: Precision = "fp16"  # on a CPU, fp16 and amp become fp32
 
     @classmethod
     def node(cls) -> CfgNode:
         """Return a config node that holds all fields with their default values."""
-        return CfgNode({field.name: field.default for field in dataclasses.fields(cls)})
+        return described_node(cls)
 
     @classmethod
     def read(cls, node: CfgNode) -> Self:
-        """Read the options from a resolved config node. Keys that aren't fields are ignored."""
-        return cls(**{field.name: node[field.name] for field in dataclasses.fields(cls)})
+        """Read the options from a resolved config node. Keys that aren't fields are ignored.
+
+        Raises:
+            InputError: a value has the wrong type or is out of range.
+        """
+        values: dict[str, object] = {field.name: node[field.name] for field in dataclasses.fields(cls)}
+        for name, kind in field_types(cls).items():
+            values[name] = convert(values[name], kind, f"the option {name}")
+        return cls(**values)  # type: ignore[arg-type]  # the types were checked above
+
+
+@dataclasses.dataclass(frozen=True)
+class CommonKeys(TrainerKeys):
+    """The keys of TRAINER that don't belong to a method."""
+
+    #: number of class tokens that the text tower encodes at once; 0: all that fit in memory
+    TEXT_CHUNK: Annotated[int, Meta(ge=0, le=2**40)] = 0
+    TEXT_ATTENTION: Literal["auto", "padded", "by_length"] = "auto"  # auto: the device decides; see docs/speed.md
+    COMPILE: bool = False  # True: use torch.compile for parts of the towers' blocks; see docs/speed.md
+    CUDA_GRAPH: bool = False  # True: capture training steps as CUDA graphs on a CUDA GPU; see docs/speed.md
 
 
 def node_of(trainer: type) -> str:
@@ -52,10 +85,7 @@ def node_of(trainer: type) -> str:
 def base_config() -> CfgNode:
     """Return the default config with the nodes of the original code, but without the nodes of our trainers."""
     cfg = get_cfg_default()
-    cfg.TRAINER.TEXT_CHUNK = 0  # number of class tokens that the text tower encodes at once; 0: all that fit in memory
-    cfg.TRAINER.TEXT_ATTENTION = "auto"  # padded, by_length, or auto: the device decides; see docs/speed.md
-    cfg.TRAINER.COMPILE = False  # True: use torch.compile for parts of the towers' blocks; see docs/speed.md
-    cfg.TRAINER.CUDA_GRAPH = False  # True: capture training steps as CUDA graphs on a CUDA GPU; see docs/speed.md
+    cfg.TRAINER = described_node(CommonKeys)
     for node, defaults in ORIGINAL_NODES.items():
         cfg.TRAINER[node] = CfgNode(defaults | {"PREC": "fp16"})
     return cfg

@@ -54,7 +54,10 @@ def start_context(clip: CLIP, n_ctx: int, words: str = "", copies: int = 0) -> t
         context = nn.init.normal_(torch.empty(*shape, clip.ln_final.weight.shape[0]), std=0.02)
         return context, " ".join(["X"] * n_ctx) + " {}."
     words = words.replace("_", " ")
-    ids = tokenize(words)[0]  # (context length,)
+    try:
+        ids = tokenize(words)[0]  # (context length,)
+    except RuntimeError as error:
+        raise InputError(f"the initial words of the context (CTX_INIT) are too long: {error}") from error
     n_tokens = int(ids.argmax()) - 1  # tokens between SOS and EOT
     if n_tokens < n_ctx:
         raise InputError(

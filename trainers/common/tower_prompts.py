@@ -22,6 +22,8 @@ class TowerPrompts(nn.Module):
 
     def __init__(self, layers: Sequence[int], n: int, width: int):
         super().__init__()
+        if layers and n < 1:
+            raise InputError(f"a layer needs at least 1 prompt (N_CTX_VISION, N_CTX_TEXT), not {n}")
         self.layers = sorted(layers)
         blocks = nn.ModuleDict()
         for layer in self.layers:

@@ -20,7 +20,6 @@ from yacs.config import CfgNode
 from clip.compiling import compile_blocks
 from clip.memory import fitting_chunk
 from clip.model import CLIP
-from clip.text import TEXT_ATTENTIONS
 from dassl.data.datasets import DatasetBase
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import (
@@ -29,7 +28,6 @@ from dassl.utils import (
     device_memory,
     load_pretrained_weights,
     set_random_seed,
-    unknown,
 )
 from trainers.common.backbone import cast_weights, load_backbone
 from trainers.common.checkpoint import learned_tensors, note_trained_classes, plain_names, trained_classes
@@ -37,7 +35,7 @@ from trainers.common.evaluation import CachedEvaluation
 from trainers.common.features import TrainingFeatures
 from trainers.common.graph import CAPTURES, CapturedSteps, StepResult, obstacle
 from trainers.common.method import Batch, ClassNames, Method, total
-from trainers.common.options import PRECISIONS, Options, node_of
+from trainers.common.options import Options, node_of
 
 
 class PromptTrainer(CachedEvaluation):
@@ -79,6 +77,8 @@ class PromptTrainer(CachedEvaluation):
     @classmethod
     def class_names(cls, dataset: DatasetBase) -> ClassNames:
         """Return the classes of a data set in the form that the method needs."""
+        if not all(isinstance(name, str) for name in dataset.classnames):
+            raise InputError(f"{cls.__name__} learns one task, but {type(dataset).__name__} has several")
         return cls.from_names(dataset.classnames)
 
     @classmethod
@@ -104,11 +104,9 @@ class PromptTrainer(CachedEvaluation):
         return cls.method(cls.read_options(cfg), clip, classnames, template)
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        precision = self.read_options(cfg).PREC
-        if precision not in PRECISIONS:
-            raise unknown(f"precision (TRAINER.{node_of(type(self))}.PREC)", precision, PRECISIONS)
-        if cfg.TRAINER.TEXT_ATTENTION not in TEXT_ATTENTIONS:
-            raise unknown("attention (TRAINER.TEXT_ATTENTION)", cfg.TRAINER.TEXT_ATTENTION, TEXT_ATTENTIONS)
+        self.read_options(cfg)  # raises InputError for a wrong value
+        if cfg.INPUT.NO_TRANSFORM:
+            raise InputError("INPUT.NO_TRANSFORM True leaves images of different sizes, which can't be batched")
         compilers = (shlex.split(os.environ.get("CXX") or "g++")[0], "clang++")
         if cfg.TRAINER.COMPILE and not any(map(shutil.which, compilers)):
             raise InputError(f"TRAINER.COMPILE needs a C++ compiler. Install {' or '.join(compilers)}")

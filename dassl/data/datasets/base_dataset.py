@@ -12,7 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple, Protocol, TypeVar, overload
 
-from dassl.utils.errors import unknown
+from dassl.utils.errors import InputError, unknown
+from dassl.utils.files import read_text
 from dassl.utils.tools import check_isfile
 
 
@@ -132,7 +133,10 @@ class DatasetBase:
         """
         file = Path(self.dataset_dir) / "task_name.txt"
         if file.is_file():
-            return file.read_text().strip().splitlines()[0]
+            lines = read_text(file).strip().splitlines()
+            if not lines:
+                raise InputError(f"{file} is empty. Its first line must be the name of the task")
+            return lines[0]
         words = "".join(f" {c}" if c.isupper() else c for c in type(self).__name__).strip().lower()
         return default or f"{words} recognition"
 

@@ -6,6 +6,7 @@ ToTensor take tensors.
 """
 
 import random
+from typing import get_args
 
 import torch
 from PIL import Image
@@ -15,6 +16,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import crop, resize
 from yacs.config import CfgNode
 
+from dassl.config.defaults import TransformName
 from dassl.data.transforms.randaugment import RandAugment
 from dassl.utils.errors import unknown
 
@@ -24,24 +26,7 @@ INTERPOLATION_MODES = {
     "nearest": InterpolationMode.NEAREST,
 }
 
-AVAILABLE_CHOICES = [
-    "random_flip",
-    "random_resized_crop",
-    "normalize",
-    "instance_norm",
-    "random_crop",
-    "random_translation",
-    "center_crop",
-    "cutout",
-    "imagenet_policy",
-    "cifar10_policy",
-    "svhn_policy",
-    "randaugment",
-    "gaussian_noise",
-    "colorjitter",
-    "randomgrayscale",
-    "gaussian_blur",
-]
+AVAILABLE_CHOICES: list[str] = list(get_args(TransformName))
 
 
 class RandomTranslation(nn.Module):

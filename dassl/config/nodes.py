@@ -1,0 +1,71 @@
+"""Turns a dataclass that describes a config node into the node, and finds the description of a node's keys.
+
+`defaults.py` describes Dassl's nodes, and every method describes its node of TRAINER. A description gives each key a
+type with a range, a default value and a comment. `merge.py` checks values against it.
+"""
+
+import dataclasses
+import functools
+import typing
+from typing import Annotated
+
+from msgspec import Meta, inspect
+from yacs.config import CfgNode
+
+#: Ranges that several keys have. The upper limits only exclude values for which a run would never end.
+Count = Annotated[int, Meta(ge=0, le=100_000)]
+Positive = Annotated[int, Meta(ge=1, le=100_000)]
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # what torch and a table of results can hold
+Share = Annotated[float, Meta(ge=0, le=1)]
+NotNegative = Annotated[float, Meta(ge=0)]
+#: Number of learned tokens in a text prompt (CLIP's context has 77 tokens), and among an image's patches.
+ContextTokens = Annotated[int, Meta(ge=1, le=77)]
+VisionTokens = Annotated[int, Meta(ge=0, le=1000)]
+#: Number of layers with prompts. Methods compare it with the tower's number of layers.
+Depth = Annotated[int, Meta(ge=0, le=1000)]
+
+_DESCRIPTION = "_description"  # attribute of a node. yacs keeps it out of the node's keys
+
+
+def described_node(description: type) -> CfgNode:
+    """Return a node with all fields of the dataclass and their default values.
+
+    A field whose type is a dataclass becomes a node too. The node remembers its description, also in copies.
+    """
+    node = CfgNode()
+    for field in dataclasses.fields(description):
+        if dataclasses.is_dataclass(default := _default(field)):
+            node[field.name] = described_node(type(default))
+        else:
+            node[field.name] = default
+    node.__dict__[_DESCRIPTION] = description
+    return node
+
+
+def types_of(node: CfgNode) -> dict[str, type]:
+    """Return {key: type} for the keys of a node that have a description. A third-party node has none."""
+    description = node.__dict__.get(_DESCRIPTION)
+    return field_types(description) if description else {}
+
+
+def field_types(description: type) -> dict[str, type]:
+    """Return {field: type} of a dataclass. Fields whose types can't be checked are left out."""
+    return _field_types(description)
+
+
+@functools.cache
+def _field_types(description: type) -> dict[str, type]:
+    types = typing.get_type_hints(description, include_extras=True)
+    names = [field.name for field in dataclasses.fields(description)]
+    return {name: types[name] for name in names if _is_checkable(types[name])}
+
+
+def _default(field: dataclasses.Field) -> object:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _is_checkable(kind: type) -> bool:
+    try:
+        return not isinstance(inspect.type_info(kind), inspect.CustomType)
+    except TypeError:  # msgspec doesn't know the type, such as a third-party class
+        return False
