@@ -220,8 +220,9 @@ def odd_tensors(draw, tensors: dict[str, torch.Tensor]) -> object:
         elif kind == "nan":
             changed[name] = torch.full_like(tensor, torch.nan)
         elif kind != "missing":
-            other = {"shape": tensor[:1], "type": tensor.long(), "empty": tensor[:0], "flat": tensor.flatten()}
-            changed[name] = other[kind].contiguous() if tensor.ndim else tensor.long()
+            rows = tensor.reshape(1) if not tensor.ndim else tensor
+            other = {"shape": rows[:1], "type": rows.long(), "empty": rows[:0], "flat": rows.flatten()}
+            changed[name] = other[kind].contiguous()
     header = save({"a": torch.zeros(2)})
     return draw(st.sampled_from([changed, tensors]) | mutated(header))
 
