@@ -8,9 +8,10 @@ The script takes the same arguments as CoOp's parse_test_res.py, but reads resul
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
+
+from dassl.utils.files import read_json
 
 
 def read_values(folder: Path, keyword: str) -> dict[Path, float]:
@@ -20,7 +21,7 @@ def read_values(folder: Path, keyword: str) -> dict[Path, float]:
     """
     found = {}
     for path in sorted(folder.glob("*/result.json")):
-        result = json.loads(path.read_text())
+        result = read_json(path)
         if not isinstance(result.get(keyword), (int, float)):
             numbers = [key for key, value in result.items() if isinstance(value, float)]
             raise ValueError(f"{path} has no number named {keyword!r}. There is: {', '.join(numbers)}")

@@ -6,7 +6,6 @@ The exit code is 0 if all compared files are equal, 1 if a file differs, and 2 i
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -59,7 +58,7 @@ def compare(first: Path, second: Path) -> Iterator[tuple[str, bool]]:
 
     The files are the result, the few-shot samples, the training losses, the predictions and the checkpoints.
     """
-    results = [json.loads((folder / "result.json").read_text()) for folder in (first, second)]
+    results = [read_json(folder / "result.json") for folder in (first, second)]
     compared = set(results[0]) - set(_CIRCUMSTANCES)  # keys that only the second run has are ignored
     yield "result.json", all(results[0][key] == results[1].get(key) for key in compared)
     for name in ("fewshot.json", "metrics.jsonl"):

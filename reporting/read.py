@@ -4,7 +4,6 @@ A folder with a result.json holds a finished run. A folder with a config.yaml bu
 run. If the folder belongs to a sweep, its sweep.json also lists the planned runs that have no result yet.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +13,8 @@ import pandas as pd
 import yaml
 from yacs.config import CfgNode
 
+from dassl.utils.errors import InputError
+from dassl.utils.files import read_json
 from reporting import protocols
 
 Json = dict[str, Any]
@@ -143,9 +144,9 @@ def _fields_of_config(folder: Path) -> Json | None:
 
 def _read_json(path: Path) -> Json:
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ReportError(f"{path} is not valid JSON: {error}") from error
+        return read_json(path)
+    except InputError as error:
+        raise ReportError(str(error)) from error
 
 
 def _name_by_options(runs: pd.DataFrame) -> pd.DataFrame:
