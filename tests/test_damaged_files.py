@@ -1,7 +1,7 @@
 """Cut and flipped files of a run: the run recovers with a warning, or ends with one line. No result is ever wrong."""
 
 import random
-import shutil
+import time
 
 import pytest
 from conftest import depth_words
@@ -14,8 +14,6 @@ from experiments import repeat
 from reporting.read import ReportError, read
 
 TRAINER = "SoftCPT"  # saves three models
-#: Files whose damage changes nothing that a command reads or compares.
-_UNREAD = ("inputs.json",)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,66 +55,69 @@ def runs(argv, folder):
 
 
 def damaged(content, count, flips):
-    """Yield (what, content) for `count` cuts of a file and `flips` changed bits."""
+    """Yield a file's content, cut at `count` places and with `flips` changed bits."""
     for number in range(count):
-        yield f"cut {number}", content[: len(content) * number // count]
+        yield content[: len(content) * number // count]
     rng = random.Random(0)
-    for number in range(flips if content else 0):
+    for _ in range(flips if content else 0):
         changed = bytearray(content)
         changed[rng.randrange(len(content))] ^= 1 << rng.randrange(7)
-        yield f"flip {number}", bytes(changed)
+        yield bytes(changed)
 
 
 def check(name, content, files, finished, argv, folder, capsys):
     """Damage a file, repeat the command, and check that nothing is wrong without a message."""
-    write(files | {name: content}, folder)
+    write(files, folder)
+    time.sleep(0.01)  # a file that changes after the result is written is newer
+    (folder / name).write_bytes(content)
     capsys.readouterr()
     code = train.main(argv)
     out, err = capsys.readouterr()
-    errors = [line for line in err.splitlines() if line and "it/s]" not in line and not line.startswith("\r")]
+    assert "Traceback" not in err
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert (code, len(errors)) in ((0, 0), (1, 1), (2, 1)), err
     if code:
-        assert code in (1, 2)
-        assert len(errors) == 1, errors
-        assert errors[0].startswith("error: ")
-        return
+        assert (folder / name).read_bytes() == content  # an error changes nothing
+        return "error"
     found = contents(folder)
-    prompts = [each for each in finished if ".tar" in each or each in ("predictions.npz", "fewshot.json")]
-    assert [each for each in prompts if found.get(each) != finished[each]] == []
+    assert set(found) == set(finished)
+    differing = [each for each in finished if found[each] != finished[each]]
+    assert set(differing) <= {"result.json", "metrics.jsonl"}  # the time differs; damaged lines are lost
+    assert "metrics.jsonl" not in differing or "Warning: " in out
     write(finished, folder.parent / "reference")
-    differing = [each for each, same in repeat.compare(folder.parent / "reference", folder) if not same]
-    assert differing in ([], ["metrics.jsonl"])  # damaged lines are lost
-    if differing:
-        assert "Warning: " in out or "Not finished any more" in out
-    assert "Finished already" in out or content == files[name] or "Warning" in out or "Not finished" in out or (
-        found[name] == finished[name]
-    )
+    same = dict(repeat.compare(folder.parent / "reference", folder))
+    assert [each for each in same if not same[each]] in ([], ["metrics.jsonl"])
+    return "recovered"
 
 
 @pytest.mark.parametrize("state", ["finished", "stopped"])
 def test_damaged_files_cause_no_wrong_result(state, runs, argv, folder, capsys):
+    """Of each file, one damage, and of the three models one."""
+    rng = random.Random(1)
     for name, content in runs[state].items():
-        if not name.startswith(("task_prompt_learner", "prompt_learner")):  # of three models, one
-            for _, changed in damaged(content, 2, 1):
-                check(name, changed, runs[state], runs["finished"], argv, folder, capsys)
+        if not name.startswith(("task_prompt_learner", "prompt_learner")):
+            changed = rng.choice([*damaged(content, 3, 3)])
+            check(name, changed, runs[state], runs["finished"], argv, folder, capsys)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("state", ["finished", "stopped"])
 def test_files_cut_at_twenty_places_cause_no_wrong_result(state, runs, argv, folder, capsys):
+    outcomes = []
     for name, content in runs[state].items():
-        for _, changed in damaged(content, 20, 3):
-            check(name, changed, runs[state], runs["finished"], argv, folder, capsys)
+        for changed in damaged(content, 20, 3):
+            outcomes.append(check(name, changed, runs[state], runs["finished"], argv, folder, capsys))
+    print({each: outcomes.count(each) for each in set(outcomes)})
 
 
 def test_a_damaged_result_is_never_reported(runs, folder):
-    for _, changed in damaged(runs["finished"]["result.json"], 5, 40):
+    true = repr(float(runs["finished"]["result.json"].partition(b'"accuracy": ')[2].partition(b",")[0]))
+    for changed in damaged(runs["finished"]["result.json"], 5, 40):
         write(runs["finished"] | {"result.json": changed}, folder)
-        true = runs["finished"]["result.json"]
         try:
             values = parse_test_res.read_values(folder.parent, "accuracy")
         except ValueError:
             with pytest.raises(ReportError, match=r"result\.json"):
                 read(folder)
         else:
-            shutil.copy(folder / "result.json", folder / "copy.json")
-            assert b'"accuracy": %s' % repr(values[folder / "result.json"]).encode() in true
+            assert repr(values[folder / "result.json"]) == true

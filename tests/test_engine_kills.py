@@ -1,7 +1,5 @@
 """A run that is killed before any of its file operations ends with the same bits when it is resumed."""
 
-import itertools
-
 import pytest
 from file_operations import contents, recorded, write
 
@@ -38,9 +36,7 @@ def killable(run, tmp_path, monkeypatch):
         words = ("OPTIM.MAX_EPOCH", 3, "DATASET.NUM_SHOTS", 1, "TEST.SAVE_PREDICTIONS", True, *METHODS[trainer])
 
         def start(output="out", workers=0):
-            code, out, err = run(
-                *words, "DATALOADER.NUM_WORKERS", workers, trainer=trainer, output=tmp_path / output
-            )
+            code, out, err = run(*words, "DATALOADER.NUM_WORKERS", workers, trainer=trainer, output=tmp_path / output)
             assert code == 0, err
             return out
 
@@ -64,12 +60,12 @@ def check_all_resume(states, start, reference, folder):
         assert all(same for _, same in repeat.compare(reference, folder)), state.name
 
 
-@pytest.mark.parametrize(("trainer", "count"), [("SoftCPT", 8), ("CoOp", 3), ("MaPLe", 2)])
-def test_killed_runs_end_with_the_same_bits(trainer, count, killable, tmp_path):
-    start, reference, states = killable(trainer)
-    replacing = [state for state in states if any(state.rglob("*.next"))]  # the best model is being replaced
-    chosen = [*itertools.islice(replacing, 0, None, max(1, 2 * len(replacing) // count)), *states[:: len(states) // 2]]
-    check_all_resume(chosen[:count], start, reference, tmp_path / "out")
+def test_runs_killed_while_they_replace_the_best_model_end_with_the_same_bits(killable, tmp_path):
+    """SoftCPT saves three models. Without care, a kill leaves parts of two epochs, and a wrong accuracy."""
+    start, reference, states = killable("SoftCPT")
+    replacing = [state for state in states if any(state.rglob("*.next"))]
+    partly = [state for state in replacing if len(list(state.rglob("*.next"))) < 3 and any(state.rglob("*-1"))]
+    check_all_resume([partly[0], partly[-1], states[-1]], start, reference, tmp_path / "out")
 
 
 @pytest.mark.slow
