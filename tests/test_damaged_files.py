@@ -1,7 +1,9 @@
 """Cut and flipped files of a run: the run recovers with a warning, or ends with one line. No result is ever wrong."""
 
+import json
 import random
 import time
+from collections import Counter
 
 import pytest
 from conftest import depth_words
@@ -66,7 +68,7 @@ def damaged(content, count, flips):
 
 
 def check(name, content, files, finished, argv, folder, capsys):
-    """Damage a file, repeat the command, and check that nothing is wrong without a message."""
+    """Damage a file, repeat the command, and check that nothing is wrong without a message. Return what happened."""
     write(files, folder)
     time.sleep(0.01)  # a file that changes after the result is written is newer
     (folder / name).write_bytes(content)
@@ -81,33 +83,44 @@ def check(name, content, files, finished, argv, folder, capsys):
         return "error"
     found = contents(folder)
     assert set(found) == set(finished)
-    differing = [each for each in finished if found[each] != finished[each]]
-    assert set(differing) <= {"result.json", "metrics.jsonl"}  # the time differs; damaged lines are lost
-    assert "metrics.jsonl" not in differing or "Warning: " in out
+    differing = {each for each in finished if found[each] != finished[each]} - {"result.json"}  # its time differs
+    if "Finished already" in out and name in differing:  # the result doesn't depend on the file
+        result = json.loads(finished["result.json"])
+        assert name not in {*result["files"], *result["prompts"], "inputs.json"}
+        assert differing == {name}
+        return "not read"
+    assert differing <= {"metrics.jsonl"}  # damaged lines are lost
+    assert not differing or "Warning: " in out
     write(finished, folder.parent / "reference")
     same = dict(repeat.compare(folder.parent / "reference", folder))
-    assert [each for each in same if not same[each]] in ([], ["metrics.jsonl"])
+    assert {each for each in same if not same[each]} == differing
     return "recovered"
+
+
+def files_of(state, runs):
+    """Yield (name, content) of a run's files, but of the checkpoints only those of one model."""
+    for name, content in runs[state].items():
+        if "/" not in name or name.startswith("prompt_gen/"):
+            yield name, content
 
 
 @pytest.mark.parametrize("state", ["finished", "stopped"])
 def test_damaged_files_cause_no_wrong_result(state, runs, argv, folder, capsys):
-    """Of each file, one damage, and of the three models one."""
     rng = random.Random(1)
-    for name, content in runs[state].items():
-        if not name.startswith(("task_prompt_learner", "prompt_learner")):
-            changed = rng.choice([*damaged(content, 3, 3)])
-            check(name, changed, runs[state], runs["finished"], argv, folder, capsys)
+    for name, content in files_of(state, runs):
+        changed = rng.choice([*damaged(content, 3, 3)])
+        check(name, changed, runs[state], runs["finished"], argv, folder, capsys)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("state", ["finished", "stopped"])
 def test_files_cut_at_twenty_places_cause_no_wrong_result(state, runs, argv, folder, capsys):
-    outcomes = []
-    for name, content in runs[state].items():
-        for changed in damaged(content, 20, 3):
-            outcomes.append(check(name, changed, runs[state], runs["finished"], argv, folder, capsys))
-    print({each: outcomes.count(each) for each in set(outcomes)})
+    outcomes = Counter(
+        check(name, changed, runs[state], runs["finished"], argv, folder, capsys)
+        for name, content in files_of(state, runs)
+        for changed in damaged(content, 20, 3)
+    )
+    assert outcomes["recovered"] > outcomes["error"]
 
 
 def test_a_damaged_result_is_never_reported(runs, folder):

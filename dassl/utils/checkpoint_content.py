@@ -35,6 +35,9 @@ class _Entries(msgspec.Struct):
 
 def check_entries(content: Mapping[object, object], path: str | Path) -> None:
     """Raise InputError if an entry of a checkpoint has a wrong type or is out of range. Other entries are ignored."""
+    state = content.get("state_dict")
+    if isinstance(state, dict) and not all(isinstance(name, str) for name in state):
+        raise InputError(f"can't read the checkpoint {path}: the name of a tensor isn't a text")
     known = {name: content[name] for name in _Entries.__struct_fields__ if name in content}
     try:
         msgspec.convert(known, _Entries)
