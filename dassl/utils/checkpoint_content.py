@@ -109,12 +109,14 @@ def _compare(before: object, loaded: object, name: str) -> None:
     fits = True
     if isinstance(before, dict):
         fits = isinstance(loaded, dict) and set(before) <= set(loaded)
-        for key in before if isinstance(loaded, dict) and fits else ():
-            _compare(before[key], loaded[key], f"{name}.{key}")
+        if isinstance(loaded, dict) and fits:
+            for key in before:
+                _compare(before[key], loaded[key], f"{name}.{key}")
     elif isinstance(before, list | tuple):
         fits = isinstance(loaded, list | tuple) and len(before) == len(loaded)
-        for first, second in zip(before, loaded, strict=True) if isinstance(loaded, list | tuple) and fits else ():
-            _compare(first, second, name)
+        if isinstance(loaded, list | tuple) and fits:
+            for first, second in zip(before, loaded, strict=True):
+                _compare(first, second, name)
     elif _is_number(before):
         fits = _is_number(loaded)
     elif isinstance(before, bool | None):
