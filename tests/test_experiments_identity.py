@@ -11,9 +11,6 @@ from trainers.common.trainer import PromptTrainer
 
 CHANGES = {
     "replaced image": ("contents of images", lambda data: make_image(data / "blue/0.png", (1, 2, 3), 9)),
-    "new image": ("images were added", lambda data: make_image(data / "blue/new.png", (1, 2, 3), 9)),
-    "new class": ("images were added", lambda data: shutil.copytree(data / "blue", data / "violet")),
-    "removed image": ("images were added, removed", lambda data: (data / "blue/0.png").unlink()),
     "moved image": ("moved to another class", lambda data: (data / "blue/0.png").rename(data / "grey/6.png")),
     "replaced weights": ("weights", lambda data: _change_weights(data.parent / "weights.pt")),
 }
@@ -48,7 +45,7 @@ def stop_after_one_epoch(owned, monkeypatch, *words):
             owned("OPTIM.MAX_EPOCH", 2, *words)
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", ["moved image", "replaced weights"])  # others: test_experiments_finished.py
 def test_a_change_after_the_end_is_an_error(change, owned, tmp_path):
     assert owned(trainer="ZeroshotCLIP")[0] == 0
     before = (tmp_path / "out/result.json").read_bytes()
@@ -62,7 +59,7 @@ def test_a_change_after_the_end_is_an_error(change, owned, tmp_path):
     assert (tmp_path / "out/result.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("change", ["replaced image", "new image", "replaced weights"])
+@pytest.mark.parametrize("change", ["replaced image", "replaced weights"])
 def test_a_change_between_stop_and_resume_is_an_error(change, owned, tmp_path, monkeypatch):
     stop_after_one_epoch(owned, monkeypatch)
     text, do = CHANGES[change]
@@ -107,14 +104,13 @@ def test_keys_of_the_test_cause_a_new_test_at_most(run, tmp_path):
     """`sweep.sh emoji_food` asks for predictions after `base2new_train.sh emoji_food 1`."""
     assert run()[0] == 0
     prompts = (tmp_path / "out/MultiModalPromptLearner/model.pth.tar-1").stat().st_mtime_ns
-    for words in (("TEST.SAVE_PREDICTIONS", True), ("TEST.COMPUTE_CMAT", True), ("TEST.SPLIT", "val")):
+    for words in (("TEST.SAVE_PREDICTIONS", True), ("TEST.SPLIT", "val")):
         code, out, err = run(*words)
         assert code == 0, err
-        assert f"Not finished any more: {words[0]} changed" in out.replace("TEST.SAVE_PREDICTIONS, ", "")
+        assert f"Not finished any more: {words[0]} changed" in out
     assert (tmp_path / "out/predictions.npz").is_file()
-    assert (tmp_path / "out/cmat.pt").is_file()
     assert result_of(tmp_path / "out")["split"] == "val"
-    assert "Finished already" in run("TEST.SPLIT", "val", "TEST.COMPUTE_CMAT", False)[1]  # fewer files are wanted
+    assert "Finished already" in run("TEST.SPLIT", "val", "TEST.SAVE_PREDICTIONS", False)[1]  # fewer files are wanted
     assert (tmp_path / "out/MultiModalPromptLearner/model.pth.tar-1").stat().st_mtime_ns == prompts
     assert run("OPTIM.LR", 0.5)[0] == 2
 

@@ -97,7 +97,7 @@ def resume_and_step(trainer, folder):
 
 
 @given(data=st.data())
-@examples(25, 300)
+@examples(15, 300)
 def test_a_checkpoint_resumes_or_is_one_error(data, trainer, content, tmp_path_factory, capsys):
     folder = tmp_path_factory.getbasetemp() / "odd_checkpoint"
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def test_a_checkpoint_resumes_or_is_one_error(data, trainer, content, tmp_path_f
 
 def test_an_odd_checkpoint_is_one_line_of_the_command(folder, content, run, tmp_path):
     """The same through train.py, for entries on which a training depends."""
-    changes = {"epoch": "x", "optimizer": {"state": {}, "param_groups": [{}]}, "scheduler": [], "classnames": 3}
+    changes = {"optimizer": {"state": {}, "param_groups": [{}]}, "classnames": 3}
     for key, value in changes.items():
         odd = tmp_path / key
         (odd / FOLDER).mkdir(parents=True)
