@@ -7,6 +7,8 @@ import torch
 from conftest import COLORS, make_image, result_of
 from test_engine_resume import Killed
 
+from dassl.utils import load_checkpoint
+from trainers.common import trainer
 from trainers.common.trainer import PromptTrainer
 
 CHANGES = {
@@ -120,3 +122,25 @@ def test_the_choice_of_the_best_model_depends_on_the_evaluation(run):
     assert run(*words, trainer="CoOp")[0] == 0
     code, _, err = run(*words, "DATALOADER.TEST.BATCH_SIZE", 3, trainer="CoOp")
     assert (code, "DATALOADER.TEST.BATCH_SIZE" in err) == (2, True)
+
+
+def test_deleted_files_of_a_finished_run_are_made_again(run, tmp_path):
+    words, prompts = ("TEST.SAVE_PREDICTIONS", True), tmp_path / "out/MultiModalPromptLearner"
+    assert run(*words)[0] == 0
+    before = result_of(tmp_path / "out")
+    (tmp_path / "out/predictions.npz").unlink()
+    assert "predictions.npz is missing or has changed" in run(*words)[1]
+    shutil.rmtree(prompts)
+    assert "the trained prompts in" in run(*words)[1]
+    assert (prompts / "model.pth.tar-1").is_file()
+    after = result_of(tmp_path / "out")
+    assert [after[key] for key in ("prompts", "files")] == [before[key] for key in ("prompts", "files")]
+
+
+def test_a_resume_keeps_the_chunk_size_of_the_first_start(owned, tmp_path, monkeypatch):
+    """It depends on the machine's memory, and another size changes the last bits of the prompts."""
+    stop_after_one_epoch(owned, monkeypatch)
+    first = load_checkpoint(tmp_path / "out/MultiModalPromptLearner/model.pth.tar-1")["text_chunk"]
+    monkeypatch.setattr(trainer, "device_memory", lambda device: 2**20)
+    assert owned("OPTIM.MAX_EPOCH", 2)[0] == 0
+    assert result_of(tmp_path / "out")["text_chunk"] == first > 256
