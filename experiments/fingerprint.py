@@ -102,7 +102,8 @@ def check_unchanged(folder: Path, before: Fingerprint | None, now: Fingerprint) 
 
     `before` is the fingerprint with which the run was started. Older runs have none, so nothing is compared.
     """
-    changes = [text for key, text in _CHANGES.items() if before and key in now and before.get(key, "") != now[key]]
+    changed = [key for key in _CHANGES if before and key in now and before.get(key, "") != now[key]]
+    changes = [_CHANGES[key] for key in changed if (key, "images" in changed) != ("contents", True)]
     if changes:
         raise InputError(
             f"{folder} is the folder of a run with other files: since it was started, {', and '.join(changes)}. "

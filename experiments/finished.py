@@ -158,9 +158,9 @@ def _refresh(run: Run) -> None:
     """Update the hashes in a finished run's folder, so that the next check is quick. The data's hash isn't changed."""
     file, now = output_folder(run) / FILE, hashes(run)
     stored = read_json(file)
-    if now is not None and stored != stored | now:
+    if now is not None and stored != (refreshed := now | {key: stored[key] for key in ("data_files", "data")}):
         with contextlib.suppress(OSError):  # a read-only folder
-            write_json(stored | now, file)
+            write_json(refreshed, file)
 
 
 def _data_now(stored: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Pages whose commands, links and paths are checked.
 PAGES = sorted(
     [
-        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
         *(ROOT / "docs").glob("*.md"),
         *(ROOT / "assets").glob("*/README.md"),
     ]

@@ -191,6 +191,19 @@ def test_a_test_of_other_prompts_leads_to_the_full_check(run, tmp_path):
     assert [name for name in stored if stored[name] != now[name]] == ["trained"]
 
 
+def test_a_run_with_extend_cfg_is_recognised(argv, tmp_path, capsys):
+    extension = tmp_path / "their_train.py"
+    extension.write_text("def extend_cfg(cfg):\n    cfg.TRAINER.THEIRS = type(cfg)({'W': 1})\n")
+    extended = [*argv, "--extend-cfg", str(extension), "--output-dir", str(tmp_path / "extended")]
+    assert train.main(extended) == 0
+    assert unchanged(extended)
+    extension.write_text(extension.read_text().replace("1", "2"))
+    assert not unchanged(extended)
+    capsys.readouterr()
+    assert train.main(extended) == 2
+    assert "TRAINER.THEIRS.W (1 in the file, 2 now)" in capsys.readouterr().err
+
+
 def test_a_class_without_a_plugin_file_has_no_hashes(argv, tmp_path, monkeypatch):
     """Such a run always gets the full check."""
 

@@ -153,8 +153,7 @@ def unpack(archive: Path, folder: Path, inside: str = "") -> None:
     unpacked.mkdir(parents=True)
     print(f"Unpacking {archive}")
     try:
-        # The filter "data" rejects devices, and paths and links to places outside the folder. ZIP files need no filter.
-        shutil.unpack_archive(archive, unpacked, filter=None if archive.suffix == ".zip" else "data")
+        _extract(archive, unpacked)
         if not (unpacked / inside).is_dir():
             raise tarfile.ReadError(f"it has no folder {inside}")
         _move(unpacked / inside, folder)
@@ -169,6 +168,19 @@ def unpack(archive: Path, folder: Path, inside: str = "") -> None:
         ) from error
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    """Unpack all files of an archive. Raises an error if one of them would be outside `folder`."""
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive) as content:
+            for name in content.namelist():
+                if name.startswith(("/", "\\")) or ".." in Path(name).parts:
+                    raise zipfile.BadZipFile(f"it would write {name!r} outside the folder")
+            content.extractall(folder)
+    else:
+        # The filter "data" rejects devices, and paths and links to places outside the folder.
+        shutil.unpack_archive(archive, folder, filter="data")
 
 
 def _move(source: Path, folder: Path) -> None:

@@ -18,6 +18,7 @@ from yacs.config import CfgNode
 from dassl.data.seeds import mix_seed
 from dassl.engine.resume import Loaded, load_matching, load_newest, replace_best
 from dassl.engine.scalars import ScalarLog
+from dassl.utils.checkpoint_content import report_misfit
 from dassl.utils.checkpoint_files import BEST, NEXT_BEST
 from dassl.utils.errors import InputError
 from dassl.utils.tools import set_random_seed, tolist_if_not
@@ -253,7 +254,9 @@ class TrainerBase(ScalarLog):
         for name, (path, checkpoint) in zip(self.get_model_names(), loaded, strict=True):
             print(f'Loading checkpoint from "{path}"')
             start_epoch = restore(checkpoint, path, self._models[name], self._optims[name], self._scheds[name])
-        self.load_extra_state(loaded[0][1])
+        first, content = loaded[0]
+        with report_misfit(first, "method"):
+            self.load_extra_state(content)
         self.resumed = loaded
         return start_epoch
 

@@ -68,13 +68,14 @@ def _split(content: bytes) -> tuple[list[tuple[str, dict[str, float]]], int]:
     An incomplete last line isn't counted as damaged, because a kill can leave it in the last epoch.
     """
     good, damaged = [], 0
+    is_sealed = f'"{_CHECKSUM}"'.encode() in content  # older versions of the project wrote no checksums
     *lines, last = content.split(b"\n")
     for number, line in enumerate([*lines, last] if last else lines):
         try:
             text = line.decode()
             values = json.loads(text)
             found = dict(values)
-            if found.pop(_CHECKSUM, None) not in (None, _crc(found)):
+            if is_sealed and found.pop(_CHECKSUM) != _crc(found):
                 raise ValueError
             int(values["epoch"])
         except (ValueError, KeyError, TypeError):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PICKS, PREDICTIONS = "fewshot.json", "predictions.npz"
 #: Files in the output folder that belong to the result. Which of them exist depends on the config.
-_FILES = (PICKS, PREDICTIONS, metrics_log.NAME, "cmat.pt")
+_FILES = (CONFIG, PICKS, PREDICTIONS, metrics_log.NAME, "cmat.pt")
 
 
 def trained_on(trainer: "SimpleTrainer") -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dassl.utils.checkpoint_files import (
     BEST,
+    EPOCH,
     NEXT_BEST,
     POINTER,
     checkpoints_to_resume,
@@ -35,7 +36,7 @@ def load_newest(folders: Sequence[Path]) -> Loaded:
     reason = ""
     for paths in checkpoints_to_resume(folders):
         try:
-            return [(path, load_checkpoint(path)) for path in paths]
+            return [(path, _load(path)) for path in paths]
         except InputError as error:
             reason = str(error)
             print(f"Warning: {reason}. Looking for an earlier checkpoint")
@@ -53,7 +54,7 @@ def load_matching(folders: Sequence[Path], epoch: int | None, prefers_best: bool
         InputError: a checkpoint can't be read, or the checkpoints are of different epochs, because the training was
             killed while it replaced the best model's checkpoints.
     """
-    loaded = [(path, load_checkpoint(path)) for path in find_checkpoints(folders, epoch, prefers_best)]
+    loaded = [(path, _load(path)) for path in find_checkpoints(folders, epoch, prefers_best)]
     epochs = {checkpoint["epoch"] for _, checkpoint in loaded if "epoch" in checkpoint}
     if len(epochs) > 1:
         raise InputError(
@@ -61,6 +62,15 @@ def load_matching(folders: Sequence[Path], epoch: int | None, prefers_best: bool
             "Repeat the training's command to resume it"
         )
     return loaded
+
+
+def _load(path: Path) -> Checkpoint:
+    """Return the content of a checkpoint. Raises InputError if its epoch isn't the one in the file's name."""
+    checkpoint = load_checkpoint(path)
+    named = path.name.removeprefix(EPOCH)
+    if named.isdigit() and checkpoint.get("epoch", int(named)) != int(named):
+        raise InputError(f"can't read the checkpoint {path}: it was saved in the epoch {checkpoint['epoch']}")
+    return checkpoint
 
 
 def tidy(folders: Sequence[Path], last: int, freq: int) -> None:
@@ -119,13 +129,19 @@ def restore_best(folders: Sequence[Path], newest: Loaded, targets: Sequence[Path
     for folder, target in zip(folders, targets, strict=True):
         if not (target / BEST).is_file():
             write_bytes((folder / BEST).read_bytes(), target / BEST)
-    return found[0]["val_result"]
+    result = found[0].get("val_result")
+    if not isinstance(result, int | float) or not math.isfinite(result):
+        raise InputError(f"{folders[0] / BEST} has no validation result, so the best model can't be chosen")
+    return result
 
 
 def _read_or_none(path: Path) -> Checkpoint | None:
     """Return the content of a checkpoint. Returns None if the file is missing or damaged."""
     try:
-        return load_checkpoint(path) if path.is_file() else None
+        checkpoint = load_checkpoint(path) if path.is_file() else None
+        if checkpoint and "epoch" not in checkpoint:
+            raise InputError(f"can't read the checkpoint {path}: it has no epoch")
+        return checkpoint
     except InputError as error:
         print(f"Warning: {error}")
         return None

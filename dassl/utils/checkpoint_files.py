@@ -13,12 +13,12 @@ from dassl.utils.files import remove_unfinished
 POINTER = "checkpoint"  # file in each checkpoint folder; it contains the name of the newest checkpoint
 BEST = "model-best.pth.tar"  # name of the checkpoint of the best model
 NEXT_BEST = f"{BEST}.next"  # checkpoint that will replace the best model when all models are saved
-_EPOCH = "model.pth.tar-"  # start of the name of an epoch's checkpoint; the epoch follows, counted from 1
+EPOCH = "model.pth.tar-"  # start of the name of an epoch's checkpoint; the epoch follows, counted from 1
 
 
 def saved_epochs(folder: Path) -> dict[int, Path]:
     """Return {epoch: path} for the checkpoints model.pth.tar-<epoch> in a model's folder. Epochs count from 1."""
-    numbers = {path: path.name.removeprefix(_EPOCH) for path in folder.glob(f"{_EPOCH}*")}
+    numbers = {path: path.name.removeprefix(EPOCH) for path in folder.glob(f"{EPOCH}*")}
     return {int(number): path for path, number in numbers.items() if number.isdigit()}
 
 
@@ -85,7 +85,7 @@ def checkpoints_to_resume(folders: Sequence[Path]) -> Iterator[list[Path]]:
     """
     saved = [saved_epochs(folder) for folder in folders]
     pointers = [read_pointer(folder) for folder in folders]
-    numbers = [name.removeprefix(_EPOCH) for name in pointers if name is not None]
+    numbers = [name.removeprefix(EPOCH) for name in pointers if name is not None]
     for folder, pointer in zip(folders, pointers, strict=True):
         if pointer is None and any((*saved_epochs(folder), (folder / POINTER).is_file())):
             print(f"Warning: {folder / POINTER}, which names the newest checkpoint, is missing or damaged")

@@ -17,6 +17,13 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from dassl.utils.checkpoint_content import (
+    check_entries,
+    has_foreign_schedule,
+    load_optimizer,
+    load_schedule,
+    report_misfit,
+)
 from dassl.utils.checkpoint_files import BEST as BEST
 from dassl.utils.checkpoint_files import NEXT_BEST
 from dassl.utils.checkpoint_files import POINTER as POINTER
@@ -25,7 +32,7 @@ from dassl.utils.checksums import check_sealed, seal
 from dassl.utils.errors import InputError
 from dassl.utils.files import write_bytes, write_text
 from untrusted import torch_files
-from untrusted.pickles import Malformed, StandIn
+from untrusted.pickles import Malformed
 
 __all__ = [
     "count_num_param",
@@ -92,6 +99,7 @@ def load_checkpoint(fpath: str | Path | None) -> Checkpoint:
         raise InputError(f"can't read the checkpoint {fpath}: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"can't read the checkpoint {fpath}: its content isn't a dict")
+    check_entries(content, fpath)
     return content
 
 
@@ -106,7 +114,7 @@ def resume_from_checkpoint(
     The states of `model`, `optimizer` and `scheduler` are replaced by the states in the checkpoint.
 
     Raises:
-        InputError: the tensors of the checkpoint and of the model differ in their names or shapes.
+        InputError: the checkpoint is of another model, optimizer or schedule.
     """
     path = Path(fdir) / (Path(fdir) / POINTER).read_text(encoding="utf-8").strip()
     print(f'Loading checkpoint from "{path}"')
@@ -121,18 +129,23 @@ def restore(
     scheduler: LRScheduler | None = None,
 ) -> int:
     """Like `resume_from_checkpoint`, but for the loaded content of the checkpoint `path`."""
-    try:
+    for entry in ("state_dict", "epoch"):
+        if entry not in checkpoint:
+            raise InputError(f"can't resume from {path}, because it has no entry {entry}")
+    with report_misfit(path, "model"):
         model.load_state_dict(checkpoint["state_dict"])
-    except (RuntimeError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is a checkpoint of another model: {' '.join(str(error).split())}") from error
-    if optimizer is not None and checkpoint.get("optimizer"):
-        optimizer.load_state_dict(checkpoint["optimizer"])
+    if optimizer is not None and not checkpoint.get("optimizer"):
+        print(f"Warning: {path} has no state of the optimizer, so the training continues with a new one")
+    elif optimizer is not None:
+        with report_misfit(path, "optimizer"):
+            load_optimizer(optimizer, checkpoint["optimizer"])
     if scheduler is not None and checkpoint.get("scheduler"):
-        if isinstance(checkpoint["scheduler"].get("successor"), StandIn):
-            for _ in range(checkpoint["epoch"]):  # the original code's schedule can't be loaded, so repeat its steps
-                scheduler.step()
-        else:
-            scheduler.load_state_dict(checkpoint["scheduler"])
+        with report_misfit(path, "schedule"):
+            if has_foreign_schedule(checkpoint["scheduler"]):
+                for _ in range(checkpoint["epoch"]):  # repeat the steps instead
+                    scheduler.step()
+            else:
+                load_schedule(scheduler, checkpoint["scheduler"])
     print(f"Previous epoch: {checkpoint['epoch']}")
     return checkpoint["epoch"]
 

@@ -5,6 +5,7 @@ A format is described once: a file by a `msgspec.Struct`, a config node by a dat
 and which values are allowed. This module imports neither torch nor NumPy.
 """
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import inspect
 
+from dassl.utils import checksums
 from dassl.utils.errors import InputError, unknown
 
 T = TypeVar("T")
@@ -55,16 +57,20 @@ def read_json_as(path: str | Path, kind: type[T], what: str) -> T:
     """Return the content of a JSON file as the type `kind`. `what` is the word for such a file in messages.
 
     Raises:
-        InputError: the file isn't valid JSON, or has another form. The message says where in the file.
+        InputError: the file isn't valid JSON, has another form, or contains a checksum that is wrong. The message says
+            where in the file.
         OSError: the file can't be read.
     """
     content = Path(path).read_bytes()
     try:
-        return msgspec.json.decode(content, type=kind)
+        converted = msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:
         raise InputError(f"{path} isn't a {what}: {one_place(error)}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON: {one_place(error)}") from error
+    if f'"{checksums.KEY}"'.encode() in content:
+        checksums.check_json(json.loads(content), path)
+    return converted
 
 
 def one_place(error: Exception) -> str:
