@@ -74,6 +74,8 @@ def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
     from dassl.engine import build_trainer
     from dassl.engine.results import write_picks, write_result
     from dassl.utils import choose_device, collect_env_info, set_deterministic, set_random_seed, setup_logger
+    from inference.record import write_run_record
+    from trainers.base import PromptTrainer
 
     setup_logger(cfg.OUTPUT_DIR)
     device = choose_device(cfg.USE_CUDA)
@@ -93,6 +95,8 @@ def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
             f"{cfg.DATASET.NAME} is a test set: train on another data set, and use this one with --eval-only"
         )
     _store_inputs(cfg, trainer.dm.dataset, run)
+    if isinstance(trainer, PromptTrainer):
+        write_run_record(cfg, trainer.model.classnames, trainer.model.template)
     if not cfg.TEST.EVAL_ONLY:
         write_picks(trainer)
         trainer.train()

@@ -1,0 +1,59 @@
+"""Turns the words of a command line into paths of images."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from dassl.utils.errors import InputError
+
+#: File name extensions of the images that are found in folders. A file that is named itself may have another one.
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+
+
+def find_images(words: Iterable[str], lines: Iterable[str]) -> list[str]:
+    """Return the paths of all images that `words` name, each once, in this order.
+
+    Args:
+        words: files, folders (searched with their subfolders), globs such as "photos/*.jpg", or "-".
+        lines: paths, one per line, that replace the word "-".
+
+    Raises:
+        InputError: a folder or glob has no images, or nothing is named.
+    """
+    found: list[str] = []
+    for word in words:
+        if word == "-":
+            found += [line.rstrip("\r\n") for line in lines if line.strip()]
+        elif os.path.isdir(word):
+            found += _in_folder(word)
+        elif not os.path.exists(word) and glob.has_magic(word):
+            found += _matching(word)
+        else:
+            found.append(word)  # if the file is missing, reading the image says so
+    if not found:
+        raise InputError("no images are named. Name files, folders, globs, or - for paths on the standard input")
+    return list(dict.fromkeys(found))
+
+
+def _in_folder(folder: str) -> list[str]:
+    paths = sorted(_walk(folder))
+    if not paths:
+        raise InputError(f"{folder} and its subfolders have no images. Known extensions: {', '.join(EXTENSIONS)}")
+    return paths
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Yield the images in a folder and its subfolders. Hidden files and folders are skipped."""
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
+                yield os.path.join(parent, name)
+
+
+def _matching(pattern: str) -> list[str]:
+    paths = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
+    if not paths:
+        raise InputError(f"no file matches {pattern}")
+    return paths
