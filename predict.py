@@ -18,7 +18,7 @@ from dassl.utils.command_line import report_errors
 from dassl.utils.errors import InputError
 from dassl.utils.files import write_atomically
 from inference import output
-from inference.images import find_images
+from inference.words import class_names, find_images
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -38,22 +38,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         if vars(args)[name] < 1:
             parser.error(f"--{name} must be at least 1")
     return args
-
-
-def class_names(words: str) -> list[str] | None:
-    """Return the class names of --classes. None: the flag isn't given, so the run's classes are used.
-
-    `words` is a list with commas, or the path of a text file with a name per line. Raises InputError if the file isn't
-    in UTF-8.
-    """
-    if not words:
-        return None
-    if not Path(words).is_file():
-        return words.split(",")
-    try:
-        return [line for line in Path(words).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise InputError(f"{words} (--classes) isn't a text file in UTF-8: {error}") from error
 
 
 @contextlib.contextmanager

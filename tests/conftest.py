@@ -125,6 +125,33 @@ def run(tiny_path, own_data, tmp_path, capsys):
     return run
 
 
+@pytest.fixture(scope="session")
+def trained(tiny_path, own_data, tmp_path_factory):
+    """trained(trainer) -> (folder of a finished run on all classes, its data, which is now in another place).
+
+    A trainer is trained once. The run has saved its predictions.
+    """
+    runs: dict[str, tuple[Path, Path]] = {}
+
+    def trained(trainer: str) -> tuple[Path, Path]:
+        if trainer not in runs:
+            folder = tmp_path_factory.mktemp(trainer)
+            shutil.copytree(own_data, folder / "data")
+            words = [
+                "--trainer", trainer, "--seed", "1", "--output-dir", str(folder / "run"),
+                "--dataset-config-file", "configs/datasets/folder.yaml", "MODEL.BACKBONE.PATH", str(tiny_path),
+                "INPUT.SIZE", "(32,32)", "OPTIM.MAX_EPOCH", "1", "DATASET.PATH", str(folder / "data"),
+                "DATASET.NUM_SHOTS", "2", "DATALOADER.NUM_WORKERS", "0", "TEST.SAVE_PREDICTIONS", "True",
+                *depth_words(trainer, 2),
+            ]  # fmt: skip
+            assert train.main(words) == 0
+            (folder / "data").rename(folder / "moved")
+            runs[trainer] = folder / "run", folder / "moved"
+        return runs[trainer]
+
+    return trained
+
+
 @pytest.fixture
 def pretend():
     """The pretend accelerator, which trainers choose during the test; see `pretend_device.py`."""

@@ -1,4 +1,4 @@
-"""Turns the words of a command line into paths of images."""
+"""Turns the words of a command line into paths of images and into class names."""
 
 import glob
 import os
@@ -34,6 +34,22 @@ def find_images(words: Iterable[str], lines: Iterable[str]) -> list[str]:
     if not found:
         raise InputError("no images are named. Name files, folders, globs, or - for paths on the standard input")
     return list(dict.fromkeys(found))
+
+
+def class_names(words: str) -> list[str] | None:
+    """Return the class names of --classes. None: the flag isn't given, so the run's classes are used.
+
+    `words` is a list with commas, or the path of a text file with a name per line. Raises InputError if the file isn't
+    in UTF-8.
+    """
+    if not words:
+        return None
+    if not Path(words).is_file():
+        return words.split(",")
+    try:
+        return [line for line in Path(words).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{words} (--classes) isn't a text file in UTF-8: {error}") from error
 
 
 def _in_folder(folder: str) -> list[str]:
