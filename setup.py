@@ -49,7 +49,11 @@ setup(
             "playwright",
             "submitit",
             "ray",
+            "onnx",
+            "onnxscript",
+            "onnxruntime",
         ],
+        "export": ["onnx", "onnxscript", "onnxruntime"],
         "cluster": ["submitit", "ray"],
     },
 )
