@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from yacs.config import CfgNode
 
-from dassl.engine.run_folder import CONFIG, RESULT, contains_run, exclusive_lock, reason_to_run
+from dassl.engine.run_folder import CONFIG, RESULT, contains_run, dataset_label, exclusive_lock, reason_to_run
 from dassl.utils.checksums import with_comment
 from dassl.utils.errors import InputError
 from dassl.utils.files import write_text
@@ -74,16 +74,19 @@ def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
     from dassl.engine import build_trainer
     from dassl.engine.results import write_picks, write_result
     from dassl.utils import choose_device, collect_env_info, set_deterministic, set_random_seed, setup_logger
+    from dassl.utils.logger import print_details
     from inference.record import write_run_record
     from trainers.base import PromptTrainer
 
-    setup_logger(cfg.OUTPUT_DIR)
+    setup_logger(cfg.OUTPUT_DIR, is_verbose=bool(run and run.verbose))
     device = choose_device(cfg.USE_CUDA)
     set_deterministic(cfg.DETERMINISTIC or device.type == "cpu")
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
-    print(cfg, collect_env_info(device), sep="\n\n")
+    print(f"{cfg.TRAINER.NAME} on {dataset_label(cfg)}, output in {cfg.OUTPUT_DIR}")
+    print_details(f"{cfg}\n")
+    print(collect_env_info(device))
     _print_values(cfg)
     trainer = build_trainer(cfg)
     if cfg.TEST.EVAL_ONLY and trainer.get_model_names() and not cfg.TEST.MODEL_DIR:

@@ -58,7 +58,11 @@ class Classifier:
                 other classes.
         """
         if not (Path(folder) / CONFIG).is_file():
-            raise InputError(f"{folder} is neither the folder of a run nor an exported classifier: it has no {CONFIG}")
+            below = next(Path(folder).glob(f"*/**/{CONFIG}"), None)
+            hint = f". A run below it is {below.parent}" if below else ""
+            raise InputError(
+                f"{folder} is neither the folder of a run nor an exported classifier, because it has no {CONFIG}{hint}"
+            )
         on = checked_device(device)
         loaded = load_run(folder, classes, on)
         return cls(loaded.record, MethodModel(loaded.method, on))

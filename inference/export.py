@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
 from yacs.config import CfgNode
 
 from clip.model import cast_towers
@@ -128,7 +129,12 @@ def trace(method: Method, images: torch.Tensor, precision: str = "fp32") -> Expo
     method.freeze_text()
     if precision == "fp16":
         cast_towers(method.clip, torch.float16)
-    return torch.export.export(ExportedModel(method), (images,), dynamic_shapes={"images": {0: Dim("batch")}})
+    program = torch.export.export(ExportedModel(method), (images,), dynamic_shapes={"images": {0: Dim("batch")}})
+    for module in program.graph_module.modules():
+        if isinstance(module, GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)  # it names paths of this machine
+    return program
 
 
 def _write_models(program: ExportedProgram, folder: Path) -> None:
@@ -138,6 +144,8 @@ def _write_models(program: ExportedProgram, folder: Path) -> None:
     write_bytes(content.getbuffer(), folder / TORCH)
     names = {"input_names": ["images"], "output_names": ["logits", "features"]}
     converted = torch.onnx.export(program, (), **names, dynamo=True, verbose=False)
+    for node in converted.model.graph.all_nodes():
+        node.metadata_props.clear()  # they may name paths of this machine
     with write_atomically(folder / ONNX) as unfinished:
         converted.save(str(unfinished), external_data=False)
 
