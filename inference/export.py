@@ -32,6 +32,7 @@ from inference.record import RECORD, ExportedRecord, RunRecord
 from trainers.common.method import Method
 
 TORCH, PROMPTS, SCRIPT, CARD = "model.pt2", "prompts.safetensors", "classifier.py", "README.md"
+OLDEST_TORCH = (2, 6)  # older versions can't convert a traced program to ONNX
 #: Largest difference between the logits of an exported model and of the run, relative to the largest logit.
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
 
@@ -114,6 +115,8 @@ def refuse(method: Method, cfg: CfgNode) -> None:
         )
     if "instance_norm" in cfg.INPUT.TRANSFORMS:
         raise InputError(f"{name} can't be exported with the transform instance_norm. predict.py can use the run")
+    if tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH:
+        raise InputError(f"an export needs torch 2.6 or newer, but this is torch {torch.__version__}")
     for package in ("onnx", "onnxscript", "onnxruntime"):
         try:
             __import__(package)
