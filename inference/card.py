@@ -60,7 +60,7 @@ def model_card(record: ExportedRecord) -> str:
         dataset=record.dataset,
         n_classes=len(record.classes),
         clip=record.clip,
-        classes=", ".join(record.labels),
+        classes=", ".join(record.classes),
         run=record.run,
         accuracy=measured,
         precision=record.precision,

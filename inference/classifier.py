@@ -133,7 +133,9 @@ class Classifier:
         names, topk = self.classes, min(topk, len(self.classes))
         for chunk, tensors in self._batches(images, batch):
             readable = [tensor for tensor in tensors if isinstance(tensor, torch.Tensor)]
-            logits = iter(self._model(torch.stack(readable)).logits if readable else [])  # rows (n_classes,)
+            logits: Iterator[torch.Tensor] = iter(())  # rows (n_classes,)
+            if readable:
+                logits = iter(self._model(torch.stack(readable)).logits)
             for image, tensor in zip(chunk, tensors, strict=True):
                 if isinstance(tensor, InputError):
                     yield tensor

@@ -145,8 +145,10 @@ def _write_models(program: ExportedProgram, folder: Path) -> None:
     content = io.BytesIO()  # torch.export.save refuses file names that don't end in .pt2, as unfinished files do
     torch.export.save(program, content)
     write_bytes(content.getbuffer(), folder / TORCH)
-    names = {"input_names": ["images"], "output_names": ["logits", "features"]}
-    converted = torch.onnx.export(program, (), **names, dynamo=True, verbose=False)
+    converted = torch.onnx.export(
+        program, (), input_names=["images"], output_names=["logits", "features"], dynamo=True, verbose=False
+    )
+    assert converted is not None  # it is None only if dynamo is False
     for node in converted.model.graph.all_nodes():
         node.metadata_props.clear()  # they may name paths of this machine
     with write_atomically(folder / ONNX) as unfinished:
@@ -170,8 +172,7 @@ def _difference(ours: torch.Tensor, expected: torch.Tensor) -> float:
 def _record(run: Path, cfg: CfgNode, record: RunRecord, precision: str, own_classes: bool) -> ExportedRecord:
     result = read_result(run) if own_classes and (run / RESULT).is_file() else {}
     return ExportedRecord(
-        classes=record.classes,
-        tasks=record.tasks,
+        classes=record.labels,
         template=record.template,
         trainer=record.trainer,
         clip=record.clip,

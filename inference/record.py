@@ -91,7 +91,10 @@ class RunRecord(ClassifierRecord, frozen=True, kw_only=True):
 
 
 class ExportedRecord(ClassifierRecord, frozen=True, kw_only=True):
-    """`classifier.json` in the folder of an exported classifier. It names no path of the machine."""
+    """`classifier.json` in the folder of an exported classifier. It names no path of the machine.
+
+    If the run has several tasks, the class names start with the names of their tasks.
+    """
 
     run: str  # data set, trainer, config and seed
     dataset: str

@@ -1,73 +1,77 @@
 """Classifies images with the model in this folder. Needs pillow, and torch or onnxruntime with numpy.
 
 python classifier.py IMAGES...     prints the three best classes of each image. As a module:
-
-    from classifier import Classifier
-    Classifier().predict("photo.jpg")     # [("cat", 0.93), ("dog", 0.07)]
+Classifier().predict("photo.jpg")  returns pairs such as [("cat", 0.93), ("dog", 0.07)].
 
 Load model.pt2 only from sources that you trust, because PyTorch may unpickle parts of it.
 """
 
+import importlib.util
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
 
 FOLDER = Path(__file__).resolve().parent
-RESAMPLING = {"nearest": Image.NEAREST, "bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}
 
 
 class Classifier:
     """The classifier in this folder. `backend` is "onnx", "torch" or "" (ONNX Runtime if it is installed)."""
 
-    def __init__(self, backend=""):
-        self.info = json.loads((FOLDER / "classifier.json").read_text(encoding="utf-8"))
-        names = [task["name"] + ": " for task in self.info["tasks"] for _ in range(task["n_classes"])]
-        several = len(self.info["tasks"]) > 1
-        self.classes = [f"{names[i] if several else ''}{name}" for i, name in enumerate(self.info["classes"])]
-        try:
-            if backend == "torch":
-                raise ImportError
-            import numpy
-            import onnxruntime
+    def __init__(self, backend: str = "") -> None:
+        info = json.loads((FOLDER / "classifier.json").read_text(encoding="utf-8"))
+        self.classes, how = info["classes"], info["preprocessing"]
+        self.size, self.resampling = how["size"], Image.Resampling[how["interpolation"].upper()]
+        self.mean, self.std = (how["mean"], how["std"]) if "normalize" in how["steps"] else ([0.0] * 3, [1.0] * 3)
+        has_onnx = importlib.util.find_spec("onnxruntime") is not None
+        self.logits = self.use_onnx() if backend == "onnx" or (not backend and has_onnx) else self.use_torch()
 
-            session = onnxruntime.InferenceSession(str(FOLDER / "model.onnx"), providers=["CPUExecutionProvider"])
-            self.numpy, self.run = numpy, lambda images: session.run(["logits"], {"images": images})[0][0].tolist()
-        except ImportError:
-            if backend == "onnx":
-                raise
-            import torch
+    def use_onnx(self) -> Callable[[bytes], list[float]]:
+        """Return the function that maps the pixels of an image to logits, with ONNX Runtime."""
+        import numpy as np
+        import onnxruntime
 
-            model = torch.export.load(str(FOLDER / "model.pt2")).module()
-            self.numpy, self.torch = None, torch
-            self.run = lambda images: model(images)[0][0].tolist()
+        session = onnxruntime.InferenceSession(str(FOLDER / "model.onnx"), providers=["CPUExecutionProvider"])
 
-    def prepare(self, image):
-        """Return an image (a path or a PIL image) as an array or tensor (1, 3, height, width)."""
-        image = image if isinstance(image, Image.Image) else Image.open(image)
+        def logits(pixels: bytes) -> list[float]:
+            image = np.frombuffer(pixels, np.uint8).reshape(*self.size, 3).astype(np.float32) / np.float32(255)
+            image = (image - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+            return session.run(["logits"], {"images": image.transpose(2, 0, 1)[None]})[0][0].tolist()
+
+        return logits
+
+    def use_torch(self) -> Callable[[bytes], list[float]]:
+        """Return the same function, with PyTorch."""
+        import torch
+
+        model = torch.export.load(str(FOLDER / "model.pt2")).module()
+
+        def logits(pixels: bytes) -> list[float]:
+            image = torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(*self.size, 3).float() / 255
+            image = (image - torch.tensor(self.mean)) / torch.tensor(self.std)
+            return model(image.permute(2, 0, 1)[None].contiguous())[0][0].tolist()
+
+        return logits
+
+    def pixels(self, image: Image.Image) -> bytes:
+        """Return the pixels of an image in RGB, row by row, after the resize and the centre crop."""
         if image.mode.startswith("I;16"):
             image = image.point(lambda value: value / 256).convert("L")
-        image, how = image.convert("RGB"), self.info["preprocessing"]
-        height, width = how["size"]
-        short, side = min(image.size), max(height, width)
-        sizes = [side if length == short else int(side * length / short) for length in image.size]
-        image = image.resize(sizes, RESAMPLING[how["interpolation"]])
-        left, top = round((sizes[0] - width) / 2), round((sizes[1] - height) / 2)
-        pixels, shape = image.crop((left, top, left + width, top + height)).tobytes(), (height, width, 3)
-        mean, std = (how["mean"], how["std"]) if "normalize" in how["steps"] else ([0.0] * 3, [1.0] * 3)
-        if self.numpy:
-            array = self.numpy.frombuffer(pixels, "uint8").reshape(shape).astype("float32") / 255
-            return ((array - self.numpy.float32(mean)) / self.numpy.float32(std)).transpose(2, 0, 1)[None]
-        tensor = self.torch.frombuffer(bytearray(pixels), dtype=self.torch.uint8).view(shape).float() / 255
-        return ((tensor - self.torch.tensor(mean)) / self.torch.tensor(std)).permute(2, 0, 1)[None].contiguous()
+        (height, width), short, side = self.size, min(image.size), max(self.size)
+        w, h = (side if length == short else int(side * length / short) for length in image.size)
+        left, top = round((w - width) / 2), round((h - height) / 2)
+        return (
+            image.convert("RGB").resize((w, h), self.resampling).crop((left, top, left + width, top + height)).tobytes()
+        )
 
-    def predict(self, image, topk=3):
+    def predict(self, image: str | Path | Image.Image, topk: int = 3) -> list[tuple[str, float]]:
         """Return the `topk` best classes of an image, best first, as pairs (class name, probability)."""
-        logits = self.run(self.prepare(image))
-        exponentials = [math.exp(value - max(logits)) for value in logits]
-        scores = zip(self.classes, (value / sum(exponentials) for value in exponentials), strict=True)
+        logits = self.logits(self.pixels(image if isinstance(image, Image.Image) else Image.open(image)))
+        powers = [math.exp(value - max(logits)) for value in logits]
+        scores = [(name, power / sum(powers)) for name, power in zip(self.classes, powers, strict=True)]
         return sorted(scores, key=lambda pair: -pair[1])[:topk]
 
 
