@@ -28,7 +28,7 @@ from dassl.utils import InputError, write_atomically, write_json, write_text
 from dassl.utils.files import write_bytes
 from inference.card import licence_of, model_card
 from inference.models import ONNX, OnnxModel, load_run
-from inference.record import RECORD, ExportedRecord, RunRecord
+from inference.record import RECORD, ExportedRecord, Preprocessing, RunRecord
 from trainers.common.method import Method
 
 TORCH, PROMPTS, SCRIPT, CARD = "model.pt2", "prompts.safetensors", "classifier.py", "README.md"
@@ -113,8 +113,7 @@ def refuse(method: Method, cfg: CfgNode) -> None:
         raise InputError(
             f"{name} can't be exported, because its text features depend on the image. predict.py can use the run"
         )
-    if "instance_norm" in cfg.INPUT.TRANSFORMS:
-        raise InputError(f"{name} can't be exported with the transform instance_norm. predict.py can use the run")
+    Preprocessing.of(cfg).with_mean()
     if tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH:
         raise InputError(f"an export needs torch 2.6 or newer, but this is torch {torch.__version__}")
     for package in ("onnx", "onnxscript", "onnxruntime"):
@@ -176,7 +175,7 @@ def _record(run: Path, cfg: CfgNode, record: RunRecord, precision: str, own_clas
         template=record.template,
         trainer=record.trainer,
         clip=record.clip,
-        preprocessing=record.preprocessing,
+        preprocessing=record.preprocessing.with_mean(),
         run=f"{cfg.TRAINER.NAME} on {dataset_label(cfg)}, config {cfg.TRAINER.CONFIG}, seed {cfg.SEED}",
         dataset=dataset_label(cfg),
         accuracy=result.get("accuracy"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from dassl.utils.checksums import with_checksum
 from dassl.utils.errors import InputError
@@ -55,6 +56,12 @@ class Preprocessing(Struct, frozen=True):
             "steps": [name for name in images.TRANSFORMS if name in known],
         }
         return convert(content, cls, "INPUT")
+
+    def with_mean(self) -> "Preprocessing":
+        """Return an equal preprocessing whose only step is "normalize". Raises InputError if there is none."""
+        if "instance_norm" in self.steps:
+            raise InputError("the transform instance_norm can't be exported. predict.py can use the run")
+        return self if self.steps else replace(self, mean=[0.0] * 3, std=[1.0] * 3, steps=["normalize"])
 
 
 class TaskClasses(Struct, frozen=True):

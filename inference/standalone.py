@@ -2,7 +2,6 @@
 
 python classifier.py IMAGES...     prints the three best classes of each image. As a module:
 Classifier().predict("photo.jpg")  returns pairs such as [("cat", 0.93), ("dog", 0.07)].
-
 Load model.pt2 only from sources that you trust, because PyTorch may unpickle parts of it.
 """
 
@@ -25,7 +24,7 @@ class Classifier:
         info = json.loads((FOLDER / "classifier.json").read_text(encoding="utf-8"))
         self.classes, how = info["classes"], info["preprocessing"]
         self.size, self.resampling = how["size"], Image.Resampling[how["interpolation"].upper()]
-        self.mean, self.std = (how["mean"], how["std"]) if "normalize" in how["steps"] else ([0.0] * 3, [1.0] * 3)
+        self.mean, self.std = how["mean"], how["std"]
         has_onnx = importlib.util.find_spec("onnxruntime") is not None
         self.logits = self.use_onnx() if backend == "onnx" or (not backend and has_onnx) else self.use_torch()
 
@@ -37,8 +36,8 @@ class Classifier:
         session = onnxruntime.InferenceSession(str(FOLDER / "model.onnx"), providers=["CPUExecutionProvider"])
 
         def logits(pixels: bytes) -> list[float]:
-            image = np.frombuffer(pixels, np.uint8).reshape(*self.size, 3).astype(np.float32) / np.float32(255)
-            image = (image - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+            scaled = np.frombuffer(pixels, np.uint8).reshape(*self.size, 3).astype(np.float32) / np.float32(255)
+            image = (scaled - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
             return session.run(["logits"], {"images": image.transpose(2, 0, 1)[None]})[0][0].tolist()
 
         return logits
@@ -60,19 +59,18 @@ class Classifier:
         """Return the pixels of an image in RGB, row by row, after the resize and the centre crop."""
         if image.mode.startswith("I;16"):
             image = image.point(lambda value: value / 256).convert("L")
-        (height, width), short, side = self.size, min(image.size), max(self.size)
-        w, h = (side if length == short else int(side * length / short) for length in image.size)
+        (height, width), short = self.size, min(image.size)
+        w, h = (int(max(self.size) * length / short) for length in image.size)
         left, top = round((w - width) / 2), round((h - height) / 2)
-        return (
-            image.convert("RGB").resize((w, h), self.resampling).crop((left, top, left + width, top + height)).tobytes()
-        )
+        image = image.convert("RGB").resize((w, h), self.resampling)
+        return image.crop((left, top, left + width, top + height)).tobytes()
 
     def predict(self, image: str | Path | Image.Image, topk: int = 3) -> list[tuple[str, float]]:
         """Return the `topk` best classes of an image, best first, as pairs (class name, probability)."""
         logits = self.logits(self.pixels(image if isinstance(image, Image.Image) else Image.open(image)))
         powers = [math.exp(value - max(logits)) for value in logits]
-        scores = [(name, power / sum(powers)) for name, power in zip(self.classes, powers, strict=True)]
-        return sorted(scores, key=lambda pair: -pair[1])[:topk]
+        scores = [power / sum(powers) for power in powers]
+        return sorted(zip(self.classes, scores, strict=True), key=lambda pair: -pair[1])[:topk]
 
 
 if __name__ == "__main__":

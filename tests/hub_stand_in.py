@@ -61,14 +61,17 @@ class _Handler(BaseHTTPRequestHandler):
                 if line["key"] == "file":
                     value = line["value"]
                     self._repository()[value["path"]] = base64.b64decode(value["content"])
-            self._answer({"success": True, "commitOid": SHA, "commitUrl": f"{self.server.address}/commit/{SHA}"})
+            address = f"{self.server.address}/{self._name()}/commit/{SHA}"
+            self._answer({"success": True, "commitOid": SHA, "commitUrl": address})
         else:
             self._answer({})
 
+    def _name(self) -> str:
+        """OWNER/NAME in the request's path."""
+        return "/".join(self.path.removeprefix("/api/models").strip("/").split("/")[:2])
+
     def _repository(self) -> dict[str, bytes]:
-        """The repository in the request's path."""
-        words = self.path.removeprefix("/api/models").strip("/").split("/")
-        return self.server.repositories["/".join(words[:2])]
+        return self.server.repositories[self._name()]
 
     def do_GET(self) -> None:
         self.server.requests.append(f"{self.command} {self.path}")

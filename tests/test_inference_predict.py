@@ -17,8 +17,8 @@ from inference.words import find_images
 
 @pytest.fixture
 def classify(trained, capsys, monkeypatch, tmp_path):
-    """classify(*words, run=MaPLe's) -> (exit code, stdout, stderr) of predict.py, started in an empty folder."""
-    run, images = trained("MaPLe")
+    """classify(*words, run=CoOp's) -> (exit code, stdout, stderr) of predict.py, started in an empty folder."""
+    run, images = trained("CoOp")
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
 
@@ -97,7 +97,7 @@ def test_a_folder_that_is_no_run_is_one_line(classify, run, message):
 
 def test_an_unknown_device_is_one_line(trained):
     with pytest.raises(InputError, match="the device nonsense can't be used"):
-        Classifier.from_run(trained("MaPLe")[0], device="nonsense")
+        Classifier.from_run(trained("CoOp")[0], device="nonsense")
 
 
 def test_other_classes(classify, tmp_path):
@@ -146,7 +146,7 @@ def test_a_test_run_uses_the_prompts_that_it_tested(run, trained, tmp_path, monk
 
 
 def test_a_damaged_record_is_one_line(trained, tmp_path):
-    run, _ = trained("MaPLe")
+    run, _ = trained("CoOp")
     copy = shutil.copytree(run, tmp_path / "copy")
     record = copy / "classifier.json"
     record.write_text(record.read_text().replace('"blue"', '"blau"'))

@@ -79,6 +79,7 @@ def rebuild_method(
     if template is None:
         template = first.get("template", "a photo of a {}.")
     method = trainer.build_method(cfg, clip, names, template)
+    note_trained_classes(method, trained, default=True, source=folder)
     modules = dict(method.named_modules())
     for name, part in trainer.checkpoints.items():
         if part in modules:
@@ -86,7 +87,6 @@ def rebuild_method(
                 raise InputError(f"{folder / name} has no checkpoint, but other parts of the method have one")
             tensors = learned_tensors(checkpoints[name], modules[part], method, folder / name)
             modules[part].load_state_dict(tensors)
-    note_trained_classes(method, trained, default=True, source=folder)
     return method.to(device).eval()
 
 
