@@ -49,7 +49,11 @@ setup(
             "playwright>=1.45",
             "submitit>=1.5.1",
             "ray>=2.30",
+            "onnx>=1.17",
+            "onnxscript>=0.3",
+            "onnxruntime>=1.20",
         ],
         "cluster": ["submitit>=1.5.1", "ray>=2.30"],
+        "export": ["onnx>=1.17", "onnxscript>=0.3", "onnxruntime>=1.20"],
     },
 )

@@ -138,7 +138,7 @@ def insert_tokens(x: torch.Tensor, inputs: TowerInputs, layer: int) -> torch.Ten
     """
     if layer not in inputs.inserted:
         return x
-    new = inputs.inserted[layer][None].expand(len(x), -1, -1)  # (sequences, n, width)
+    new = inputs.inserted[layer][None].expand(x.shape[0], -1, -1)  # (sequences, n, width)
     n_old = inputs.n_inserted_before(layer)
     first, old, rest = x.split([1, n_old, x.shape[1] - 1 - n_old], dim=1)
     if n_old and inputs.blend != 1:

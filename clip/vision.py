@@ -69,7 +69,8 @@ class VisionTransformer(nn.Module):
             raise ValueError("the image tower can't return inserted rows, because no tokens are inserted")
         x = self.conv1(x.type(self.conv1.weight.dtype)).flatten(2).transpose(1, 2)  # (batch, patches, width)
         n_patches = x.shape[1]
-        x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)  # (batch, 1 + patches, width)
+        cls = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)  # torch.export would make len(x) a constant
+        x = torch.cat([cls, x], dim=1)  # (batch, 1 + patches, width)
         x = x + self.positional_embedding.to(x.dtype)
         parts = [self.ln_pre(x)]
         inserted = cast_together(inputs.inserted, x.dtype)
@@ -134,7 +135,7 @@ def _over_batch(prompts: Mapping[int, torch.Tensor], x: torch.Tensor) -> Mapping
     if not prompts:
         return prompts
     together = torch.cat(list(prompts.values())).to(x.dtype)  # (n of all layers, width)
-    together = together[None].expand(len(x), -1, -1)  # (batch, n of all layers, width)
+    together = together[None].expand(x.shape[0], -1, -1)  # (batch, n of all layers, width)
     return dict(zip(prompts, together.split([len(prompt) for prompt in prompts.values()], dim=1), strict=True))
 
 

@@ -43,13 +43,16 @@ class Listed(NamedTuple):
 Splits = tuple[Sequence[Item], Sequence[Item] | None, Sequence[Item]]
 
 
-def list_images(folder: str) -> list[str]:
+def list_images(folder: str, nested: bool = False) -> list[str]:
     """Return the sorted paths of all images in a folder. Files of other types are skipped, and their number is logged.
+
+    Args:
+        nested: also search all subfolders, except hidden ones.
 
     Raises:
         InputError: if the folder has no images, because every class needs images.
     """
-    names = listdir_nohidden(folder, sort=True)
+    names = _nested_files(folder) if nested else listdir_nohidden(folder, sort=True)
     paths = [os.path.join(folder, name) for name in names if name.lower().endswith(IMG_EXTENSIONS)]
     check_plain(names, f"a file name in {folder}")
     if not paths:
@@ -60,21 +63,34 @@ def list_images(folder: str) -> list[str]:
     return paths
 
 
+def _nested_files(folder: str) -> list[str]:
+    """Return the sorted paths, relative to `folder`, of all files in a folder and its subfolders."""
+    names = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names += [os.path.relpath(os.path.join(parent, name), folder) for name in files if not name.startswith(".")]
+    return sorted(names)
+
+
 def list_class_folders(
-    folder: str, ignored: Container[str] = (), new_cnames: Mapping[str, str] | None = None
+    folder: str,
+    ignored: Container[str] = (),
+    new_cnames: Mapping[str, str] | None = None,
+    nested: bool = False,
 ) -> list[Listed]:
     """Return all images in the class folders of `folder`. Labels start at 0 and follow the sorted folder names.
 
     Args:
         ignored: names of subfolders that are skipped, because they aren't classes.
         new_cnames: {folder name: class name} for classes whose name isn't the folder name.
+        nested: class folders may have subfolders, whose images belong to the class.
     """
     names = [name for name in listdir_nohidden(folder, sort=True) if os.path.isdir(os.path.join(folder, name))]
     return [
         Listed(path, label, classname)
         for label, name in enumerate(name for name in names if name not in ignored)
         for classname in [(new_cnames or {}).get(name) or class_name(os.path.join(folder, name))]
-        for path in list_images(os.path.join(folder, name))
+        for path in list_images(os.path.join(folder, name), nested)
     ]
 
 

@@ -22,6 +22,13 @@ Text = Annotated[str, Meta(min_length=1)]
 #: A class name may be a number in JSON.
 Name = Text | int | float
 
+#: {column of a list of images: names that a list may use for the column, in lower case}
+COLUMNS = {
+    "path": ("path", "filename", "file_name", "file", "image"),
+    "class": ("class", "label", "class_name", "classname"),
+    "split": ("split",),
+}
+
 
 class SplitFile(Struct):
     """A published split file: the images of every split as [path, label, class name]."""
@@ -99,37 +106,55 @@ def read_fewshot_paths(path: str, split: str) -> list[str]:
 def read_rows(path: str) -> list[Row]:
     """Return the rows of a CSV file, or of a JSON file that holds a list of {"path": ..., "class": ..., "split": ...}.
 
+    The columns may have other names (`COLUMNS`).
+
     Raises:
         InputError: the file has another form. The message names the entry.
     """
-    entries = _read_csv(path) if path.endswith(".csv") else _read_json_list(path)
+    entries = _read_csv(path) if path.endswith(".csv") else read_json_as(path, list, "list of images")
     rows = []
     for number, entry in enumerate(entries, 1):
         try:
-            row = msgspec.convert(entry, Row)
+            row = msgspec.convert(_with_our_columns(entry), Row)
         except msgspec.ValidationError as error:
             raise InputError(f"{path}, entry {number}: {one_place(error)}: {shown(entry)}") from error
         if row.path in (None, "") or row.classname in (None, ""):
-            raise InputError(f"{path}, entry {number}: path or class is missing: {shown(entry)}")
+            raise InputError(
+                f"{path}, entry {number}: path or class is missing: {shown(entry)}. Columns for them may be called "
+                f"{', '.join(COLUMNS['path'])}; and {', '.join(COLUMNS['class'])}"
+            )
         check_plain([row.path, row.classname], f"{path}, entry {number}")
         rows.append(row)
     return rows
 
 
-def _read_json_list(path: str) -> list[object]:
-    return read_json_as(path, list, "list of images")
+def _with_our_columns(entry: object) -> object:
+    """Rename the keys of a row to those of `Row`. The first name in COLUMNS that has a value counts."""
+    if not isinstance(entry, dict):
+        return entry
+    renamed: dict[str, object] = {}
+    for column, names in COLUMNS.items():
+        values = [entry[name] for name in names if entry.get(name) not in (None, "")]
+        renamed |= {column: values[0]} if values else {}
+    return renamed
 
 
 def _read_csv(path: str) -> list[dict[str, str]]:
-    """Return the rows of a CSV file as {column name in lower case: value}."""
+    """Return the rows of a CSV file as {column name in lower case: value}.
+
+    The columns are separated by commas, by semicolons (as some versions of Excel do) or by tabs. A byte order mark at
+    the start is skipped.
+    """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
+            header = file.readline()
+            file.seek(0)
+            reader = csv.reader(file, strict=True, delimiter=max(",;\t", key=header.count))
             columns = [name.strip().lower() for name in next(reader, [])]
             rows = [row for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} isn't a CSV file in UTF-8: {error}") from error
-    for name in ("path", "class", "split"):
+        raise InputError(f"{path} isn't a CSV file in UTF-8: {error}. In Excel, save it as CSV UTF-8") from error
+    for name in {name for names in COLUMNS.values() for name in names}:
         if columns.count(name) > 1:
             raise InputError(f"{path} has several columns named {name}")
     for number, row in enumerate(rows, 1):

@@ -29,6 +29,7 @@ class Run:
     flags: Mapping[str, object] = field(default_factory=dict)  # {config key: value} for all other flags
     overrides: tuple[str, ...] = ()  # KEY VALUE KEY VALUE ...; if a key is repeated, its last value is used
     no_train: bool = False  # build the data, model and optimiser, then stop
+    verbose: bool = False  # print the whole config
     extend_cfg: str = ""  # path of the user's file whose function extend_cfg(cfg) declares more config keys
 
     @property
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     add("--model-dir", default="", help="folder of the trained prompts that --eval-only tests")
     add("--load-epoch", type=int, default=None, help="epoch of the checkpoint to test (default: the last saved epoch)")
     add("--no-train", action="store_true", help="build the data, model and optimiser, then stop")
+    add("--verbose", action="store_true", help="print the whole config and every log line")
     add("--debug", action="store_true", help="show the full traceback if an error occurs")
     add("opts", nargs="*", metavar="KEY VALUE", help="config options, for example OPTIM.LR 0.01")
     return made
@@ -82,6 +84,7 @@ def run_of(args: argparse.Namespace) -> Run:
         flags=flags_of(args),
         overrides=tuple(args.opts),
         no_train=args.no_train,
+        verbose=args.verbose,
         extend_cfg=absolute(args.extend_cfg),
     )
 

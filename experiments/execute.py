@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from yacs.config import CfgNode
 
-from dassl.engine.run_folder import CONFIG, RESULT, contains_run, exclusive_lock, reason_to_run
+from dassl.engine.run_folder import CONFIG, RESULT, contains_run, dataset_label, exclusive_lock, reason_to_run
 from dassl.utils.checksums import with_comment
 from dassl.utils.errors import InputError
 from dassl.utils.files import write_text
@@ -74,14 +74,20 @@ def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
     from dassl.engine import build_trainer
     from dassl.engine.results import write_picks, write_result
     from dassl.utils import choose_device, collect_env_info, set_deterministic, set_random_seed, setup_logger
+    from dassl.utils.logger import print_details
+    from inference.record import write_run_record
+    from trainers.base import PromptTrainer
 
-    setup_logger(Path(cfg.OUTPUT_DIR) / "log.txt")  # a name such as x.log is a folder, too
+    log = Path(cfg.OUTPUT_DIR) / "log.txt"  # a name such as x.log is a folder, too
+    setup_logger(log, is_verbose=bool(run and run.verbose))
     device = choose_device(cfg.USE_CUDA)
     set_deterministic(cfg.DETERMINISTIC or device.type == "cpu")
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
-    print(cfg, collect_env_info(device), sep="\n\n")
+    print(f"{cfg.TRAINER.NAME} on {dataset_label(cfg)}, output in {cfg.OUTPUT_DIR}")
+    print_details(f"{cfg}\n")
+    print(collect_env_info(device))
     _print_values(cfg)
     trainer = build_trainer(cfg)
     if cfg.TEST.EVAL_ONLY and trainer.get_model_names() and not cfg.TEST.MODEL_DIR:
@@ -93,6 +99,8 @@ def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
             f"{cfg.DATASET.NAME} is a test set: train on another data set, and use this one with --eval-only"
         )
     _store_inputs(cfg, trainer.dm.dataset, run)
+    if isinstance(trainer, PromptTrainer):
+        write_run_record(cfg, trainer.model.classnames, trainer.model.template)
     if not cfg.TEST.EVAL_ONLY:
         write_picks(trainer)
         trainer.train()

@@ -191,6 +191,7 @@ def hashes(run: Run) -> dict[str, str] | None:
         "load_epoch": last_epoch(run.trained_in) if run.trained_in else None,
         "folders": [os.path.abspath(os.path.expanduser(known_text(run, key))) for key in _DATA_FOLDERS],
     }
+    del arguments["verbose"]  # it only changes what is printed
     configs = [path for name in (run.dataset, config_of(run)) if name for path in config_files(locate(name))]
     configs += [Path(run.extend_cfg)] if run.extend_cfg else []
     trained = known_text(run, "TEST.MODEL_DIR")

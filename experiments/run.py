@@ -135,6 +135,7 @@ def make_run(request: Request, step: Step, seed: int, options: dict[str, str]) -
         flags=flags,
         overrides=(*protocol_options, "DATASET.SUBSAMPLE_CLASSES", step.classes, *args.opts),
         no_train=args.no_train,
+        verbose=args.verbose,
         extend_cfg=absolute(args.extend_cfg),
     )
 

@@ -125,6 +125,35 @@ def run(tiny_path, own_data, tmp_path, capsys):
     return run
 
 
+@pytest.fixture(scope="session")
+def trained(own_data, tmp_path_factory):
+    """trained(trainer) -> (folder of a finished run on all classes, its data, which is now in another place).
+
+    A trainer is trained once. The run has saved its predictions. `layers` is the number of layers of both towers.
+    """
+    runs: dict[tuple[str, int], tuple[Path, Path]] = {}
+
+    def trained(trainer: str, layers: int = 2) -> tuple[Path, Path]:
+        if (trainer, layers) not in runs:
+            folder = tmp_path_factory.mktemp(trainer)
+            shutil.copytree(own_data, folder / "data")
+            sizes = TINY | {"vision_layers": layers, "transformer_layers": layers}
+            torch.save(small_clip.state_dict(**sizes), folder / "clip.pt")
+            words = [
+                "--trainer", trainer, "--seed", "1", "--output-dir", str(folder / "run"),
+                "--dataset-config-file", "configs/datasets/folder.yaml", "MODEL.BACKBONE.PATH", str(folder / "clip.pt"),
+                "INPUT.SIZE", "(32,32)", "OPTIM.MAX_EPOCH", "1", "DATASET.PATH", str(folder / "data"),
+                "DATASET.NUM_SHOTS", "2", "DATALOADER.NUM_WORKERS", "0", "TEST.SAVE_PREDICTIONS", "True",
+                *depth_words(trainer, layers),
+            ]  # fmt: skip
+            assert train.main(words) == 0
+            (folder / "data").rename(folder / "moved")
+            runs[trainer, layers] = folder / "run", folder / "moved"
+        return runs[trainer, layers]
+
+    return trained
+
+
 @pytest.fixture
 def pretend():
     """The pretend accelerator, which trainers choose during the test; see `pretend_device.py`."""

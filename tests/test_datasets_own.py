@@ -124,3 +124,53 @@ def test_a_split_file_that_contradicts_itself_is_an_error(run, tmp_path, own_dat
     code, _, err = run("DATASET.PATH", tmp_path / "split.json")
     assert code == 2
     assert message in err
+
+
+def test_class_folders_may_have_subfolders(tmp_path):
+    folders(tmp_path / "cat", ["indoors", "outdoors/garden"], 4)
+    folders(tmp_path, ["dog"], 2)
+    (tmp_path / "cat/.cache").mkdir()
+    data = load(tmp_path)
+    assert data.classnames == ["cat", "dog"]
+    assert len(data.train_x) + len(data.val) + len(data.test) == 10
+
+
+@pytest.mark.parametrize("path_column", ["filename", "file_name"])
+def test_a_csv_of_excel_has_semicolons_and_a_byte_order_mark(tmp_path, path_column):
+    folders(tmp_path, ["x", "y"], 4)
+    rows = [f"{folder}/{n}.jpg;{name}" for folder, name in (("x", "zèbre"), ("y", "ant, red")) for n in range(4)]
+    (tmp_path / "list.csv").write_text("\n".join([f"{path_column};Label", *rows]), encoding="utf-8-sig")
+    data = load(tmp_path / "list.csv")
+    assert data.classnames == ["ant, red", "zèbre"]
+    assert len(data.train_x) == 4
+
+
+@pytest.mark.parametrize("at_the_top", [True, False])
+def test_an_imagefolder_of_hugging_face(tmp_path, at_the_top):
+    for split in ("train", "test"):
+        folders(tmp_path, [split], 4)
+    rows = {split: [f"{n}.jpg,{'cat' if n % 2 else 'dog'}" for n in range(4)] for split in ("train", "test")}
+    if at_the_top:
+        lines = [f"{split}/{row}" for split, part in rows.items() for row in part]
+        (tmp_path / "metadata.csv").write_text("\n".join(["file_name,label", *lines]))
+    else:
+        for split, part in rows.items():
+            (tmp_path / split / "metadata.csv").write_text("\n".join(["file_name,label", *part]))
+    data = load(tmp_path)
+    assert data.classnames == ["cat", "dog"]
+    assert [len(items) for items in (data.train_x, data.val or [], data.test)] == [4, 0, 4]
+
+
+def test_counts_imbalance_and_copies_are_logged(tmp_path, capsys):
+    folders(tmp_path / "train", ["many"], 10)
+    folders(tmp_path / "train", ["few"], 1)
+    folders(tmp_path / "test", ["many"], 2)
+    (tmp_path / "test/many/1.jpg").write_bytes(b"another image")
+    load(tmp_path)
+    out = capsys.readouterr().out
+    assert "2 classes; images: 11 train, 0 val, 2 test" in out
+    assert "Images per class for training: few 1, many 10" in out
+    assert "unbalanced. many has 10 images for training, few has 1" in out
+    assert "few has no test images" in out
+    assert "1 test images have the same content as a training image" in out
+    assert f"{tmp_path}: " in out

@@ -37,6 +37,10 @@ NOT_RUN = {
     "source .venv/bin/activate": "changes the shell",
     "export DATA=": "changes the shell",
     "bash scripts/run.sh tools.pretrain.pack": "downloads packages from npm",
+    "python my_classifier/classifier.py": "an exported script, which tests/test_inference_export.py runs",
+    "hf auth login": "needs an account of the Hugging Face hub",
+    "python push.py": "needs an account of the Hugging Face hub; tests/test_inference_export.py has a stand-in",
+    "python predict.py hf-hub:OWNER/NAME": "needs an account of the Hugging Face hub",
 }
 #: Starts of code blocks without commands -> what they are.
 NO_COMMANDS = {
@@ -57,6 +61,7 @@ PLACEHOLDERS = {
     "SEED": "1",
     "NAME": "emoji_food",
     "FOLDER": RUN_FOLDER,
+    "RUN": RUN_FOLDER,
     "WEIGHTS_FOLDER": RUN_FOLDER,
     "output/.../MultiModalPromptLearner/model.pth.tar-5": f"{RUN_FOLDER}/MultiModalPromptLearner/model.pth.tar-5",
     "output/base2new/train_base/dtd/shots_16/MaPLe/vit_b16_c2_ep5_batch4_2ctx": str(Path(RUN_FOLDER).parent),
@@ -86,6 +91,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for protocol in SMALL:
                 assert run_protocol([protocol, trainer, "emoji_food", "1"]) == 0
         assert sweep.main([str(folder / "emoji_food.yaml"), "--output", str(folder / "output")]) == 0
+    for name in ("photo.jpg", "photos/1.jpg"):
+        make_image(folder / name, (200, 40, 40), seed=0)
     return folder
 
 
@@ -104,6 +111,8 @@ RUN = {
     "python parse_test_res.py": "parse_test_res",
     "python interpret_prompts/interpret_prompt.py": "interpret_prompt",
     "bash scripts/repeat.sh": "experiments.repeat",
+    "python predict.py": "predict",
+    "python export.py": "export",
 }
 
 
@@ -182,17 +191,17 @@ def test_the_tasks_of_the_softcpt_page_are_a_config(in_project: Path) -> None:
     assert {task[0] for task in cfg.DATASET.TASKS} <= set(DATASET_REGISTRY.registered_names())
 
 
-def test_the_readme_s_python_runs(in_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/predict.md"])
+def test_the_python_of_a_page_runs(page: str, in_project: Path) -> None:
     """The snippets run as they are, but on the small project's run and image."""
-    make_image(in_project / "photo.jpg", (200, 40, 40), seed=0)
-    for text in code("README.md", "python"):
+    for text in code(page, "python"):
         exec(re.sub(r"output/[\w/.+-]+", RUN_FOLDER, text), {"__name__": "readme"})
 
 
 def test_the_examples_of_contributing_run(tmp_path: Path, tiny_path: Path) -> None:
     """The trainer and the data set of CONTRIBUTING.md, in a copy of the project, train and test together."""
     trainer, dataset = code("CONTRIBUTING.md", "python")
-    for name in ("clip", "dassl", "datasets", "experiments", "trainers", "untrusted"):
+    for name in ("clip", "dassl", "datasets", "experiments", "inference", "trainers", "untrusted"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for name in ("assets", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)

@@ -1,5 +1,6 @@
 """`result.json`, `predictions.npz`, `metrics.jsonl` and `fewshot.json`."""
 
+import csv
 import json
 import sys
 from importlib.machinery import ModuleSpec
@@ -65,6 +66,10 @@ def test_predictions_follow_the_order_of_the_images(run, tmp_path, own_data):
     assert [folders.index(path.split("/")[0]) for path in saved["impath"]] == saved["label"].tolist()
     hits = (saved["logits"].argmax(1) == saved["label"]).sum()
     assert hits == result_of(tmp_path / "out")["n_correct"]
+    rows = list(csv.DictReader((tmp_path / "out/predictions.csv").open()))
+    assert [(row["image"], row["class"]) for row in rows] == [(path, path.split("/")[0]) for path in saved["impath"]]
+    assert [folders.index(row["predicted"]) for row in rows] == saved["logits"].argmax(1).tolist()
+    assert sum(int(row["correct"]) for row in rows) == hits
 
 
 def test_paths_in_picks_are_relative_to_the_root(make_config, tmp_path):

@@ -1,16 +1,18 @@
-"""Writes a run's results: `result.json`, `predictions.npz` and `fewshot.json`.
+"""Writes a run's results: `result.json`, `predictions.npz`, `predictions.csv` and `fewshot.json`.
 
 `SimpleTrainer` and `train.py` call these functions. Reports identify a run by its `result.json` and don't use the names
 of folders, so `result.json` contains everything that identifies a run.
 """
 
 import contextlib
+import csv
 import io
 import os
 import shlex
 import sys
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,15 +24,15 @@ from dassl.engine import metrics_log
 from dassl.engine.run_folder import CONFIG, RESULT, Tested, dataset_label, digests, read_fingerprint
 from dassl.utils.checksums import seal, with_checksum
 from dassl.utils.errors import InputError
-from dassl.utils.files import write_bytes, write_json
+from dassl.utils.files import write_bytes, write_json, write_text
 from dassl.utils.tools import versions
 
 if TYPE_CHECKING:
     from dassl.engine.trainer import SimpleTrainer
 
-PICKS, PREDICTIONS = "fewshot.json", "predictions.npz"
+PICKS, PREDICTIONS, PREDICTIONS_TABLE = "fewshot.json", "predictions.npz", "predictions.csv"
 #: Files in the output folder that belong to the result. Which of them exist depends on the config.
-_FILES = (CONFIG, PICKS, PREDICTIONS, metrics_log.NAME, "cmat.pt")
+_FILES = (CONFIG, PICKS, PREDICTIONS, PREDICTIONS_TABLE, metrics_log.NAME, "cmat.pt")
 
 
 def trained_on(trainer: "SimpleTrainer") -> str | None:
@@ -104,20 +106,42 @@ def _fingerprint(folder: Path) -> dict[str, str] | None:
 
 
 def write_predictions(trainer: "SimpleTrainer") -> None:
-    """Write `predictions.npz`: image paths, labels and logits (n, classes) of the last test."""
+    """Write `predictions.npz`: image paths, labels and logits (n, classes) of the last test.
+
+    Also write `predictions.csv`, which names the class, the predicted class and its probability for each image.
+    """
     evaluator = trainer.evaluator
     if not evaluator.logits:
         name = type(evaluator).__name__
         warnings.warn(f"predictions.npz isn't written because evaluator {name} doesn't collect logits", stacklevel=2)
         return
     content = io.BytesIO()
-    np.savez_compressed(
-        content,
-        impath=np.array([_relative(path, trainer) for path in trainer.tested_paths]),
-        label=torch.cat(list(evaluator.labels)).numpy(),
-        logits=torch.cat(list(evaluator.logits)).numpy(),
-    )
-    write_bytes(seal(content), Path(trainer.cfg.OUTPUT_DIR) / PREDICTIONS)
+    paths = [_relative(path, trainer) for path in trainer.tested_paths]
+    labels, logits = torch.cat(list(evaluator.labels)), torch.cat(list(evaluator.logits))
+    np.savez_compressed(content, impath=np.array(paths), label=labels.numpy(), logits=logits.numpy())
+    folder = Path(trainer.cfg.OUTPUT_DIR)
+    write_bytes(seal(content), folder / PREDICTIONS)
+    write_text(_predictions_table(paths, labels, logits, trainer.lab2cname), folder / PREDICTIONS_TABLE)
+
+
+def _predictions_table(
+    paths: Sequence[str], labels: torch.Tensor, logits: torch.Tensor, names: Mapping[int, str]
+) -> str:
+    """Return a CSV with the columns image, class, predicted, score and correct.
+
+    Args:
+        labels: (n,); or rows (n, n_classes) for several tasks, where -1 marks the classes of other tasks.
+        logits: (n, n_classes).
+    """
+    if labels.ndim == 2:
+        logits, labels = logits.masked_fill(labels < 0, -torch.inf), labels.argmax(1)
+    scores, predicted = logits.softmax(-1).max(-1)  # (n,), (n,)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["image", "class", "predicted", "score", "correct"])
+    for path, label, guess, score in zip(paths, labels.tolist(), predicted.tolist(), scores.tolist(), strict=True):
+        writer.writerow([path, names.get(label, label), names.get(guess, guess), f"{score:.6f}", int(label == guess)])
+    return table.getvalue()
 
 
 def write_picks(trainer: "SimpleTrainer") -> None:

@@ -34,6 +34,7 @@ from dassl.utils.checkpoint_files import remove_old_checkpoints
 from dassl.utils.devices import choose_device
 from dassl.utils.errors import InputError, unknown
 from dassl.utils.files import remove_unfinished
+from dassl.utils.logger import print_step
 from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.torchtools import load_checkpoint
 
@@ -260,12 +261,17 @@ class SimpleTrainer(TrainerBase):
         self.num_batches = num_batches
         self.metrics.warn_of_missing_lines(num_batches)
         end = time.time()
-        for self.batch_idx, batch in enumerate(batches):
-            data_time.update(time.time() - end)
-            losses.update(self.forward_backward(*batch))
-            batch_time.update(time.time() - end)
-            self._report(losses, batch_time, data_time)
-            end = time.time()
+        # disable=None: the bar appears only in a terminal
+        with tqdm(total=num_batches, desc=f"epoch {self.epoch + 1}/{self.max_epoch}", leave=False, disable=None) as bar:
+            for self.batch_idx, batch in enumerate(batches):
+                data_time.update(time.time() - end)
+                losses.update(self.forward_backward(*batch))
+                batch_time.update(time.time() - end)
+                self._report(losses, batch_time, data_time)
+                shown = {name: losses.meters[name].avg for name in ("loss", "acc") if name in losses.meters}
+                bar.set_postfix(shown, refresh=False)
+                bar.update()
+                end = time.time()
 
     def _report(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> None:
         """Write a batch's values to metrics.jsonl and TensorBoard. Also print the values every PRINT_FREQ batches."""
@@ -273,7 +279,7 @@ class SimpleTrainer(TrainerBase):
         if step % freq == 0 or self.num_batches < freq:
             left = self.num_batches - step + (self.max_epoch - self.epoch - 1) * self.num_batches
             eta = datetime.timedelta(seconds=int(batch_time.avg * left))
-            print(
+            print_step(
                 f"epoch [{self.epoch + 1}/{self.max_epoch}] batch [{step}/{self.num_batches}] "
                 f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) data {data_time.val:.3f} ({data_time.avg:.3f}) "
                 f"{losses} lr {lr:.4e} eta {eta}"

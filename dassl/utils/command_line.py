@@ -15,7 +15,7 @@ from dassl.utils.files import FULL
 from dassl.utils.logger import Logger
 from dassl.utils.stopping import STOPPED, Terminated, exit_code, killed_worker, raise_when_terminated
 
-_FOLDERS = ("clip", "dassl", "datasets", "experiments", "reporting", "tools", "trainers", "untrusted")
+_FOLDERS = ("clip", "dassl", "datasets", "experiments", "inference", "reporting", "tools", "trainers", "untrusted")
 
 
 def report_errors(job: Callable[[], None], debug: bool) -> int:

@@ -1,4 +1,7 @@
-"""`setup_logger` copies everything that is printed to a log file. Every run calls `setup_logger` at its start."""
+"""`setup_logger` copies everything that is printed to a log file. Every run calls `setup_logger` at its start.
+
+`print_details` writes what only the log file needs, such as the whole config.
+"""
 
 import sys
 from io import TextIOWrapper
@@ -8,7 +11,7 @@ from typing import TextIO
 
 from dassl.utils.files import report_full_disk
 
-__all__ = ["Logger", "setup_logger"]
+__all__ = ["Logger", "print_details", "print_step", "setup_logger"]
 
 
 class Logger:
@@ -16,10 +19,14 @@ class Logger:
 
     If the file can't be written, for example because the disk is full, the error is raised once. Afterwards, the stream
     writes only to the console.
+
+    Attributes:
+        is_verbose: True: the console also shows the details that `print_details` and `print_step` write.
     """
 
-    def __init__(self, fpath: str | Path | None = None, console: TextIO | None = None):
+    def __init__(self, fpath: str | Path | None = None, console: TextIO | None = None, is_verbose: bool = False):
         self.console = console or sys.stdout
+        self.is_verbose = is_verbose
         self.path = fpath
         self.file: TextIO | None = None
         if fpath is not None:
@@ -36,6 +43,11 @@ class Logger:
         Raises DiskFullError, but only once, if the disk is full.
         """
         self.console.write(text)
+        self.write_file(text)
+        return len(text)
+
+    def write_file(self, text: str) -> None:
+        """Write only to the file. Raises DiskFullError, but only once, if the disk is full."""
         if self.file is not None and self.path is not None:
             try:
                 with report_full_disk(self.path):
@@ -43,7 +55,6 @@ class Logger:
             except OSError:
                 self.close()
                 raise
-        return len(text)
 
     def flush(self) -> None:
         """Flush the console. The file has no buffer."""
@@ -67,10 +78,13 @@ class Logger:
         self.close()
 
 
-def setup_logger(output: str | Path | None = None) -> None:
+def setup_logger(output: str | Path | None = None, is_verbose: bool = False) -> None:
     """Copy stdout to `<output>/log.txt`, or to the file `output` if its name ends in .txt or .log.
 
     Does nothing if `output` is None.
+
+    Args:
+        is_verbose: show the details on the console, too.
     """
     if output is None:
         return
@@ -81,4 +95,25 @@ def setup_logger(output: str | Path | None = None) -> None:
     if isinstance(console, Logger):
         console.close()
         console = console.console
-    sys.stdout = Logger(path, console)
+    sys.stdout = Logger(path, console, is_verbose)
+
+
+def print_details(text: str) -> None:
+    """Write a text to the log file. Without a log file, or if the log is verbose, print it."""
+    log = sys.stdout
+    if isinstance(log, Logger) and log.file is not None and not log.is_verbose:
+        log.write_file(text + "\n")
+    else:
+        print(text)
+
+
+def print_step(text: str) -> None:
+    """Write the line of a training step to the log file.
+
+    Also print it, unless the output is a terminal: there, a progress bar shows the same values. Programs that read the
+    output need the line.
+    """
+    if sys.stdout.isatty() and sys.stderr.isatty():
+        print_details(text)
+    else:
+        print(text)
