@@ -12,10 +12,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct, field
 
-from dassl.data.datasets import Datum
 from dassl.utils import InputError
 from dassl.utils.typed import check_plain, one_place, read_json_as, shown
 from dassl.utils.unpickle import read_pickle
+from untrusted.pickles import Malformed
 
 Label = Annotated[int, Meta(ge=0, le=1_000_000)]
 Text = Annotated[str, Meta(min_length=1)]
@@ -91,11 +91,10 @@ def read_fewshot_paths(path: str, split: str) -> list[str]:
         paths: list[object] = [entry[0] for entry in (content.train if split == "train" else content.val)]
     else:
         try:
-            paths = [entry.impath if isinstance(entry, Datum) else None for entry in read_pickle(path).get(split, [])]
-        except OSError:
-            raise
-        except Exception as error:  # a broken pickle can raise almost any exception
-            raise InputError(f"can't read few-shot images from {path}: {error!r}") from error
+            entries = read_pickle(path).get(split, [])
+            paths = [entry[0] if isinstance(entry, list) and entry else None for entry in entries]
+        except Malformed as error:
+            raise InputError(f"can't read few-shot images from {path}: {error}") from error
     texts = [text for text in paths if isinstance(text, str)]
     if len(texts) < len(paths):
         raise InputError(f"{path}: an entry of {split} doesn't start with the path of an image")
