@@ -4,6 +4,7 @@
 invert or cut out, and it scales the magnitudes differently.
 """
 
+import math
 import random
 from collections.abc import Callable
 
@@ -43,7 +44,7 @@ OPERATIONS: tuple[tuple[Operation, float, float, bool], ...] = (
     (lambda image, _: ImageOps.invert(image), 0, 1, False),
     (lambda image, degrees: image.rotate(degrees), 0, 30, True),
     (lambda image, bits: ImageOps.posterize(image, int(bits)), 4, 8, False),
-    (ImageOps.solarize, 0, 256, False),
+    (lambda image, threshold: ImageOps.solarize(image, math.ceil(threshold)), 0, 256, False),
     (_solarize_add, 0, 110, False),
     (lambda image, factor: ImageEnhance.Color(image).enhance(factor), 0.1, 1.9, False),
     (lambda image, factor: ImageEnhance.Contrast(image).enhance(factor), 0.1, 1.9, False),
