@@ -141,12 +141,14 @@ def _missing(runs: pd.DataFrame, seeds: Sequence[int], measures: Sequence[str]) 
     finished = runs[runs["state"] == "finished"]
     learns_nothing = len(finished) and (finished["trained_on"] == "").all()
     parts = ("base", "new") if "hm" in measures else ("all",)
+    found: dict[tuple[int, str], tuple[str, str]] = {}
+    for seed, part, state, error in runs[["seed", "part", "state", "error"]].itertuples(index=False):
+        found.setdefault((seed, part), (state, error))
     texts = []
     for seed in sorted(set(runs["seed"])) if learns_nothing else seeds:
         states = {}
         for part in parts:
-            run = runs[(runs["seed"] == seed) & (runs["part"] == part)]
-            state, error = run[["state", "error"]].iloc[0] if len(run) else ("missing", "")
+            state, error = found.get((seed, part), ("missing", ""))
             states[part] = f"{state}: {error}" if error else state
         if len(set(states.values())) == 1:
             states = {"": states[parts[0]]}

@@ -19,8 +19,7 @@ from clip.loading import load_clip, local_file
 from clip.model import CLIP, build_model, from_state_dict
 from clip.sizes import VOCABULARY, Sizes
 
-#: What `load_clip` may raise. A message is one line.
-EXPECTED = (ValueError, WeightsError, FileNotFoundError)
+EXPECTED = (ValueError, WeightsError, FileNotFoundError)  # what `load_clip` may raise
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +40,8 @@ def test_an_archive_is_read_without_its_code(scripted, monkeypatch):
     monkeypatch.setattr(torch.jit, "load", None)  # would fail if it were called
     read = weights.read_weights(path)
     assert set(read) == set(expected)
-    assert all(
-        torch.equal(read[name], tensor) and read[name].dtype == tensor.dtype for name, tensor in expected.items()
-    )
+    for name, tensor in expected.items():
+        assert torch.equal(read[name], tensor) and read[name].dtype == tensor.dtype  # noqa: PT018
 
 
 def test_only_an_official_archive_is_opened_by_torch(scripted, monkeypatch):
@@ -203,8 +201,7 @@ def odd_configs(draw, config: dict) -> object:
             else:
                 del node[key]
     text = json.dumps(changed).encode()
-    deep = b"[" * 100_000
-    return draw(st.sampled_from([changed, draw(ODD), deep, text.decode().encode("utf-16")]) | mutated(text))
+    return draw(st.sampled_from([changed, draw(ODD), b"[" * 100_000, text.decode().encode("utf-16")]) | mutated(text))
 
 
 @st.composite
