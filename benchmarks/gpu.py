@@ -131,7 +131,9 @@ def main(argv: list[str]) -> int:
     failed = [f"{row.part}: {row.case}" for row in rows if row.failure]
     content = {"seconds": round(time.monotonic() - start, 1), "failed": failed}
     args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(content | {"rows": [dataclasses.asdict(row) for row in rows]}, indent=1) + "\n")
+    args.json.write_text(
+        json.dumps(content | {"rows": [dataclasses.asdict(row) for row in rows]}, indent=1) + "\n", encoding="utf-8"
+    )
     print(markdown(rows), f"\nFigures: {args.json}. Failed: {len(failed)} of {len(rows)} cases", sep="\n")
     return 1 if failed else 0
 

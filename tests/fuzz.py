@@ -1,6 +1,6 @@
 """Runs commands on generated inputs, and counts what must not happen: tracebacks, hangs and wrong exit codes.
 
-The environment variable FUZZ sets the number of inputs of every class. Without it, a test uses a few inputs.
+With FUZZ=long, each class gets its full number of inputs. Otherwise, a test uses a few inputs.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from fuzzing import LONG
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
@@ -95,14 +96,13 @@ def _wrong_result(folder: Path) -> str:
     return "" if all(map(math.isfinite, numbers)) else f"wrong exit code 0 with the numbers {numbers}"
 
 
-def check(cases: SearchStrategy[Case], few: int, attempt: Callable[[Case], str]) -> None:
-    """Call `attempt` for generated cases, `few` or FUZZ of them. Fail if it returns a problem for any of them."""
-    count = int(os.environ.get("FUZZ", few))
+def check(cases: SearchStrategy[Case], few: int, many: int, attempt: Callable[[Case], str]) -> None:
+    """Call `attempt` for `few` generated cases, or for `many` with FUZZ=long. Fail if it returns a problem for any."""
     found: list[tuple[str, Case]] = []
     total = 0
 
     @settings(
-        max_examples=count,
+        max_examples=many if LONG else few,
         database=None,
         deadline=None,
         derandomize=True,
@@ -118,7 +118,7 @@ def check(cases: SearchStrategy[Case], few: int, attempt: Callable[[Case], str])
 
     one()
     kinds = Counter(text.split(":")[0].partition(" code")[0] for text, _ in found)
-    if "FUZZ" in os.environ:
+    if LONG:
         print(f"\n{total} inputs: {dict(kinds) or 'no problem'}")
     shown = "\n\n".join(f"{case!r:.600}\n{text}" for text, case in found[: int(os.environ.get("SHOW", 4))])
     assert not found, f"{len(found)} of {total} inputs: {dict(kinds)}\n{shown}"

@@ -53,7 +53,7 @@ def test_config_values(argv):
         arguments, output = argv(trainer, key, value)
         return fuzz.problem(train.main, arguments, output=output)
 
-    fuzz.check(values(all_keys()), 25, attempt)
+    fuzz.check(values(all_keys()), 25, 500, attempt)
 
 
 def test_values_of_transforms(argv):
@@ -71,7 +71,7 @@ def test_values_of_transforms(argv):
         arguments, output = argv("CoOp", "INPUT.TRANSFORMS", f"('{chosen}','normalize')", key, value)
         return fuzz.problem(train.main, arguments, output=output)
 
-    fuzz.check(cases, 10, attempt)
+    fuzz.check(cases, 10, 100, attempt)
 
 
 def test_config_files(argv, tmp_path, monkeypatch):
@@ -88,7 +88,7 @@ def test_config_files(argv, tmp_path, monkeypatch):
         arguments, output = argv("CoOp", case.role, str(file))
         return fuzz.problem(train.main, arguments, case.ending, output)
 
-    fuzz.check(config_files(f"{folder}\n{valid}", known), 25, attempt)
+    fuzz.check(config_files(f"{folder}\n{valid}", known), 25, 300, attempt)
     assert not (tmp_path / "marker").exists()
 
 

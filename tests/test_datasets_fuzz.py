@@ -40,7 +40,7 @@ def test_lists(argv, tmp_path):
         output = tmp_path / "out" / str(number)
         return fuzz.problem(train.main, argv(case.key, file, "--output-dir", output), case.ending, str(output))
 
-    fuzz.check(list_files(paths), 25, attempt)
+    fuzz.check(list_files(paths), 25, 200, attempt)
     assert not (tmp_path / "marker").exists()
 
 

@@ -142,7 +142,7 @@ def test_every_format(tmp_path, capsys):
         "| MaPLe     | vit_b16  | ViT-B/16   | DescribableTextures | 16      | 81.00 ± 1.00 | +0.64"
         in texts["markdown"]
     )
-    assert r"vit\_b16 & DescribableTextures & 16 & 81.00 $\pm$ 1.00" in texts["latex"]
+    assert r"vit\_b16 & ViT-B/16 & DescribableTextures & 16 & 81.00 $\pm$ 1.00" in texts["latex"]
     lines = list(csv.DictReader(io.StringIO(texts["csv"])))
     assert [float(line["base"]) for line in lines] == [row["base"] for row in json.loads(texts["json"])]
 

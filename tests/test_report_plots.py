@@ -47,4 +47,4 @@ def test_one_seed_has_no_error_mark():
 def test_the_worst_images_have_file_names():
     figure = plots.worst([(Image.new("RGB", (4, 4)), "a_long_name_of_a_photo_2024-05.jpg", "cat", "dog", 0.01)])
     (axes,) = figure.axes
-    assert axes.get_title().splitlines()[:3] == ["…ame_of_a_photo_2024-05.jpg", "cat", "predicted dog"]
+    assert axes.get_title().splitlines()[:3] == ["…me_of_a_photo_2024-05.jpg", "cat", "predicted dog"]

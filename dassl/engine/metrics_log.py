@@ -54,7 +54,7 @@ class MetricsLog:
 
     def sync(self) -> None:
         """Wait until the disk has stored all lines. Called before a checkpoint is saved."""
-        with report_full_disk(self.path), self.path.open("a") as file:
+        with report_full_disk(self.path), self.path.open("a", encoding="utf-8") as file:
             os.fsync(file.fileno())
 
 

@@ -75,8 +75,6 @@ class SimpleTrainer(TrainerBase):
 
     def __init__(self, cfg: CfgNode):
         super().__init__()
-        if cfg.TEST.FINAL_MODEL not in ("last_step", "best_val"):
-            raise unknown("model to test (TEST.FINAL_MODEL)", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
         self.check_cfg(cfg)
         self.device = choose_device(cfg.USE_CUDA)
         self.start_epoch = self.epoch = 0
