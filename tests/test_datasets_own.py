@@ -75,7 +75,7 @@ def test_a_class_folder_without_images_is_an_error(tmp_path):
     ("content", "message"),
     [
         ("path,class,split\na/0.jpg,a,train\nb/0.jpg,b,test\n", "no training images for the class 'b'"),
-        ("file,label\na/0.jpg,a\n", "entry 1: path or class is missing"),
+        ("photo,kind\na/0.jpg,a\n", "entry 1: path or class is missing"),
         ("path,class\na/gone.jpg,a\n", r"no such image: .*gone\.jpg"),
         ("path,class,split\na/0.jpg,a,train\na/1.jpg,a,\n", "some entries have a split, others have no split"),
         ("path,class,split\na/0.jpg,a,holdout\n", "entry 1: split must be train, val or test, not 'holdout'"),
