@@ -6,6 +6,7 @@ the text tower isn't exported.
 """
 
 import contextlib
+import importlib.util
 import io
 import logging
 import shutil
@@ -27,7 +28,7 @@ from dassl.engine.run_folder import RESULT, dataset_label, read_result
 from dassl.utils import InputError, write_atomically, write_json, write_text
 from dassl.utils.files import write_bytes
 from inference.card import licence_of, model_card
-from inference.models import ONNX, OnnxModel, load_run
+from inference.models import ONNX, LoadedRun, OnnxModel, load_run
 from inference.record import RECORD, ExportedRecord, Preprocessing, RunRecord
 from trainers.common.method import Method
 
@@ -80,9 +81,9 @@ def export(
     images = torch.randn(2, 3, *loaded.record.preprocessing.size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), _quiet():
         expected = loaded.method(images)  # also fills the cache of text features
-        program = trace(loaded.method, images, precision)
         record = _record(Path(run), loaded.cfg, loaded.record, precision, classes is None)
-        _write_models(program, folder)
+        (folder / RECORD).unlink(missing_ok=True)  # until it is written again, the folder isn't a classifier
+        program = _trace_and_write(loaded, images, precision, folder)
     differences = {}
     for name, logits_of in ((TORCH, _torch_logits(program)), (ONNX, _onnx_logits(folder / ONNX))):
         # A batch of another size than the traced one shows that the size is dynamic.
@@ -117,10 +118,8 @@ def refuse(method: Method, cfg: CfgNode) -> None:
     if tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH:
         raise InputError(f"an export needs torch 2.6 or newer, but this is torch {torch.__version__}")
     for package in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            __import__(package)
-        except ModuleNotFoundError as error:
-            raise InputError(f'an export needs {package}: pip install -e ".[export]" in the project') from error
+        if importlib.util.find_spec(package) is None:
+            raise InputError(f'an export needs {package}: pip install -e ".[export]" in the project')
 
 
 def trace(method: Method, images: torch.Tensor, precision: str = "fp32") -> ExportedProgram:
@@ -136,6 +135,21 @@ def trace(method: Method, images: torch.Tensor, precision: str = "fp32") -> Expo
         if isinstance(module, GraphModule):
             for node in module.graph.nodes:
                 node.meta.pop("stack_trace", None)  # it names paths of this machine
+    return program
+
+
+def _trace_and_write(loaded: LoadedRun, images: torch.Tensor, precision: str, folder: Path) -> ExportedProgram:
+    """Trace the method, and write both models. Raises InputError if torch can't trace or convert the method."""
+    try:
+        program = trace(loaded.method, images, precision)
+        _write_models(program, folder)
+    except OSError:
+        raise
+    except Exception as error:  # torch's exporters raise many types of errors
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise InputError(
+            f"{loaded.record.trainer} can't be exported, because torch can't trace it: {reason}"
+        ) from error
     return program
 
 

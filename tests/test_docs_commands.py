@@ -112,7 +112,6 @@ RUN = {
     "python interpret_prompts/interpret_prompt.py": "interpret_prompt",
     "bash scripts/repeat.sh": "experiments.repeat",
     "python predict.py": "predict",
-    "python export.py": "export",
 }
 
 

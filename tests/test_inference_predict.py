@@ -101,18 +101,12 @@ def test_an_unknown_device_is_one_line(trained):
 
 
 def test_other_classes(classify, tmp_path):
-    """Names in a list or in a file. A method of certain classes refuses them."""
+    """Names in a list or in a file."""
     photo = classify.images / "grey/0.png"
     (tmp_path / "names.txt").write_text("﻿a cat\n\ndog\n", encoding="utf-8")
     listed, filed = classify(photo, "--classes", "a cat, dog"), classify(photo, "--classes", tmp_path / "names.txt")
     assert listed[:2] == filed[:2]
     assert "a cat" in listed[1]
-
-
-def test_a_linear_probe_refuses_other_classes(trained, capsys):
-    run, images = trained("LinearProbe")
-    assert predict.main([str(run), str(images), "--classes", "cat,dog"]) == 2
-    assert "can't classify new classes" in capsys.readouterr().err
 
 
 def test_python_takes_paths_and_pil_images(classify):

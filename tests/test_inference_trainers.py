@@ -32,6 +32,12 @@ def test_a_run_classifies_images_from_any_folder(trainer, trained, tmp_path, mon
     assert ours.numpy() == pytest.approx(torch.from_numpy(saved["logits"]).softmax(-1).numpy(), abs=1e-4)
 
 
+def test_a_linear_probe_refuses_other_classes(trained, capsys):
+    run, images = trained("LinearProbe")
+    assert predict.main([str(run), str(images), "--classes", "cat,dog"]) == 2
+    assert "can't classify new classes" in capsys.readouterr().err
+
+
 #: Trainers that the quick suite exports: prompts in both towers, no text tower, several tasks, refused.
 QUICK = ("MaPLe", "LinearProbe", "MTCoOpHard", "CoCoOp")
 
