@@ -11,6 +11,7 @@ import numpy as np
 import small_clip
 import torch
 from conftest import node_of
+from golden_adapters import OF_ADAPTERS, CaseFeatures, adamw_stepped
 
 import clip
 from clip.model import from_state_dict
@@ -24,7 +25,13 @@ from trainers.promptsrc import GaussianAverage
 
 load_plugins("trainers")
 #: Kinds of arrays that describe the method after a step of SGD.
-AFTER_STEP = ("step", "loss_after_step")
+AFTER_STEP = (
+    "step",
+    "loss_after_step",
+    "logits_after_step",
+    "search_after_step",
+    "logits_after_step_searched",
+)
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 
 
@@ -58,14 +65,20 @@ class Answers:
 
     def answer(self, kind: str, rest: str) -> torch.Tensor | np.ndarray:
         """Return the array `kind`, or `kind/rest`, of the case's file."""
-        return (OF_METHOD.get(self.case["trainer"], {}) | OF_ALL)[kind](self, rest)
+        return (OF_ALL | OF_METHOD.get(self.case["trainer"], {}))[kind](self, rest)
 
     def step(self, name: str) -> np.ndarray:
         """Return the sample of the change of a parameter by a step of SGD."""
         return sample(name, self.stepped.get_parameter(name)) - self.starts[name]
 
+    def adamw_step(self, name: str) -> np.ndarray:
+        """Return the sample of the change of a parameter by a step of Tip-Adapter-F's optimiser."""
+        return sample(name, adamw_stepped(self).get_parameter(name)) - self.starts[name]
+
     def weights(self) -> dict[str, float]:
         """Return the weights of the loss terms."""
+        if not self.case["parameters"]:
+            return {}
         return {name: weight for name, (weight, _) in self.start_losses.items()}
 
     def losses(self, model: Method) -> Losses:
@@ -116,11 +129,16 @@ class Answers:
         words = [word for key, value in case["options"].items() for word in (f"{original}.{key}", value)]
         if "sentences" in case:
             words += [f"{node}.SENTENCES", self.sentences_file]
+        for key, value in trainer.values(case.get("dataset", ""), "", 16).items():
+            merge_words(cfg, [key, value])
         merge_words(cfg, [*translate_words(trainer, words, known), "DATASET.NAME", case.get("dataset", "")])
         if "tasknames" in case:
             classnames = [Task(*task) for task in zip(case["tasknames"], classnames, strict=True)]
         backbone = from_state_dict(small_clip.state_dict(**case.get("clip", {})))
         model = trainer.build_method(cfg, backbone, classnames, self.template)
+        if "shots" in case:
+            self.features = CaseFeatures(case, backbone)
+            model.fit(self.features)
         if "prompt_template" in case:
             self.check_prompts(model)
         if "sentence_index" in case:
@@ -140,6 +158,9 @@ class Answers:
         template = self.case["prompt_template"]
         names = [name.replace("_", " ") for name in model.classnames]
         ids = clip.tokenize([template.replace("{}", name) for name in names])
+        if "prompt_learner.ctx" not in self.case["parameters"]:
+            assert torch.equal(model.ids, ids)
+            return
         context = model.get_parameter("prompt_learner.ctx")
         prefix, class_tokens = model.prompts.with_context(context)
         for row, ours in zip(ids, class_tokens.split(model.prompts.layout.lengths.tolist()), strict=True):
@@ -164,6 +185,8 @@ class Answers:
 
 def starts_from_words(case: dict, name: str) -> bool:
     """Whether a parameter starts from the words of CTX_INIT."""
+    if "shots" in case:
+        return True  # Tip-Adapter-F starts from the features of the training images
     if "from_words" in case:
         return name in case["from_words"]
     options = case["options"]
@@ -253,7 +276,7 @@ OF_TEACHER: dict[str, Answer] = {
     "teacher_text_norm": lambda ours, _: raw_teacher_text(ours).norm(dim=-1),
 }
 #: The arrays of single methods: {trainer: {kind: function}}.
-OF_METHOD: dict[str, dict[str, Answer]] = {
+OF_METHOD: dict[str, dict[str, Answer]] = OF_ADAPTERS | {
     "KgCoOp": OF_TEACHER,
     "ProGrad": OF_TEACHER
     | {

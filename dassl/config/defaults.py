@@ -50,6 +50,7 @@ _C.DATASET.TEMPLATE = ""  # zero-shot prompt with {} for the class name; "" mean
 _C.DATASET.SOURCE_DOMAINS = ()  # names of the training domains, for domain adaptation and generalisation
 _C.DATASET.TARGET_DOMAINS = ()  # names of the test domains
 _C.DATASET.NUM_SHOTS = -1  # number of training images per class; less than 1 means all images
+_C.DATASET.VAL_SHOTS_FIRST = False  # draw the few-shot validation images before the training images (CLIP-LoRA)
 _C.DATASET.FEWSHOT_FILE = ""  # file that lists the few-shot images: a run's fewshot.json or the original code's .pkl
 _C.DATASET.SUBSAMPLE_CLASSES = "all"  # classes to use: all, base (first half, rounded up) or new (second half)
 
@@ -57,6 +58,7 @@ _C.DATALOADER = CN()
 _C.DATALOADER.NUM_WORKERS = 4
 _C.DATALOADER.DECODED_GB = 2.0  # memory limit for decoded training images; at most 1/4 of the free memory is used
 _C.DATALOADER.K_TRANSFORMS = 1  # number of augmented versions of each training image
+_C.DATALOADER.KEEP_LAST = False  # train on an incomplete last batch, too
 _C.DATALOADER.RETURN_IMG0 = False  # also return the image without augmentation, as `img0`
 _C.DATALOADER.TRAIN_X = CN()
 _C.DATALOADER.TRAIN_X.SAMPLER = "RandomSampler"
