@@ -1,8 +1,8 @@
 """CLIP-LoRA: Low-Rank Few-Shot Adaptation of Vision-Language Models (Zanella and Ben Ayed, CVPR Workshops 2024, arXiv
 2405.18541).
 
-The linear maps of the attention, in both towers, get low-rank matrices: W becomes W + ALPHA / sqrt(R) * B A (section 4).
-All data sets use the same settings. In evaluation, the products are merged into a copy of the CLIP.
+The linear maps of the attention, in both towers, get low-rank matrices: W becomes W + ALPHA / sqrt(R) * B A (section
+4). All data sets use the same settings. In evaluation, the products are merged into the weights.
 """
 
 import math
@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from clip.inputs import NO_INPUTS, BlockAdapter, Projection, TowerInputs
+from clip.inputs import NO_INPUTS, TowerInputs
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, load_checkpoint, unknown
-from trainers.base import Method, Options, StepScheduleTrainer, tokenize_classes
+from trainers.base import Method, Options, StepScheduleTrainer, check_depth, tokenize_classes
+from trainers.common.low_rank import LoRAAdapter, LowRankTransformer
 
-#: Official names of the attention's maps, in the order of the official code.
-MAPS: dict[Projection, str] = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "proj"}
 #: {POSITION: first and last block, for a tower of 12 blocks}. "all" and "top3" are the last blocks.
 POSITIONS = {"bottom": (0, 3), "mid": (4, 7), "up": (8, 11), "half-up": (6, 11), "half-bottom": (0, 5)}
 TOWERS = {"text": ("transformer",), "vision": ("visual.transformer",), "both": ("transformer", "visual.transformer")}
@@ -41,46 +39,6 @@ class CLIPLoRAOptions(Options):
     POSITION: str = "all"  # blocks with low-rank matrices: all, top3, or a key of POSITIONS
     ENCODER: str = "both"  # towers with low-rank matrices: text, vision or both
     N_ITERS: int = 0  # number of training steps per shot, as 500; 0: OPTIM.MAX_EPOCH epochs
-
-
-class LowRank(nn.Module):
-    """The matrices A (rank, width) and B (width, rank) of one linear map. B starts at zero."""
-
-    def __init__(self, width: int, rank: int):
-        super().__init__()
-        self.w_lora_A = nn.Parameter(nn.init.kaiming_uniform_(torch.empty(rank, width), a=math.sqrt(5)))
-        self.w_lora_B = nn.Parameter(torch.zeros(width, rank))
-
-
-class LoRAAdapter(BlockAdapter):
-    """The low-rank matrices of one block. In training, their input has dropout, drawn separately for each map."""
-
-    def __init__(self, maps: nn.ModuleDict, scale: float, dropout: float):
-        self.maps, self.scale, self.dropout = maps, scale, dropout
-
-    def delta(self, projection: Projection, h: torch.Tensor) -> torch.Tensor | None:
-        if MAPS[projection] not in self.maps:
-            return None
-        pair = self.maps[MAPS[projection]]
-        a, b = pair.get_parameter("w_lora_A"), pair.get_parameter("w_lora_B")
-        h = F.dropout(h.to(a.dtype), self.dropout, training=pair.training)
-        return self.scale * F.linear(F.linear(h, a), b)
-
-
-class Transformer(nn.Module):
-    """The low-rank matrices of one tower, below the official names: resblocks.<i>.attn.<map>."""
-
-    def __init__(self, blocks: Sequence[int], width: int, options: CLIPLoRAOptions):
-        super().__init__()
-        names = [name for key, name in MAPS.items() if key[0] in options.PARAMS]
-        self.resblocks = nn.ModuleDict()
-        for block in blocks:
-            maps = nn.ModuleDict({name: LowRank(width, options.R) for name in names})
-            self.resblocks[str(block)] = nn.ModuleDict({"attn": maps})
-
-    def maps(self) -> dict[int, nn.ModuleDict]:
-        """Return {block: its low-rank matrices}."""
-        return {int(block): module.get_submodule("attn") for block, module in self.resblocks.items()}  # type: ignore[misc]
 
 
 def blocks_of(position: str, n_blocks: int) -> list[int]:
@@ -107,22 +65,24 @@ class LoRACLIP(Method):
                 "TRAINER.CLIPLORA needs R >= 1 and PARAMS of q, k, v and o, but they are "
                 f"{options.R} and {options.PARAMS}"
             )
+        check_depth(clip, 1, "TRAINER.CLIPLORA.POSITION")
+        self.image_tower_is_frozen = options.ENCODER == "text"
         self.ids = tokenize_classes(clip, "a photo of a {}.", classnames).to(clip.logit_scale.device)
         self._merged: tuple[list[tuple[int, int]], list[tuple[nn.Parameter, torch.Tensor]]] | None = None
         self.scale = options.ALPHA / math.sqrt(options.R)
         sizes = clip.sizes
         if options.ENCODER != "vision":
             blocks = blocks_of(options.POSITION, sizes.transformer_layers)
-            self.transformer = Transformer(blocks, sizes.transformer_width, options)
+            self.transformer = LowRankTransformer(blocks, sizes.transformer_width, options.PARAMS, options.R)
         if options.ENCODER != "text":
             blocks = blocks_of(options.POSITION, len(clip.vision_transformer.transformer.resblocks))
             self.visual = nn.Module()
-            self.visual.transformer = Transformer(blocks, sizes.vision_width, options)
+            self.visual.transformer = LowRankTransformer(blocks, sizes.vision_width, options.PARAMS, options.R)
 
-    def towers(self) -> dict[str, Transformer]:
+    def towers(self) -> dict[str, LowRankTransformer]:
         """Return {name of the tower's transformer in the CLIP: its low-rank matrices}. The text tower is first."""
         found = {name: dict(self.named_modules()).get(name) for name in TOWERS["both"]}
-        return {name: module for name, module in found.items() if isinstance(module, Transformer)}
+        return {name: module for name, module in found.items() if isinstance(module, LowRankTransformer)}
 
     def inputs(self, tower: str) -> TowerInputs:
         """Return the adapters of a tower. In evaluation without gradients there are none, see `merged`."""

@@ -103,7 +103,8 @@ class MMRLOutput(Output):
 
     def detached(self) -> "MMRLOutput":
         plain = super().detached()
-        assert isinstance(plain, MMRLOutput) and self.rep_logits is not None
+        assert isinstance(plain, MMRLOutput)
+        assert self.rep_logits is not None
         return replace(plain, rep_logits=self.rep_logits.detach())
 
 
@@ -175,7 +176,9 @@ class MMRLCLIP(Method):
         return self.fused(batch.images)
 
     def losses(self, output: Output, batch: Batch) -> Losses:
-        assert isinstance(output, MMRLOutput) and output.text_features is not None and output.rep_logits is not None
+        assert isinstance(output, MMRLOutput)
+        assert output.text_features is not None
+        assert output.rep_logits is not None
         alpha, weight = self.options.ALPHA, self.options.REG_WEIGHT
         class_logits = self.similarity(output.image_features, output.text_features)  # (batch, n_classes)
         images = frozen_image_features(self.clip, batch.images)  # (batch, embed_dim)

@@ -1,8 +1,8 @@
 """MMRL++: Parameter-Efficient and Interaction-Aware Representation Learning (Guo and Gu, IJCV 2026, arXiv 2505.10088).
 
 MMRL++ is MMRL with fewer parameters. The maps of all layers share a matrix, to which each layer adds a low-rank matrix.
-The projection of the inserted tokens is CLIP's, to which a low-rank matrix is added. And each layer mixes its new tokens
-with the tokens of the layer before.
+The projection of the inserted tokens is CLIP's, to which a low-rank matrix is added. And each layer mixes its new
+tokens with the tokens of the layer before.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """TaskRes: Task Residual for Tuning Vision-Language Models (Yu et al., CVPR 2023, arXiv 2211.10277).
 
 The classifier of CLIP is the text features of the class names. TaskRes keeps these features, and adds a learned
-residual to the feature of each class (section 3.2). The towers aren't changed. A residual belongs to one class, so a new
-class gets the residual 0, which is zero-shot CLIP.
+residual to the feature of each class (section 3.2). The towers aren't changed. A residual belongs to one class, so a
+new class gets the residual 0, which is zero-shot CLIP.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class TaskResOptions(CachedOptions):
     """The options of TaskRes, in the config node TRAINER.TaskRes."""
 
     RESIDUAL_SCALE: float = 0.5  # factor of the residual (alpha in the paper)
-    ENHANCED_BASE: str = NO_FILE  # file of a tuned text projection for the base features; "none": CLIP's projection
+    ENHANCED_BASE: str = "none"  # file of a tuned text projection for the base features; "none": CLIP's projection
     ENSEMBLE: bool = False  # True: average the base features over the template and seven templates for ImageNet
 
 
@@ -102,12 +102,8 @@ def read_projection(path: str, projection: torch.Tensor) -> torch.Tensor:
         projection: CLIP's text projection, whose shape and dtype the result has.
 
     Raises:
-        InputError: the file doesn't exist or doesn't hold such a projection.
+        InputError: the file doesn't hold such a projection.
     """
-    if not Path(path).is_file():
-        raise InputError(
-            f"TRAINER.TaskRes.ENHANCED_BASE is {path}, which doesn't exist. Without a file, set it to none"
-        )
     weight = load_checkpoint(path).get("state_dict", {}).get("weight")
     if not isinstance(weight, torch.Tensor) or weight.t().shape != projection.shape:
         expected = tuple(projection.t().shape)
@@ -117,7 +113,7 @@ def read_projection(path: str, projection: torch.Tensor) -> torch.Tensor:
 
 @TRAINER_REGISTRY.register()
 class TaskRes(CachedTrainer):
-    """Trains TaskRes. It learns embed_dim parameters per class: 512,000 for the 1,000 classes of ImageNet on ViT-B/16."""
+    """Trains TaskRes. It learns embed_dim parameters per class: 512,000 for ImageNet's classes on ViT-B/16."""
 
     method = TaskResCLIP
     options = TaskResOptions
@@ -135,7 +131,9 @@ class TaskRes(CachedTrainer):
         if dataset == "OxfordFlowers":
             values["TRAINER.TaskRes.RESIDUAL_SCALE"] = 1.0
         if dataset == "ImageNet":
-            values |= {"TRAINER.TaskRes.ENSEMBLE": True, "OPTIM.LR": 2e-4}
+            values["TRAINER.TaskRes.ENSEMBLE"] = True
+        if dataset == "ImageNet" and protocol:
+            values["OPTIM.LR"] = 2e-4
         if protocol == "few_shot" and 1 <= shots <= 4:
             values["OPTIM.MAX_EPOCH"] = 100
         return values

@@ -72,9 +72,10 @@ class TipAdapterCLIP(Method):
 
     def __init__(self, options: TipAdapterOptions, clip: CLIP, classnames: Sequence[str], template: str):
         super().__init__(options, clip, classnames, template)
-        for key, value in (("SEARCH_ON", options.SEARCH_ON), ("KEEP_BEST_ON", options.KEEP_BEST_ON)):
-            if value not in ("val", "test", "none")[key == "KEEP_BEST_ON" :]:
-                raise unknown(f"images ({key})", value, ("val", "test", "none")[key == "KEEP_BEST_ON" :])
+        if options.SEARCH_ON not in ("val", "test", "none"):
+            raise unknown("images (SEARCH_ON)", options.SEARCH_ON, ("val", "test", "none"))
+        if options.KEEP_BEST_ON not in ("test", "none"):
+            raise unknown("images (KEEP_BEST_ON)", options.KEEP_BEST_ON, ("test", "none"))
         if options.AUGMENT_EPOCH < 1:
             raise InputError(f"AUGMENT_EPOCH is {options.AUGMENT_EPOCH}, but the keys need at least one augmentation")
         self.text = self.encode_text()
@@ -209,9 +210,6 @@ _BY_DATASET = {
 class _TipTrainer(CachedTrainer):
     """What both trainers share."""
 
-    options = TipAdapterOptions
-    checkpoints = {"tip_adapter": ""}
-
     @classmethod
     def values(cls, dataset: str, protocol: str, shots: int) -> dict[str, object]:
         """Return the official values for the data set."""
@@ -233,6 +231,8 @@ class TipAdapter(_TipTrainer):
     """Builds Tip-Adapter's cache. There are no epochs, and nothing is trained."""
 
     method = TipAdapterCLIP
+    options = TipAdapterOptions
+    checkpoints = {"tip_adapter": ""}
     default_config = "rn50"
 
 
@@ -241,6 +241,8 @@ class TipAdapterF(StepScheduleTrainer, _TipTrainer):
     """Trains Tip-Adapter-F. It learns embed_dim parameters for each training image."""
 
     method = TipAdapterFCLIP
+    options = TipAdapterOptions
+    checkpoints = {"tip_adapter": ""}
     default_config = "rn50"
 
     @classmethod

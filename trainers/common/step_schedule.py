@@ -1,4 +1,4 @@
-"""The class `StepScheduleTrainer`. Tip-Adapter-F and CLIP-LoRA use it, because their learning rate follows the steps."""
+"""The class `StepScheduleTrainer`, for methods whose learning rate changes after every step, such as CLIP-LoRA."""
 
 import itertools
 import math

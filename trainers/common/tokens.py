@@ -19,8 +19,8 @@ def tokenize_classes(
 ) -> torch.Tensor:
     """Put each class name into the template, and return the token ids (n_classes, context length).
 
-    Underscores in names become spaces, unless `keep_underscores` is True (TaskRes). Prints a warning if two names give the same prompt, or if this CLIP was never
-    trained on a word of a name.
+    Underscores in names become spaces, unless `keep_underscores` is True (TaskRes). Prints a warning if two names give
+    the same prompt, or if this CLIP was never trained on a word of a name.
 
     Raises:
         InputError: the template doesn't have exactly one {}, or a class name is too long.
