@@ -144,7 +144,7 @@ class Answers:
         if "sentence_index" in case:
             model.draw_sentence = lambda: torch.tensor([case["sentence_index"]])
         if len(case.get("teacher_templates", [])) == 1:
-            ours = trainer.values(case["dataset"], "", 16).get("DATASET.TEMPLATE", case["template"])
+            ours = trainer.values(case.get("dataset", ""), "", 16).get("DATASET.TEMPLATE", case["template"])
             assert [ours] == case["teacher_templates"]
         assert {name: list(p.shape) for name, p in model.named_parameters()} == case["parameters"]
         with torch.no_grad():

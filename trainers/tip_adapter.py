@@ -119,7 +119,9 @@ class TipAdapterCLIP(Method):
 
     def search(self, data: TrainingFeatures) -> None:
         """Choose beta and alpha. The first pair with the best accuracy is taken; alpha is the inner loop."""
-        images = {"val": data.val, "test": data.test}.get(self.options.SEARCH_ON, lambda: None)()
+        images = None
+        if self.options.SEARCH_ON != "none":
+            images = data.test() if self.options.SEARCH_ON == "test" else data.val()
         if images is None:
             print("Tip-Adapter: no search for alpha and beta, because there are no images for it")
             return
