@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import relative, result_of
+from conftest import result_of
 from small_clip import state_dict
 from tiny_methods import TRAINERS, build, config, each_trainer, make
 

@@ -2,7 +2,7 @@
 
 The features of the training images, the keys, are cached. An image's similarity to the keys of each class is added to
 CLIP's zero-shot logits (equation 5). Two scalars, alpha and beta, are searched on validation images. Tip-Adapter-F also
-learns the keys (section 3.3). On classes that weren't trained, both are zero-shot CLIP.
+learns the keys; see `tip_adapter_f.py`. On classes that weren't trained, both are zero-shot CLIP.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,6 @@ from trainers.base import (
     LabelledFeatures,
     Method,
     Output,
-    StepScheduleTrainer,
     TrainingFeatures,
     frozen_text_features,
     node_of,
@@ -95,8 +94,9 @@ class TipAdapterCLIP(Method):
 
     def classify(self, image_features: torch.Tensor) -> Output:
         output = super().classify(image_features)
-        cached = self.cache_logits(output.image_features, self.beta)
-        return replace(output, logits=output.logits + self.alpha * cached)
+        alpha, beta = (self.options.INIT_ALPHA, self.options.INIT_BETA) if self.training else (self.alpha, self.beta)
+        cached = self.cache_logits(output.image_features, beta)
+        return replace(output, logits=output.logits + alpha * cached)
 
     def cache_logits(self, images: torch.Tensor, beta: torch.Tensor | float) -> torch.Tensor:
         """Return the cache's logits (batch, n_classes). `images` are normalised features (batch, embed_dim)."""
@@ -166,33 +166,6 @@ class TipAdapterCLIP(Method):
         return tensors | {"values": labels[tensors["values"].cpu()]}
 
 
-class TipAdapterFCLIP(TipAdapterCLIP):
-    """Tip-Adapter whose keys are learned."""
-
-    has_loop = True
-    learns_keys = True
-    best: tuple[float, torch.Tensor] | None = None  # KEEP_BEST_ON: the best test accuracy, and its keys on the CPU
-
-    def keep_best(self, images: LabelledFeatures, is_last: bool) -> None:
-        """Remember the keys if their accuracy on these images is the best. After the last epoch, use the best keys."""
-        features = images.features.to(self.text.device)
-        with torch.no_grad():
-            predicted = self.classify(features).logits.argmax(1)
-        accuracy = 100 * (predicted.cpu() == images.labels).double().mean().item()
-        if self.best is None or accuracy > self.best[0]:
-            self.best = accuracy, self.adapter.weight.detach().cpu().clone()
-        if is_last:
-            self.adapter.weight.data.copy_(self.best[1])
-
-    def state(self) -> dict[str, torch.Tensor]:
-        if self.best is None:
-            return {}
-        return {"best_accuracy": torch.tensor(self.best[0], dtype=torch.float64), "best_keys": self.best[1]}
-
-    def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        self.best = state["best_accuracy"].item(), state["best_keys"]
-
-
 #: {data set: (beta and alpha of SEARCH_SCALE, INIT_ALPHA)}
 _BY_DATASET = {
     "ImageNet": ((7.0, 3.0), 1.17),
@@ -209,8 +182,14 @@ _BY_DATASET = {
 }
 
 
-class _TipTrainer(CachedTrainer):
-    """What both trainers share."""
+@TRAINER_REGISTRY.register()
+class TipAdapter(CachedTrainer):
+    """Builds Tip-Adapter's cache. There are no epochs, and nothing is trained."""
+
+    method = TipAdapterCLIP
+    options = TipAdapterOptions
+    checkpoints = {"tip_adapter": ""}
+    default_config = "rn50"
 
     @classmethod
     def values(cls, dataset: str, protocol: str, shots: int) -> dict[str, object]:
@@ -226,34 +205,3 @@ class _TipTrainer(CachedTrainer):
         method = self.model
         assert isinstance(method, TipAdapterCLIP)
         return super().result_fields() | {"alpha": method.alpha.item(), "beta": method.beta.item()}
-
-
-@TRAINER_REGISTRY.register()
-class TipAdapter(_TipTrainer):
-    """Builds Tip-Adapter's cache. There are no epochs, and nothing is trained."""
-
-    method = TipAdapterCLIP
-    options = TipAdapterOptions
-    checkpoints = {"tip_adapter": ""}
-    default_config = "rn50"
-
-
-@TRAINER_REGISTRY.register()
-class TipAdapterF(StepScheduleTrainer, _TipTrainer):
-    """Trains Tip-Adapter-F. It learns embed_dim parameters for each training image."""
-
-    method = TipAdapterFCLIP
-    options = TipAdapterOptions
-    checkpoints = {"tip_adapter": ""}
-    default_config = "rn50"
-
-    @classmethod
-    def values(cls, dataset: str, protocol: str, shots: int) -> dict[str, object]:
-        return super().values(dataset, protocol, shots) | ({"OPTIM.MAX_EPOCH": 100} if dataset == "EuroSAT" else {})
-
-    def end_epoch(self) -> None:
-        method = self.model
-        if isinstance(method, TipAdapterFCLIP) and method.options.KEEP_BEST_ON == "test":
-            method.eval()
-            method.keep_best(self._training_features().test(), self.epoch + 1 == self.max_epoch)
-        super().end_epoch()
