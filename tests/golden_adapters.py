@@ -1,6 +1,7 @@
 """Our answers to the golden arrays of adapters, caches, low rank and representations, for golden_answers.py."""
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import formula
@@ -36,6 +37,10 @@ class CaseFeatures:
         return LabelledFeatures(torch.stack(each).mean(0), torch.tensor([label for label, _ in pairs]))
 
     def val(self) -> LabelledFeatures:
+        return self.validation
+
+    @cached_property
+    def validation(self) -> LabelledFeatures:
         mix, labels = self.case["validation"]["mix"], self.case["validation"]["labels"]
         images = []
         for i in range(len(labels)):
@@ -57,8 +62,14 @@ def searched(ours: "Answers", model: Method) -> Method:
 
 
 def fresh(ours: "Answers") -> Method:
-    """The case's method at its start."""
-    return ours.build(ours.case["classnames"])
+    """A second method of the case, at its start. Each call resets the same method, because building one is slow."""
+    if ours.spare is None:
+        model = ours.build(ours.case["classnames"])
+        ours.spare = model, {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model, start = ours.spare
+    model.load_state_dict(start)
+    model.zero_grad()
+    return model
 
 
 def search_answer(ours: "Answers", model: Method, rest: str) -> torch.Tensor | np.ndarray:

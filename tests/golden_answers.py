@@ -1,6 +1,5 @@
 """Our answers to a golden case, for test_golden.py. The READMEs of the golden values say what each array means."""
 
-import itertools
 import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -12,6 +11,7 @@ import small_clip
 import torch
 from conftest import node_of
 from golden_adapters import OF_ADAPTERS, CaseFeatures, adamw_stepped
+from golden_case import labels_of, starts_from_words
 
 import clip
 from clip.model import from_state_dict
@@ -61,6 +61,7 @@ class Answers:
         second_name = f"images2.{case['batch']}.{resolution}"  # the second view of the images
         second = torch.as_tensor(formula.normal(second_name, tuple(images.shape)))
         self.batch = Batch(images, labels_of(case), (images, second))
+        self.spare: tuple[Method, dict[str, torch.Tensor]] | None = None  # see golden_adapters.fresh
         self.averages: dict[str, Method] = {}  # PromptSRC's averaged methods
 
     def answer(self, kind: str, rest: str) -> torch.Tensor | np.ndarray:
@@ -181,30 +182,6 @@ class Answers:
         file = self.folder / "sentences.json"
         file.write_text(json.dumps(self.case.get("sentences", {})))
         return str(file)
-
-
-def starts_from_words(case: dict, name: str) -> bool:
-    """Whether a parameter starts from the words of CTX_INIT."""
-    if "shots" in case:
-        return True  # Tip-Adapter-F starts from the features of the training images
-    if "from_words" in case:
-        return name in case["from_words"]
-    options = case["options"]
-    is_short = options.get("N_CTX", options.get("N_CTX_TEXT", 0)) <= 4
-    has_words = bool(options.get("CTX_INIT")) and (is_short or case["trainer"] in ("CoOp", "CoCoOp"))
-    return has_words and name == "prompt_learner.ctx"
-
-
-def labels_of(case: dict) -> torch.Tensor:
-    """The labels of a case's images: classes by number, or rows over all tasks' classes (see MultiTaskDatum)."""
-    if "task_of_image" not in case:
-        return torch.arange(case["batch"]) % len(case["classnames"])
-    labels = torch.full((case["batch"], sum(map(len, case["classnames"]))), -1)
-    starts = [0, *itertools.accumulate(len(names) for names in case["classnames"])]
-    for row, task, label in zip(labels, case["task_of_image"], case["label_of_image"], strict=True):
-        row[starts[task] : starts[task + 1]] = 0
-        row[starts[task] + label] = 1
-    return labels
 
 
 # ---- the arrays: kind -> function of the answers and of what follows the kind and a slash ----
