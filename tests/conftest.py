@@ -158,8 +158,9 @@ def depth_words(trainer: str, depth: int) -> list[str]:
 
 
 def layers_of(depth: int) -> dict[str, str]:
-    """Options of methods that choose layers: the layers from 2 to `depth`."""
-    return {"ADAPTER_START": "2", "ADAPTER_END": str(depth), "REP_LAYERS": str(tuple(range(2, depth + 1)))}
+    """Options that suit a tiny tower: the layers from 2 to `depth`, and epochs instead of a number of steps."""
+    layers = str(tuple(range(2, depth + 1)))
+    return {"N_ITERS": "0", "ADAPTER_START": "2", "ADAPTER_END": str(depth), "REP_LAYERS": layers}
 
 
 def node_of(trainer: str) -> str:
