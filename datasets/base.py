@@ -128,9 +128,12 @@ class FewShotDataset(DatasetBase):
         rng: Rng = random.Random(cfg.SEED) if cfg.SEED >= 0 else random
         _splits.check_classes(train, val or [], test)
         if shots >= 1 and not picks:
+            draws_val = bool(val) and self.fewshot_val
+            if draws_val and cfg.DATASET.VAL_SHOTS_FIRST:
+                val = self.generate_fewshot_dataset(list(val or []), num_shots=min(shots, 4), rng=rng)
             train = self.generate_fewshot_dataset(list(train), num_shots=shots, rng=rng)
-            if val and self.fewshot_val:
-                val = self.generate_fewshot_dataset(list(val), num_shots=min(shots, 4), rng=rng)
+            if draws_val and not cfg.DATASET.VAL_SHOTS_FIRST:
+                val = self.generate_fewshot_dataset(list(val or []), num_shots=min(shots, 4), rng=rng)
         lists = self.subsample_classes(train, val or [], test, subsample=classes)
         train_x, val_x, test_x = (as_data(items) for items in lists)
         if not test_x:

@@ -90,7 +90,7 @@ PROTOCOLS = {
         (Step(_EVALUATION + _CROSS + "/{dataset}/seed{seed}", tests="{weights_folder}/seed{seed}"),),
         family="cross_dataset",
     ),
-    # Protocols of PromptSRC's, ProGrad's and CoPrompt's scripts
+    # Protocols of PromptSRC's, ProGrad's, TaskRes's and CoPrompt's scripts
     "reproduce_few_shot": Protocol(
         "DATASET SHOTS WEIGHTS_FOLDER",
         (
@@ -106,6 +106,18 @@ PROTOCOLS = {
         "DATASET CFG CTP NCTX SHOTS CSC",
         (Step("{outputs}/{dataset}/" + _COOP + "/seed{seed}", options=_COOP_OPTIONS),),
         family="",  # not few_shot, because the user chooses the number of epochs by CFG
+    ),
+    "taskres": Protocol(
+        "DATASET CFG ENHANCE SHOTS SCALE",
+        (
+            Step(
+                "{outputs}/FINAL/debug/{dataset}/{config}_{shots}shots/seed{seed}",
+                options="DATASET.NUM_SHOTS {shots} TRAINER.TaskRes.ENHANCED_BASE {enhance} "
+                "TRAINER.TaskRes.RESIDUAL_SCALE {scale}",
+            ),
+        ),
+        family="",  # not few_shot, because the user chooses the number of epochs by CFG
+        seeds=(1,),
     ),
     "base2new_train_coprompt": Protocol(
         "DATASET SEED EXP",

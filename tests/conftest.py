@@ -180,8 +180,16 @@ def zero_shot_argv(tiny_path, own_data, tmp_path) -> list[str]:
 def depth_words(trainer: str, depth: int) -> list[str]:
     """Config words that put prompts into `depth` layers, whatever the trainer calls that."""
     node = node_of(trainer)
-    keys = [key for key in default_config().TRAINER.get(node, {}) if "DEPTH" in key]
-    return [word for key in keys for word in (f"TRAINER.{node}.{key}", str(depth))]
+    keys = default_config().TRAINER.get(node, {})
+    values = {key: str(depth) for key in keys if "DEPTH" in key}
+    values |= {key: value for key, value in layers_of(depth).items() if key in keys}
+    return [word for key, value in values.items() for word in (f"TRAINER.{node}.{key}", value)]
+
+
+def layers_of(depth: int) -> dict[str, str]:
+    """Options that suit a tiny tower: the layers from 2 to `depth`, and epochs instead of a number of steps."""
+    layers = str(tuple(range(2, depth + 1)))
+    return {"N_ITERS": "0", "ADAPTER_START": "2", "ADAPTER_END": str(depth), "REP_LAYERS": layers}
 
 
 def node_of(trainer: str) -> str:

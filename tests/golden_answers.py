@@ -1,6 +1,5 @@
 """Our answers to a golden case, for test_golden.py. The READMEs of the golden values say what each array means."""
 
-import itertools
 import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -11,6 +10,8 @@ import numpy as np
 import small_clip
 import torch
 from conftest import node_of
+from golden_adapters import OF_ADAPTERS, CaseFeatures, adamw_stepped
+from golden_case import labels_of, starts_from_words
 
 import clip
 from clip.model import from_state_dict
@@ -24,7 +25,13 @@ from trainers.promptsrc import GaussianAverage
 
 load_plugins("trainers")
 #: Kinds of arrays that describe the method after a step of SGD.
-AFTER_STEP = ("step", "loss_after_step")
+AFTER_STEP = (
+    "step",
+    "loss_after_step",
+    "logits_after_step",
+    "search_after_step",
+    "logits_after_step_searched",
+)
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 
 
@@ -54,18 +61,25 @@ class Answers:
         second_name = f"images2.{case['batch']}.{resolution}"  # the second view of the images
         second = torch.as_tensor(formula.normal(second_name, tuple(images.shape)))
         self.batch = Batch(images, labels_of(case), (images, second))
+        self.spare: tuple[Method, dict[str, torch.Tensor]] | None = None  # see golden_adapters.fresh
         self.averages: dict[str, Method] = {}  # PromptSRC's averaged methods
 
     def answer(self, kind: str, rest: str) -> torch.Tensor | np.ndarray:
         """Return the array `kind`, or `kind/rest`, of the case's file."""
-        return (OF_METHOD.get(self.case["trainer"], {}) | OF_ALL)[kind](self, rest)
+        return (OF_ALL | OF_METHOD.get(self.case["trainer"], {}))[kind](self, rest)
 
     def step(self, name: str) -> np.ndarray:
         """Return the sample of the change of a parameter by a step of SGD."""
         return sample(name, self.stepped.get_parameter(name)) - self.starts[name]
 
+    def adamw_step(self, name: str) -> np.ndarray:
+        """Return the sample of the change of a parameter by a step of Tip-Adapter-F's optimiser."""
+        return sample(name, adamw_stepped(self).get_parameter(name)) - self.starts[name]
+
     def weights(self) -> dict[str, float]:
         """Return the weights of the loss terms."""
+        if not self.case["parameters"]:
+            return {}
         return {name: weight for name, (weight, _) in self.start_losses.items()}
 
     def losses(self, model: Method) -> Losses:
@@ -116,17 +130,22 @@ class Answers:
         words = [word for key, value in case["options"].items() for word in (f"{original}.{key}", value)]
         if "sentences" in case:
             words += [f"{node}.SENTENCES", self.sentences_file]
+        for key, value in trainer.values(case.get("dataset", ""), "", 16).items():
+            merge_words(cfg, [key, value])
         merge_words(cfg, [*translate_words(trainer, words, known), "DATASET.NAME", case.get("dataset", "")])
         if "tasknames" in case:
             classnames = [Task(*task) for task in zip(case["tasknames"], classnames, strict=True)]
         backbone = from_state_dict(small_clip.state_dict(**case.get("clip", {})))
         model = trainer.build_method(cfg, backbone, classnames, self.template)
+        if "shots" in case:
+            self.features = CaseFeatures(case, backbone)
+            model.fit(self.features)
         if "prompt_template" in case:
             self.check_prompts(model)
         if "sentence_index" in case:
             model.draw_sentence = lambda: torch.tensor([case["sentence_index"]])
         if len(case.get("teacher_templates", [])) == 1:
-            ours = trainer.values(case["dataset"], "", 16).get("DATASET.TEMPLATE", case["template"])
+            ours = trainer.values(case.get("dataset", ""), "", 16).get("DATASET.TEMPLATE", case["template"])
             assert [ours] == case["teacher_templates"]
         assert {name: list(p.shape) for name, p in model.named_parameters()} == case["parameters"]
         with torch.no_grad():
@@ -140,6 +159,9 @@ class Answers:
         template = self.case["prompt_template"]
         names = [name.replace("_", " ") for name in model.classnames]
         ids = clip.tokenize([template.replace("{}", name) for name in names])
+        if "prompt_learner.ctx" not in self.case["parameters"]:
+            assert torch.equal(model.ids, ids)
+            return
         context = model.get_parameter("prompt_learner.ctx")
         prefix, class_tokens = model.prompts.with_context(context)
         for row, ours in zip(ids, class_tokens.split(model.prompts.layout.lengths.tolist()), strict=True):
@@ -160,28 +182,6 @@ class Answers:
         file = self.folder / "sentences.json"
         file.write_text(json.dumps(self.case.get("sentences", {})))
         return str(file)
-
-
-def starts_from_words(case: dict, name: str) -> bool:
-    """Whether a parameter starts from the words of CTX_INIT."""
-    if "from_words" in case:
-        return name in case["from_words"]
-    options = case["options"]
-    is_short = options.get("N_CTX", options.get("N_CTX_TEXT", 0)) <= 4
-    has_words = bool(options.get("CTX_INIT")) and (is_short or case["trainer"] in ("CoOp", "CoCoOp"))
-    return has_words and name == "prompt_learner.ctx"
-
-
-def labels_of(case: dict) -> torch.Tensor:
-    """The labels of a case's images: classes by number, or rows over all tasks' classes (see MultiTaskDatum)."""
-    if "task_of_image" not in case:
-        return torch.arange(case["batch"]) % len(case["classnames"])
-    labels = torch.full((case["batch"], sum(map(len, case["classnames"]))), -1)
-    starts = [0, *itertools.accumulate(len(names) for names in case["classnames"])]
-    for row, task, label in zip(labels, case["task_of_image"], case["label_of_image"], strict=True):
-        row[starts[task] : starts[task + 1]] = 0
-        row[starts[task] + label] = 1
-    return labels
 
 
 # ---- the arrays: kind -> function of the answers and of what follows the kind and a slash ----
@@ -259,7 +259,7 @@ OF_TEACHER: dict[str, Answer] = {
     "teacher_text_norm": lambda ours, _: raw_teacher_text(ours).norm(dim=-1),
 }
 #: The arrays of single methods: {trainer: {kind: function}}.
-OF_METHOD: dict[str, dict[str, Answer]] = {
+OF_METHOD: dict[str, dict[str, Answer]] = OF_ADAPTERS | {
     "KgCoOp": OF_TEACHER,
     "ProGrad": OF_TEACHER
     | {

@@ -52,6 +52,12 @@ NO_COMMANDS = {
     "text layer i:": "a formula",
     "text layer 0:": "a drawing of the towers' inputs",
     "loss = ": "a formula",
+    "logits = ": "a formula",
+    "image ": "a drawing of the towers' inputs",
+    "text layers 6": "a drawing of the towers' inputs",
+    "x  ->": "a formula",
+    "W  ->": "a formula",
+    "map of layer i": "a formula",
 }
 #: The run of the small project that placeholders and example paths stand for.
 RUN_FOLDER = "output/base2new/train_base/emoji_food/shots_16/MaPLe/vit_mini8/seed1"

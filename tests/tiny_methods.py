@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from conftest import TINY, node_of
+from conftest import TINY, layers_of, node_of
 
 from dassl.config import merge_words
 from dassl.engine import TRAINER_REGISTRY
@@ -44,6 +44,8 @@ def config(trainer, *words):
     for key in node:
         if "DEPTH" in key:
             node[key] = min(node[key], TINY["vision_layers"])
+    chosen = {f"TRAINER.{node_of(trainer)}.{key}": value for key, value in layers_of(3).items() if key in node}
+    merge_words(cfg, [word for pair in chosen.items() for word in pair])
     merge_words(cfg, ["TRAINER.NAME", trainer, *words])
     return cfg
 

@@ -6,6 +6,7 @@ This file only imports the names. The code is in `trainers/common/`.
 from dassl.config import ContextTokens, Count, Depth, NotNegative, Positive, Share, VisionTokens
 from dassl.data.datasets import Task
 from trainers.common.backbone import cast_weights, load_backbone
+from trainers.common.cached_training import CachedOptions, CachedTrainer
 from trainers.common.features import LabelledFeatures, TrainingFeatures
 from trainers.common.method import Batch, ClassNames, Losses, Method, Output, normalized, total
 from trainers.common.options import Options, Position, node_of
@@ -18,7 +19,8 @@ from trainers.common.prompts import (
     words_unless_long,
 )
 from trainers.common.rebuild import load_method
-from trainers.common.teacher import cosine_distance, frozen_image_features, frozen_text_features
+from trainers.common.step_schedule import StepScheduleTrainer
+from trainers.common.teacher import cosine_distance, frozen_image_features, frozen_text_features, mean_text_features
 from trainers.common.templates import ENSEMBLE_TEMPLATES
 from trainers.common.tokens import tokenize_classes
 from trainers.common.tower_prompts import TowerPrompts, check_depth
@@ -28,6 +30,8 @@ __all__ = [
     "ENSEMBLE_TEMPLATES",
     "PAPER_DATASETS",
     "Batch",
+    "CachedOptions",
+    "CachedTrainer",
     "ClassNames",
     "ClassPrompts",
     "ContextTokens",
@@ -44,6 +48,7 @@ __all__ = [
     "PromptLearner",
     "PromptTrainer",
     "Share",
+    "StepScheduleTrainer",
     "Task",
     "TowerPrompts",
     "TrainingFeatures",
@@ -55,6 +60,7 @@ __all__ = [
     "frozen_text_features",
     "load_backbone",
     "load_method",
+    "mean_text_features",
     "node_of",
     "normalized",
     "start_context",

@@ -78,6 +78,7 @@ class DatasetKeys:
     TARGET_DOMAINS: tuple[str, ...] = ()  # names of the test domains
     NUM_SHOTS: Int64 = -1  # number of training images per class; less than 1 means all images
     FEWSHOT_FILE: str = ""  # file that lists the few-shot images: a run's fewshot.json or the original code's .pkl
+    VAL_SHOTS_FIRST: bool = False  # draw the few-shot validation images before the training images (CLIP-LoRA)
     #: classes to use: all, base (first half, rounded up) or new (second half)
     SUBSAMPLE_CLASSES: Literal["all", "base", "new"] = "all"
 
@@ -106,6 +107,7 @@ class DataloaderKeys:
     NUM_WORKERS: Count = 4
     DECODED_GB: NotNegative = 2.0  # memory limit for decoded training images; at most 1/4 of the free memory is used
     K_TRANSFORMS: Annotated[int, Meta(ge=1, le=100)] = 1  # number of augmented versions of each training image
+    KEEP_LAST: bool = False  # train on an incomplete last batch, too
     RETURN_IMG0: bool = False  # also return the image without augmentation, as `img0`
     TRAIN_X: TrainLoaderKeys = TrainLoaderKeys()
     TRAIN_U: UnlabelledLoaderKeys = UnlabelledLoaderKeys()

@@ -178,7 +178,7 @@ def build_data_loader(
         batch_size: items per batch.
         tfm: one transform or a list of transforms.
         is_train: if True, augment the images. Also drop the last batch if it is incomplete, unless it is the only
-            batch.
+            batch or DATALOADER.KEEP_LAST is True.
         dataset_wrapper: a class to use instead of `DatasetWrapper`. It is called with (cfg, data_source,
             transform=..., is_train=...).
 
@@ -193,7 +193,7 @@ def build_data_loader(
         batch_size=batch_size,
         sampler=build_sampler(sampler_type, cfg, source, batch_size, n_domain, n_ins),
         num_workers=min(cfg.DATALOADER.NUM_WORKERS, cpu_cores()),  # any number gives equal results: see `_seeded`
-        drop_last=is_train and len(source) >= batch_size,
+        drop_last=is_train and len(source) >= batch_size and not cfg.DATALOADER.KEEP_LAST,
         pin_memory=choose_device(cfg.USE_CUDA).type == "cuda",
     )
 

@@ -56,6 +56,8 @@ def learned_tensors(checkpoint: Mapping, part: nn.Module, method: Method, path: 
                 f"{path} was trained with another backbone: the shape of {name} is {tuple(tensor.shape)}, but this "
                 f"backbone has {tuple(frozen[name])}"
             )
+    if all(name in found for name in wanted):
+        found = method.for_classes(found, trained_classes(checkpoint))
     for name, ours in wanted.items():
         if name not in found:
             raise InputError(f"{path} has no {name}. The learned tensors in the file are: {', '.join(found) or 'none'}")

@@ -55,15 +55,25 @@ class TrainingFeatures:
         items = self.dataset.train_x or []
         if not passes:
             return labelled_features(self.clip, items, self.cfg, self.device, self.precision)
-        wrapper = DatasetWrapper(self.cfg, items, build_transform(self.cfg, is_train=True), is_train=True)
-        wrapper.k_tfm = 1  # each pass augments an image only once, even if K_TRANSFORMS is larger
-        # The loader must not shuffle the images or drop any, because the features of all passes are averaged.
-        loader = DataLoader(wrapper, batch_size=self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
         mean = torch.zeros(())
         for number in range(passes):
-            wrapper.epoch = number  # the augmentation depends on the epoch
-            mean = mean + image_features(self.clip, loader, self.device, self.precision, use_cache=False) / passes
+            mean = mean + self.augmented(number).features / passes
         return LabelledFeatures(mean, default_collate([item.label for item in items]))
+
+    def augmented(self, number: int) -> LabelledFeatures:
+        """Return features of the training images, in order, after the augmentation of epoch `number`."""
+        items = self.dataset.train_x or []
+        wrapper = DatasetWrapper(self.cfg, items, build_transform(self.cfg, is_train=True), is_train=True)
+        wrapper.k_tfm = 1  # each pass augments an image only once, even if K_TRANSFORMS is larger
+        wrapper.epoch = number  # the augmentation depends on the epoch
+        # The loader must not shuffle the images or drop any, because callers combine the features of several passes.
+        loader = DataLoader(wrapper, batch_size=self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
+        features = image_features(self.clip, loader, self.device, self.precision, use_cache=False)
+        return LabelledFeatures(features, default_collate([item.label for item in items]))
+
+    def test(self) -> LabelledFeatures:
+        """Return features of the test images. Only for options whose name says that they look at the test images."""
+        return labelled_features(self.clip, self.dataset.test, self.cfg, self.device, self.precision)
 
     def val(self) -> LabelledFeatures | None:
         """Return features of the validation images. None if the data set has no validation images."""

@@ -30,7 +30,8 @@ Losses = Mapping[str, tuple[float, torch.Tensor]]
 class Batch:
     """A training batch on the device."""
 
-    images: torch.Tensor  # (batch, 3, resolution, resolution)
+    #: (batch, 3, resolution, resolution); or the images' features (batch, embed_dim), see common/cached_training.py
+    images: torch.Tensor
     labels: torch.Tensor  # (batch,), or (batch, n_classes) for several tasks; see datasets/multitask.py
     #: All augmentations of the images, each shaped like `images`. views[0] is `images`. The number of augmentations is
     #: DATALOADER.K_TRANSFORMS.
@@ -197,7 +198,8 @@ class Method(nn.Module):
 
     def outputs(self, batch: Batch) -> Output:
         """Compute the output for a training batch. An override may use the labels to compute fewer logits."""
-        return self.classify(self.encode_image(batch.images))
+        images = batch.images
+        return self.classify(images if images.ndim == 2 else self.encode_image(images))
 
     def losses(self, output: Output, batch: Batch) -> Losses:
         """Return the loss terms with their weights. By default, the only term is the cross-entropy.
@@ -241,6 +243,14 @@ class Method(nn.Module):
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         """Restore the tensors that `state` returned. They are on the CPU, as all tensors in a checkpoint."""
+
+    def for_classes(self, tensors: dict[str, torch.Tensor], trained: ClassNames | None) -> dict[str, torch.Tensor]:
+        """Return a checkpoint's tensors for the classes of this method, if the tensors have rows of classes (TaskRes).
+
+        Called before a checkpoint is loaded. `trained` are the classes that the checkpoint was trained on. None: the
+        checkpoint doesn't store them, as official checkpoints.
+        """
+        return tensors
 
     def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: object) -> None:
         """Resize the tensors in `sized_by_data` to the checkpoint's shapes, then load as usual."""

@@ -30,14 +30,32 @@ def frozen_text_features(
         average: "normalised": normalise the features of each template before averaging; "raw": average
             the features without normalising them first (PromptSRC).
     """
+    return normalized(mean_text_features(clip, templates, classnames, average))
+
+
+@torch.no_grad()
+def mean_text_features(
+    clip: CLIP,
+    templates: Sequence[str],
+    classnames: Sequence[str],
+    average: Literal["raw", "normalised"] = "normalised",
+    keep_underscores: bool = False,
+) -> torch.Tensor:
+    """Return the average that `frozen_text_features` normalises, (n_classes, embed_dim), float32.
+
+    Args:
+        keep_underscores: False: underscores in class names become spaces.
+    """
     device = clip.logit_scale.device
     mean = torch.zeros((), device=device)
     with torch.autocast(device.type, enabled=False):  # a method may call this function in a training step under amp
         for template in templates:
-            ids = tokenize_classes(clip, template, classnames).to(device)  # (n_classes, context length)
+            ids = tokenize_classes(clip, template, classnames, keep_underscores).to(
+                device
+            )  # (n_classes, context length)
             features = clip.encode_text(ids).float()  # (n_classes, embed_dim)
             mean = mean + (normalized(features) if average == "normalised" else features)
-    return normalized(mean / len(templates))
+    return mean / len(templates)
 
 
 @torch.no_grad()

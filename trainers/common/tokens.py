@@ -14,11 +14,13 @@ from clip.simple_tokenizer import tokenizer
 from dassl.utils import InputError
 
 
-def tokenize_classes(clip: CLIP, template: str, classnames: Sequence[str]) -> torch.Tensor:
+def tokenize_classes(
+    clip: CLIP, template: str, classnames: Sequence[str], keep_underscores: bool = False
+) -> torch.Tensor:
     """Put each class name into the template, and return the token ids (n_classes, context length).
 
-    Underscores in names become spaces. Prints a warning if two names give the same prompt, or if this CLIP was never
-    trained on a word of a name.
+    Underscores in names become spaces, unless `keep_underscores` is True (TaskRes). Prints a warning if two names give
+    the same prompt, or if this CLIP was never trained on a word of a name.
 
     Raises:
         InputError: the template doesn't have exactly one {}, or a class name is too long.
@@ -28,7 +30,8 @@ def tokenize_classes(clip: CLIP, template: str, classnames: Sequence[str]) -> to
     rows = []
     for name in classnames:
         try:
-            rows.append(tokenize(template.replace("{}", name.replace("_", " ")), clip.context_length))
+            words = name if keep_underscores else name.replace("_", " ")
+            rows.append(tokenize(template.replace("{}", words), clip.context_length))
         except RuntimeError as error:
             raise InputError(f"the class name {name!r} is too long: {error}") from error
     ids = torch.cat(rows)

@@ -57,6 +57,7 @@ class PromptTrainer(CachedEvaluation):
     #: {name of a key in such a node that our node lacks: its only supported value}. None: all values, without effect.
     fixed_keys: Mapping[str, object] = {}
 
+    lr_per_step = False  # True: the schedule steps after every batch; False: after every epoch
     captured: CapturedSteps | None = None  # does the training steps, if `capture_steps` was called and could capture
 
     # ---- functions that a subclass may override ----
@@ -140,7 +141,7 @@ class PromptTrainer(CachedEvaluation):
         optimizer: tuple[Optimizer | None, LRScheduler | None] = (None, None)
         if has_parameters:
             self.optim = build_optimizer(self.model, cfg.OPTIM)
-            self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+            self.sched = self.build_schedule()
             optimizer = self.optim, self.sched
         parts = dict(self.model.named_modules())
         for folder, part in self.checkpoints.items():
@@ -149,6 +150,10 @@ class PromptTrainer(CachedEvaluation):
                     load_pretrained_weights(parts[part], cfg.MODEL.INIT_WEIGHTS)
                 self.register_model(folder, parts[part], *optimizer)
                 optimizer = None, None  # the optimiser belongs to the first part only, so it steps once per batch
+
+    def build_schedule(self) -> LRScheduler:
+        """Build the schedule of the optimiser's learning rate."""
+        return build_lr_scheduler(self.optim, self.cfg.OPTIM)
 
     # ---- training ----
 
@@ -216,7 +221,7 @@ class PromptTrainer(CachedEvaluation):
         result = self.captured.run(inputs) if self.captured else self.training_step(inputs)
         loss, *terms = torch.stack([value.float() for value in (result.loss, *result.terms.values())]).tolist()
         self.detect_anomaly(torch.tensor(loss))
-        if self.batch_idx + 1 == self.num_batches:
+        if self.lr_per_step or self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         named = dict(zip(result.terms, terms, strict=True)) if len(terms) > 1 else {}
         return {"loss": loss, **named, "acc": self.model.accuracy(result.output, inputs)}

@@ -1,0 +1,70 @@
+"""CLIP-Adapter: Better Vision-Language Models with Feature Adapters (Gao et al., IJCV 2024, arXiv 2110.04544).
+
+A small network of two layers, the adapter, is applied to the image feature. Its output is mixed with the feature
+(section 3.2). As in the official code, there is no adapter for text features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from clip.model import CLIP
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import InputError
+from trainers.base import CachedOptions, CachedTrainer, Method, Output, tokenize_classes
+
+
+@dataclass(frozen=True)
+class CLIPAdapterOptions(CachedOptions):
+    """The options of CLIP-Adapter, in the config node TRAINER.CLIP_ADAPTER."""
+
+    PREC: str = "fp32"
+    RATIO: float = 0.2  # share of the adapter's output in the mixed feature
+    REDUCTION: int = 4  # the hidden layer has embed_dim / REDUCTION units
+
+
+class Adapter(nn.Module):
+    """Two linear maps without bias, each followed by a ReLU."""
+
+    def __init__(self, embed_dim: int, reduction: int):
+        super().__init__()
+        if not 1 <= reduction <= embed_dim:
+            raise InputError(f"TRAINER.CLIP_ADAPTER.REDUCTION is {reduction}, but it must be from 1 to {embed_dim}")
+        hidden = embed_dim // reduction
+        layers = (nn.Linear(embed_dim, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, embed_dim, bias=False))
+        self.fc = nn.Sequential(*layers, nn.ReLU())
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.fc(features)
+
+
+class AdaptedCLIP(Method):
+    """CLIP with an adapter after the image tower."""
+
+    text_is_learned = False
+    image_tower_is_frozen = True
+
+    def __init__(self, options: CLIPAdapterOptions, clip: CLIP, classnames: Sequence[str], template: str):
+        super().__init__(options, clip, classnames, template)
+        self.ids = tokenize_classes(clip, template, classnames).to(clip.logit_scale.device)
+        self.ratio = options.RATIO
+        self.adapter = Adapter(clip.sizes.embed_dim, options.REDUCTION)
+
+    def encode_text(self) -> torch.Tensor:
+        return self.clip.encode_text(self.ids)
+
+    def classify(self, image_features: torch.Tensor) -> Output:
+        features = image_features.float()  # (batch, embed_dim)
+        return super().classify(self.ratio * self.adapter(features) + (1 - self.ratio) * features)
+
+
+@TRAINER_REGISTRY.register()
+class CLIP_Adapter(CachedTrainer):
+    """Trains CLIP-Adapter. With ViT-B/16, it learns 131,072 parameters."""
+
+    method = AdaptedCLIP
+    options = CLIPAdapterOptions
+    checkpoints = {"clip_adapter": "adapter"}
+    default_config = "vit_b16_ep100"
