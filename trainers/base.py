@@ -9,7 +9,7 @@ from trainers.common.backbone import cast_weights, load_backbone
 from trainers.common.cached_training import CachedOptions, CachedTrainer
 from trainers.common.features import LabelledFeatures, TrainingFeatures
 from trainers.common.method import Batch, ClassNames, Losses, Method, Output, normalized, total
-from trainers.common.options import Options, Position, node_of
+from trainers.common.options import Options, Position, Precision, node_of
 from trainers.common.paper_datasets import PAPER_DATASETS, training_dataset
 from trainers.common.prompts import (
     ClassPrompts,
@@ -45,6 +45,7 @@ __all__ = [
     "Output",
     "Position",
     "Positive",
+    "Precision",
     "PromptLearner",
     "PromptTrainer",
     "Share",

@@ -13,14 +13,14 @@ from torch import nn
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError
-from trainers.base import CachedOptions, CachedTrainer, Method, Output, tokenize_classes
+from trainers.base import CachedOptions, CachedTrainer, Method, Output, Precision, tokenize_classes
 
 
 @dataclass(frozen=True)
 class CLIPAdapterOptions(CachedOptions):
     """The options of CLIP-Adapter, in the config node TRAINER.CLIP_ADAPTER."""
 
-    PREC: str = "fp32"
+    PREC: Precision = "fp32"
     RATIO: float = 0.2  # share of the adapter's output in the mixed feature
     REDUCTION: int = 4  # the hidden layer has embed_dim / REDUCTION units
 

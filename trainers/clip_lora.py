@@ -18,7 +18,7 @@ from clip.inputs import NO_INPUTS, TowerInputs
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, load_checkpoint, unknown
-from trainers.base import Method, Options, StepScheduleTrainer, check_depth, tokenize_classes
+from trainers.base import Method, Options, Precision, StepScheduleTrainer, check_depth, tokenize_classes
 from trainers.common.low_rank import LoRAAdapter, LowRankTransformer
 
 #: {POSITION: first and last block, for a tower of 12 blocks}. "all" and "top3" are the last blocks.
@@ -31,7 +31,7 @@ OFFICIAL_FILE = "lora_weights.pt"
 class CLIPLoRAOptions(Options):
     """The options of CLIP-LoRA, in the config node TRAINER.CLIPLORA."""
 
-    PREC: str = "amp"
+    PREC: Precision = "amp"
     R: int = 2  # rank of the matrices
     ALPHA: float = 1.0  # the products are multiplied by ALPHA / sqrt(R)
     DROPOUT: float = 0.25  # dropout rate of the input of the low-rank matrices

@@ -15,14 +15,14 @@ from clip.inputs import BlockAdapter, TowerInputs
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError
-from trainers.base import Method, Options, PromptTrainer, check_depth, tokenize_classes
+from trainers.base import Method, Options, Precision, PromptTrainer, check_depth, tokenize_classes
 
 
 @dataclass(frozen=True)
 class MMAOptions(Options):
     """The options of MMA, in the config node TRAINER.MMADAPTER."""
 
-    PREC: str = "amp"
+    PREC: Precision = "amp"
     TEXT_CTX_INIT: str = "a photo of a"  # fixed words before the class name
     ADAPTER_START: int = 5  # first layer with an adapter, counted from 1
     ADAPTER_END: int = 12  # last layer with an adapter, counted from 1
@@ -34,12 +34,12 @@ class ScaledGradient(torch.autograd.Function):
     """The identity, whose gradient is multiplied by a factor."""
 
     @staticmethod
-    def forward(ctx, x: torch.Tensor, factor: float) -> torch.Tensor:  # type: ignore[no-untyped-def,override]
+    def forward(ctx, x: torch.Tensor, factor: float) -> torch.Tensor:  # type: ignore[no-untyped-def]
         ctx.factor = factor
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[no-untyped-def,override]
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[no-untyped-def]
         return ctx.factor * gradient, None
 
 

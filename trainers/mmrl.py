@@ -23,6 +23,7 @@ from trainers.base import (
     Method,
     Options,
     Output,
+    Precision,
     PromptTrainer,
     check_depth,
     cosine_distance,
@@ -37,7 +38,7 @@ from trainers.base import (
 class MMRLOptions(Options):
     """The options of MMRL, in the config node TRAINER.MMRL."""
 
-    PREC: str = "amp"
+    PREC: Precision = "amp"
     ALPHA: float = 0.7  # share of the class token's logits, and of their loss
     REG_WEIGHT: float = 1.0  # weight of the losses `image` and `text` (lambda)
     REP_LAYERS: tuple[int, ...] = (6, 7, 8, 9, 10, 11, 12)  # layers with inserted tokens, counted from 1

@@ -73,7 +73,7 @@ def rebuild_method(
     trained = trained_classes(first)
     names = trained if classes is None else classes
     if names is None:
-        raise InputError(f"the files in {folder} don't store the class names. Pass them as `classnames`")
+        raise InputError(f"{folder} has no checkpoint with class names. Pass them as `classnames`")
     clip = load_backbone(cfg).to(device)
     cast_weights(clip, precision or trainer.read_options(cfg).PREC, device)
     if template is None:
