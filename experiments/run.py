@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dassl import distributed
 from dassl.utils.command_line import one_line, report_errors
 from dassl.utils.errors import InputError
 from dassl.utils.stopping import STOPPED
@@ -200,6 +201,7 @@ def main(argv: list[str]) -> int:
     If a command line fails, the next command lines are still executed, unless the user or the system has stopped it.
     Returns the first non-zero exit code, or 0 if all command lines succeed.
     """
+    distributed.mute_others()
     lines = [list(line) for is_then, line in itertools.groupby(argv, "--then".__eq__) if not is_then]
     for name, _, *rest in lines:
         if {"-h", "--help"} & set(rest):
@@ -223,7 +225,7 @@ def main(argv: list[str]) -> int:
             traceback.print_exc()
             print(f"error: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
             codes.append(1)
-        if codes[-1] in STOPPED:
+        if codes[-1] in STOPPED or (codes[-1] and distributed.size() > 1):  # the processes can't meet again
             return codes[-1]
     return next(filter(None, codes), 0)
 

@@ -19,7 +19,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from dassl import distributed
 from dassl.data import DataManager
+from dassl.data.shares import loader_of_share
 from dassl.engine.base import ParsedBatch, TrainerBase
 from dassl.engine.metrics_log import MetricsLog
 from dassl.engine.results import write_result
@@ -65,10 +67,14 @@ class SimpleTrainer(TrainerBase):
     val_loader: DataLoader | None
     test_loader: DataLoader | None
 
+    #: True: several processes can train and test together. Each process then gets its share of a batch's images.
+    shares_work = False
+
     # These are class attributes because some third-party trainers don't call `__init__`.
     time_start = 0.0  # time at which training started, in seconds since 1970; 0 in a test run
     tested_split = ""  # split of the last test
     test_seconds = 0.0  # duration of the last test in seconds
+    metrics: MetricsLog | None = None  # None before the training, and in all processes but the main process
     tested_paths: Sequence[str] = ()  # paths of the images of the last test, in the order of the logits
 
     def __init__(self, cfg: CfgNode):
@@ -77,11 +83,13 @@ class SimpleTrainer(TrainerBase):
             raise unknown("model to test (TEST.FINAL_MODEL)", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
         self.check_cfg(cfg)
         self.device = choose_device(cfg.USE_CUDA)
+        distributed.check_run(self.device.type, cfg.SEED, "" if self.shares_work else cfg.TRAINER.NAME)
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.output_dir = cfg.OUTPUT_DIR
         self.cfg = cfg
-        self.build_data_loader()
+        with distributed.main_first():  # building a data set may write files
+            self.build_data_loader()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname, dataset=self.dm.dataset)
         self.best_result = -np.inf
@@ -130,14 +138,16 @@ class SimpleTrainer(TrainerBase):
         self.start_epoch = self.resume_model_if_exist(str(directory))
         targets = [Path(self.output_dir) / name for name in names]
         if self.resumed and cfg.TEST.FINAL_MODEL == "best_val":
-            self.best_result = restore_best([directory / name for name in names], self.resumed, targets)
+            folders, newest = [directory / name for name in names], self.resumed
+            self.best_result = distributed.on_main(lambda: restore_best(folders, newest, targets))
         self.resumed = []  # the checkpoints' content isn't needed any more
-        saved_here = self.start_epoch if directory == Path(cfg.OUTPUT_DIR) else 0  # last epoch saved in OUTPUT_DIR
-        tidy(targets, saved_here, cfg.TRAIN.CHECKPOINT_FREQ)
-        remove_unfinished(Path(self.output_dir))
-        self.init_writer(os.path.join(self.output_dir, "tensorboard"))
-        self.metrics = MetricsLog(self.output_dir, saved_here)
         self.time_start = time.time()
+        saved_here = self.start_epoch if directory == Path(cfg.OUTPUT_DIR) else 0  # last epoch saved in OUTPUT_DIR
+        if distributed.is_main():
+            tidy(targets, saved_here, cfg.TRAIN.CHECKPOINT_FREQ)
+            remove_unfinished(Path(self.output_dir))
+            self.init_writer(os.path.join(self.output_dir, "tensorboard"))
+            self.metrics = MetricsLog(self.output_dir, saved_here)
 
     def seed_epoch(self) -> None:
         """Seed the random generators. Pass the epoch to the data sets, because augmentation depends on the epoch."""
@@ -152,14 +162,15 @@ class SimpleTrainer(TrainerBase):
         If this evaluation gives the best result so far, save the model as the best model, too.
         """
         cfg, result = self.cfg, None
-        self.metrics.sync()
+        if self.metrics:
+            self.metrics.sync()
         if cfg.TEST.FINAL_MODEL == "best_val" and not cfg.TEST.NO_TEST:
             result = self.test(split="val")
             if result > self.best_result:
                 self.best_result = result
                 self.save_model(self.epoch, self.output_dir, is_best=True, val_result=result)
         self.save_model(self.epoch, self.output_dir, val_result=result)  # every epoch, so that a killed run can resume
-        for name in self.get_model_names():
+        for name in self.get_model_names() if distributed.is_main() else ():
             remove_old_checkpoints(Path(self.output_dir) / name, self.epoch + 1, cfg.TRAIN.CHECKPOINT_FREQ)
 
     def after_train(self) -> None:
@@ -170,14 +181,18 @@ class SimpleTrainer(TrainerBase):
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self.get_model_names():
                 print("Deploy the model with the best val performance")
                 self.load_model(self.output_dir)
-                best = self.find_checkpoint(self.output_dir, self.get_model_names()[0])
-                self.loaded_epoch = load_checkpoint(best)["epoch"]  # a third-party load_model may not set loaded_epoch
+                # a third-party load_model may not set loaded_epoch
+                self.loaded_epoch = distributed.on_main(self._best_epoch)
             else:
                 print("Deploy the last-epoch model")
             self.test()
-            write_result(self)
+            distributed.on_main(lambda: write_result(self))
         print(f"Elapsed: {datetime.timedelta(seconds=round(time.time() - self.time_start))}")
         self.close_writer()
+
+    def _best_epoch(self) -> int:
+        """Return the epoch of the best model's checkpoint."""
+        return load_checkpoint(self.find_checkpoint(self.output_dir, self.get_model_names()[0]))["epoch"]
 
     # ---- testing ----
 
@@ -205,18 +220,18 @@ class SimpleTrainer(TrainerBase):
         loader = self._present(self.val_loader if split == "val" else self.test_loader, split)
         print(f"Evaluate on the *{split}* set")
         started, paths = time.time(), []
-        for output, label, impath in self.predictions(loader, split):
+        for output, label, impath in distributed.in_order(self.predictions(loader, split), len(loader)):
             paths += impath
             self.evaluator.process(output, label)
         self.test_seconds, self.tested_paths = time.time() - started, paths
-        results = self.evaluator.evaluate()
+        results = distributed.on_main(self.evaluator.evaluate)  # the main process has the predictions of all
         for key, value in results.items():
             self.write_scalar(f"{split}/{key}", value, self.epoch)
         return next(iter(results.values()))
 
     def predictions(self, loader: DataLoader, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[str]]]:
-        """Yield the logits (batch, classes), the labels and the image paths of each batch."""
-        for batch in tqdm(loader, desc=split, leave=False):
+        """Yield the logits (batch, classes), the labels and the image paths of each batch of this process's share."""
+        for batch in tqdm(loader_of_share(loader), desc=split, leave=False):
             input, label = self.parse_batch_test(batch)
             yield self.model_inference(input), label, batch["impath"]
 
@@ -249,7 +264,8 @@ class SimpleTrainer(TrainerBase):
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
         self.num_batches = num_batches
-        self.metrics.warn_of_missing_lines(num_batches)
+        if self.metrics:
+            self.metrics.warn_of_missing_lines(num_batches)
         end = time.time()
         for self.batch_idx, batch in enumerate(batches):
             data_time.update(time.time() - end)
@@ -260,6 +276,8 @@ class SimpleTrainer(TrainerBase):
 
     def _report(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> None:
         """Write a batch's values to metrics.jsonl and TensorBoard. Also print the values every PRINT_FREQ batches."""
+        if not self.metrics:
+            return
         step, freq, lr = self.batch_idx + 1, self.cfg.TRAIN.PRINT_FREQ, self.get_current_lr()
         if step % freq == 0 or self.num_batches < freq:
             left = self.num_batches - step + (self.max_epoch - self.epoch - 1) * self.num_batches

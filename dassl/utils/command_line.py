@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 
+from dassl import distributed
 from dassl.utils.errors import InputError
 from dassl.utils.files import FULL
 from dassl.utils.logger import Logger
@@ -29,30 +30,36 @@ def report_errors(job: Callable[[], None], debug: bool) -> int:
     """
     threading.excepthook = _report_thread
     try:
-        with raise_when_terminated():
+        with raise_when_terminated(), distributed.note_failure():
             job()
     except ModuleNotFoundError as error:
         if debug or error.name is None or _is_ours(error.name):
             raise
         advice = "activate your environment, or let bash scripts/demo.sh make one"
-        print(f"error: {sys.executable} has no {error.name}: {advice}", file=sys.stderr)
+        _print(f"{sys.executable} has no {error.name}: {advice}")
         return 2
     except _reported_errors() as error:
         if debug:
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        _print(one_line(error))
         return 2 if isinstance(error, InputError) else 1
     except (KeyboardInterrupt, Terminated) as error:
         code = exit_code(error)
-        print(f"stopped by {STOPPED[code]}. Repeat the command to resume", file=sys.stderr)
+        if reason := distributed.reason_to_stop(f"stopped by {STOPPED[code]}"):
+            print(f"{reason}. Repeat the command to resume", file=sys.stderr)
         return code
+    except distributed.LostProcessError as error:
+        if reason := distributed.reason_to_stop(f"error: the processes lost their connection ({one_line(error)})"):
+            print(f"{reason}. Repeat the command to resume", file=sys.stderr)
+        if debug:
+            raise
+        return 1
     except RuntimeError as error:
         if debug or not killed_worker(error):
             raise
-        print(
-            f"error: a process that loads images was killed, perhaps because memory was full ({one_line(error)}). "
-            "Lower DATALOADER.NUM_WORKERS or free memory, then repeat the command to resume",
-            file=sys.stderr,
+        _print(
+            f"a process that loads images was killed, perhaps because memory was full ({one_line(error)}). "
+            "Lower DATALOADER.NUM_WORKERS or free memory, then repeat the command to resume"
         )
         return 1
     finally:
@@ -60,6 +67,12 @@ def report_errors(job: Callable[[], None], debug: bool) -> int:
             sys.stdout.close()
             sys.stdout = sys.stdout.console
     return 0
+
+
+def _print(message: str) -> None:
+    """Print an error message, unless another process of the run has printed one."""
+    if distributed.prints_error():
+        print(f"error: {distributed.label()}{message}", file=sys.stderr)
 
 
 def _report_thread(args: threading.ExceptHookArgs) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
+from dassl import distributed
 from dassl.utils.files import report_full_disk
 
 __all__ = ["Logger", "setup_logger"]
@@ -70,9 +71,9 @@ class Logger:
 def setup_logger(output: str | Path | None = None) -> None:
     """Copy stdout to `<output>/log.txt`, or to the file `output` if its name ends in .txt or .log.
 
-    Does nothing if `output` is None.
+    Does nothing if `output` is None. If there are several processes, only the main process writes the log.
     """
-    if output is None:
+    if output is None or not distributed.is_main():
         return
     path = Path(output)
     if path.suffix not in (".txt", ".log"):

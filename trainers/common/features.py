@@ -22,9 +22,11 @@ from clip.compiling import is_compiled
 from clip.model import CLIP
 from clip.resnet import ModifiedResNet
 from clip.vision import VisionTransformer
+from dassl import distributed
 from dassl.data import cache
 from dassl.data.data_manager import DatasetWrapper, build_data_loader
 from dassl.data.datasets import DatasetBase, Datum
+from dassl.data.shares import loader_of_share
 from dassl.data.transforms import build_transform
 from dassl.utils import device_name, tools, versions
 
@@ -103,7 +105,8 @@ def image_features(
 ) -> torch.Tensor:
     """Return the features of a loader's images, in the loader's order.
 
-    The features are (n_images, embed_dim), float32, not normalised, on the CPU.
+    The features are (n_images, embed_dim), float32, not normalised, on the CPU. If there are several processes, each of
+    them computes the features of a share of the images.
 
     Args:
         precision: precision of the tower: fp32, fp16, amp or bf16. With "amp" the tower runs under autocast.
@@ -119,16 +122,21 @@ def image_features(
 
     def encode_all() -> torch.Tensor:
         features = []
-        for batch in tqdm(loader, desc="features", leave=False):
-            with torch.autocast(device.type, enabled=precision == "amp"):
+        for batch in tqdm(loader_of_share(loader), desc="features", leave=False):
+            with torch.autocast(device.type, enabled=precision == "amp"), clip.alone():
                 features.append(clip.encode_image(batch["img"].to(device, non_blocking=True)).float().cpu())
-        return torch.cat(features)
+        return torch.cat(distributed.merged(features))
 
     cacheable = cache.is_cacheable(loader.dataset.transform)  # type: ignore[attr-defined]
     if not (use_cache and is_frozen_and_original(clip.visual) and cacheable):
         return encode_all()
-    name = f"features/{_digest(clip, loader, device, precision)}.pt"
-    return cache.cached("image features", name, encode_all, partial(torch.load, weights_only=True), torch.save)
+    name = distributed.on_main(lambda: f"features/{_digest(clip, loader, device, precision)}.pt")
+    load = partial(torch.load, weights_only=True)
+    features = distributed.on_main(lambda: cache.load_cached("image features", name, load))
+    if features is None:
+        features = encode_all()
+        distributed.on_main(lambda: cache.save_cached("image features", name, features, torch.save))
+    return features
 
 
 def _digest(clip: CLIP, loader: DataLoader, device: torch.device, precision: str) -> str:

@@ -21,6 +21,7 @@ from clip.compiling import compile_blocks
 from clip.memory import fitting_chunk
 from clip.model import CLIP
 from clip.text import TEXT_ATTENTIONS
+from dassl import distributed
 from dassl.data.datasets import DatasetBase
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import (
@@ -59,6 +60,7 @@ class PromptTrainer(CachedEvaluation):
     #: {name of a key in such a node that our node lacks: its only supported value}. None: all values, without effect.
     fixed_keys: Mapping[str, object] = {}
 
+    shares_work = True  # see `SimpleTrainer`
     captured: CapturedSteps | None = None  # does the training steps, if `capture_steps` was called and could capture
 
     # ---- functions that a subclass may override ----
@@ -119,6 +121,7 @@ class PromptTrainer(CachedEvaluation):
         self.precision = cast_weights(clip, self.read_options(cfg).PREC, self.device)
         clip.text_chunk = cfg.TRAINER.TEXT_CHUNK or fitting_chunk(clip.sizes, device_memory(self.device))
         clip.text_attention = cfg.TRAINER.TEXT_ATTENTION
+        clip.sharing = distributed.gathered_features()
         if cfg.TRAINER.COMPILE:
             compile_blocks(clip)
         if cfg.SEED >= 0:
@@ -166,6 +169,7 @@ class PromptTrainer(CachedEvaluation):
         super().before_train()
         if self.max_epoch and not self.start_epoch:
             self.model.fit(self._training_features())
+            distributed.check_equal(self.model.parameters(), "the values that `fit` has found")
         if self.max_epoch and self.model.has_loop and self.cfg.TRAINER.CUDA_GRAPH:
             self.capture_steps()  # only now, because a resume replaces tensors of the optimiser
 
@@ -177,6 +181,7 @@ class PromptTrainer(CachedEvaluation):
             super().run_epoch()
 
     def end_epoch(self) -> None:
+        distributed.check_equal(self.model.parameters(), "the parameters")
         is_last = self.epoch + 1 == self.max_epoch
         self.model.end_epoch(self.epoch, is_last)
         if is_last or self.cfg.TEST.FINAL_MODEL == "best_val":
@@ -231,6 +236,11 @@ class PromptTrainer(CachedEvaluation):
         loss = total(losses).detach()
         self.model_zero_grad()
         self.model.backward(losses, self.scaler)
+        if self.batch_idx == 0:
+            distributed.check_equal(
+                (parameter.grad for parameter in self.model.learnable() if parameter.grad is not None),
+                f"the gradients of {type(self.model).__name__}.backward, which must come from `self.gradients`,",
+            )
         self.step()
         terms = {name: value.detach() for name, (_, value) in losses.items()}
         return StepResult(loss, terms, output.detached())
@@ -247,6 +257,8 @@ class PromptTrainer(CachedEvaluation):
             reason = f"they need a CUDA GPU, but the device is {self.device.type}"
         elif type(self).forward_backward is not PromptTrainer.forward_backward:
             reason = f"{type(self).__name__} has another `forward_backward`"
+        elif distributed.size() > 1:
+            reason = "several processes train together"
         else:
             reason = obstacle(self.model, optimizers)
         if reason:
@@ -256,6 +268,7 @@ class PromptTrainer(CachedEvaluation):
 
     def read_batch(self, batch: dict) -> Batch:
         """Convert a batch of a data loader to a `Batch`, with all tensors on the device."""
+        batch = batch | {"label": distributed.gather_shares(batch["label"])}
         images, labels = self.parse_batch_train(batch)
         others = batch["img"][1:] if isinstance(batch["img"], list) else []  # a list if K_TRANSFORMS > 1
         return Batch(images, labels, (images, *(view.to(self.device, non_blocking=True) for view in others)))
