@@ -135,13 +135,15 @@ def batch_of(trainer: PromptTrainer, number: int) -> dict:
 # ---- whole runs ----
 
 
-def run_main(argv: Sequence[str], kill_in_epoch: int | None = None) -> tuple[int, str, str]:
-    """Execute train.py. Return its exit code and what it prints in the main process.
+def run_main(argv: Sequence[object], cache: str = "", kill_in_epoch: int | None = None) -> tuple[int, str, str]:
+    """Execute train.py. Return its exit code and what it prints.
 
     Args:
-        kill_in_epoch: the last process is killed at the start of this epoch (from 0).
+        cache: the cache folder, if it isn't the user's.
+        kill_in_epoch: process 1 is killed at the start of this epoch (from 0).
     """
     run_epoch = PromptTrainer.run_epoch
+    os.environ |= {"XDG_CACHE_HOME": cache} if cache else {}
 
     def run_until(self) -> None:
         if self.epoch == kill_in_epoch and distributed.label().startswith("process 1"):

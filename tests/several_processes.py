@@ -20,7 +20,7 @@ _PATH = [str(ROOT), *(str(ROOT / folder) for folder in ("benchmarks", "tests", "
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
-def run(size: int, job: Callable[..., Any], *args: object, seconds: float = 120) -> list[Any]:
+def run(size: int, job: Callable[..., Any], *args: object, seconds: float = 600) -> list[Any]:
     """Call `job(*args)` in `size` processes, and return the results of all processes. None: a process was killed.
 
     The processes import the function `job` by its name. If it raises an exception, the test fails.
