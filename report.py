@@ -1,6 +1,7 @@
 """Prints tables of the results of all runs below a folder, or of the runs of a sweep.
 
     python report.py output --protocol base2new --format markdown
+    python report.py output --layout paper --format latex
     python report.py output/sweeps/base2new --html report.html
 
 With --html, it also writes an HTML page with plots. The code is in `reporting/`. Most of the code is imported after the
@@ -22,6 +23,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("folder", help="folder that holds runs, or folder of a sweep (output/sweeps/NAME)")
     add("--protocol", choices=MEASURES, help="report only this protocol (default: all protocols that have runs)")
     add("--format", choices=FORMS, default="terminal")
+    add(
+        "--layout",
+        choices=("runs", "paper"),
+        default="runs",
+        help="runs: a row for each method and data set (default); paper: methods by data sets, best values marked",
+    )
     add("--html", metavar="FILE", help="also write an HTML page with tables and plots to FILE")
     add("--compare", metavar="A,B", help="two trainers whose accuracy per class the HTML page compares")
     add("--paper", metavar="FILE", help="published results to compare with (default: assets/paper_results.json)")
@@ -31,7 +38,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Print the tables. Returns the exit code: 0 for success, 2 if no run is found or a file can't be read."""
     args = parse_arguments(argv)
-    from reporting import tables
+    from reporting import paper, tables
     from reporting.read import ReportError, read
 
     try:
@@ -40,6 +47,12 @@ def main(argv: list[str] | None = None) -> int:
         found = {name: rows for name in wanted if (rows := tables.rows(runs, name, args.paper or tables.PAPER))}
         if not found:
             raise ReportError(f"{args.folder} holds no runs of the protocol {args.protocol}")
+        if args.layout == "paper" and args.format not in paper.FORMS:
+            raise ReportError(
+                f"--layout paper has the formats {', '.join(paper.FORMS)}, but got --format {args.format}"
+            )
+        if args.compare and not args.html:
+            raise ReportError("--compare chooses what the HTML page compares: add --html FILE")
         compared = args.compare.split(",") if args.compare else None
         if compared and (len(compared) != 2 or not set(compared) <= set(runs["trainer"])):
             names = ", ".join(sorted(set(runs["trainer"])))
@@ -54,7 +67,10 @@ def main(argv: list[str] | None = None) -> int:
     for name, rows in found.items():
         if args.format in ("terminal", "markdown") and len(found) > 1:
             print(f"\n{name}\n" if args.format == "terminal" else f"\n## {name}\n")
-        print(tables.show(rows, name, args.format))
+        if args.layout == "paper":
+            print(paper.show(paper.table(rows, runs, name), name, args.format))
+        else:
+            print(tables.show(rows, name, args.format))
     for note in notes:
         print(note, file=sys.stderr)
     if args.html:

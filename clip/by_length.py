@@ -81,8 +81,8 @@ class RowsByLength(PackedRows):
         self, block: ResidualAttentionBlock, h: torch.Tensor, heads: int, adapter: BlockAdapter | None, n_first: int
     ) -> LastRows:
         """Compute queries only for the rows that are returned, but keys and values for all rows."""
-        index = self.last_rows(n_first)
-        h_last = h.index_select(0, index)  # (N + G * n_first, width)
+        kept = self.last_rows(n_first)
+        h_last = h.index_select(0, kept)  # (N + G * n_first, width)
         eot, first = block.queries(h_last, adapter).split([self.layout.count, self.n_prefixes * n_first])
         prefix, class_tokens = self.split(block.keys_values(h, adapter))  # (G, P, 2 * width), (total, 2 * width)
         k, v = (split_heads(part, heads) for part in prefix.chunk(2, dim=-1))  # (G, heads, P, head width)
@@ -96,7 +96,7 @@ class RowsByLength(PackedRows):
             q = split_heads(first.unflatten(0, (-1, n_first)), heads)  # (G, heads, n_first, head width)
             attended_first = attend(q, k[:, :, :n_first], v[:, :, :n_first], causal=True)
             attended.append(join_heads(attended_first).flatten(0, 1))  # (G * n_first, width)
-        return LastRows(index, torch.cat(attended), h_last)
+        return LastRows(kept, torch.cat(attended), h_last)
 
     def _by_bucket(self, class_tokens: torch.Tensor) -> list[torch.Tensor]:
         """Split class tokens (total, width) by length. Each result is (count, length, width)."""

@@ -22,7 +22,7 @@ Self = TypeVar("Self", bound="PackedRows")
 class LastRows(NamedTuple):
     """The rows of the last layer whose outputs are needed: of EOT, and of the inserted tokens if they are wanted."""
 
-    chosen: torch.Tensor  # (k,) indices of these rows in the matrix
+    kept: torch.Tensor  # (k,) indices of these rows in the matrix
     attended: torch.Tensor  # (k, width) results of the attention for these rows
     h: torch.Tensor | None = None  # (k, width) outputs of `ln_1` for these rows, if they were needed
 

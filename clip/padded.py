@@ -50,11 +50,11 @@ class PaddedRows(PackedRows):
         self, block: ResidualAttentionBlock, h: torch.Tensor, heads: int, adapter: BlockAdapter | None, n_first: int
     ) -> LastRows:
         """Compute queries for all rows, because this takes fewer calls than to select some rows."""
-        index = self.last_rows(n_first)
+        kept = self.last_rows(n_first)
         if n_first not in self._last_place:
-            self._last_place[n_first] = self.place[index]
+            self._last_place[n_first] = self.place[kept]
         padded = self._attend_padded(block.queries_keys_values(h, adapter), heads)
-        return LastRows(index, padded.index_select(0, self._last_place[n_first]))
+        return LastRows(kept, padded.index_select(0, self._last_place[n_first]))
 
     def _attend_padded(self, qkv: torch.Tensor, heads: int) -> torch.Tensor:
         """Pad the rows (rows, 3 * width), and compute the attention (N * padded length, width)."""

@@ -50,8 +50,8 @@ def encode_packed(
     x, rows = _change_input(x, rows, batch, layer)
     adapter = inputs.adapters.get(layer)
     n_first = 1 + inputs.n_inserted if batch.rows else 0  # SOS and the inserted tokens
-    index, attended, h = rows.attend_last(last, last.ln_1(x), heads, adapter, n_first)
-    x = last.output(x.index_select(0, index), attended, adapter, h)
+    kept, attended, h = rows.attend_last(last, last.ln_1(x), heads, adapter, n_first)
+    x = last.output(x.index_select(0, kept), attended, adapter, h)
     eot, first = x.split([rows.layout.count, len(x) - rows.layout.count])
     inserted = rows.layout.per_sequence(first.unflatten(0, (-1, n_first))[:, 1:]) if n_first else None
     return rows.unsort(eot), inserted

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from scipy.special import softmax
 
 from dassl.data.datasets import DatasetBase
-from reporting import plots, tables
+from reporting import paper, plots, tables
 from reporting.protocols import of_protocol
 from reporting.read import Run, records
 
@@ -57,7 +57,7 @@ def write(
     ]
     is_off = (value.is_off for rows in found.values() for row in rows for value in row.values.values())
     unfinished = records(runs[runs["state"] != "finished"].sort_values("state"))
-    cells = {name: [tables.cells(row, name) for row in rows] for name, rows in found.items()}
+    cells = {name: [tables.cells(row, name) for row in tables.shown(rows)] for name, rows in found.items()}
     content = {
         "title": title,
         "total": len(runs),
@@ -97,7 +97,10 @@ def _plots(
 
 
 def _plots_of_protocol(runs: pd.DataFrame, protocol: str, rows: list[tables.Row]) -> Iterator[Plot]:
-    figures = {"bars": ("means, with the standard deviation over seeds", plots.bars(rows, protocol))}
+    shots = max(row.shots for row in rows)
+    content = paper.table([row for row in rows if row.shots == shots], runs, protocol)
+    caption = " ".join(["means, with the standard deviation over seeds.", *paper.notes(content)])
+    figures = {"bars": (caption, plots.bars(content, protocol, f"accuracy, % ({shots} shots)"))}
     for by in ("shots", "depth", "length"):
         figures[by] = f"means against {by}, with the standard deviation over seeds", plots.curves(runs, protocol, by)
     if protocol == "base2new":
@@ -163,7 +166,13 @@ def _worst_images(
     wrong = [number for number in np.argsort(probability, kind="stable") if predicted[number] != label[number]]
     try:
         images = [
-            (read_image(items[n].impath), names[label[n]], names[predicted[n]], float(probability[n]))
+            (
+                read_image(items[n].impath),
+                Path(items[n].impath).name,
+                names[label[n]],
+                names[predicted[n]],
+                float(probability[n]),
+            )
             for n in wrong[:_WORST]
         ]
     except InputError as error:

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL.Image import Image
 
-from reporting.measures import with_harmonic_mean
+from reporting.measures import Value, with_harmonic_mean
+from reporting.paper import Table
 from reporting.protocols import MEASURES, of_protocol
 from reporting.read import records
 from reporting.tables import Row
@@ -34,36 +35,39 @@ def legend_names(methods: Iterable[tuple[str, str]]) -> dict[tuple[str, str], st
     return {pair: pair[0] if trainers.count(pair[0]) == 1 else f"{pair[0]} {pair[1]}" for pair in methods}
 
 
-def bars(table: Sequence[Row], protocol: str) -> Figure | None:
-    """Draw the means of all methods as bars. Only results with the largest number of shots are shown.
+def bars(content: Table, protocol: str, label: str) -> Figure | None:
+    """Draw the means of all methods as bars.
 
     For base2new, three groups of bars show the accuracy on base classes, the accuracy on new classes, and their
     harmonic mean, all averaged over data sets. For other protocols, each data set has a group of bars, and the average
     over data sets has a group too.
+
+    Args:
+        content: the methods by data sets. All its averages are over the same data sets.
+        label: text beside the y axis.
     """
-    by_measure = protocol == "base2new"
-    rows = [row for row in table if row.dataset == "average" or not by_measure]
-    shots = max((row.shots for row in rows), default=0)
-    rows = [row for row in rows if row.shots == shots]
-    measures = MEASURES[protocol]
-    groups = [_TITLES[m] for m in measures] if by_measure else list(dict.fromkeys(row.dataset for row in rows))
-    names = legend_names(row.method for row in table)
-    heights: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in names.values()}
-    for row in rows:
-        for measure in measures:
-            value = row.values[measure]
+    if protocol == "base2new":
+        place = content.datasets[-1]  # the average, or the only data set
+        groups = {_TITLES[measure]: (place, measure) for measure in MEASURES[protocol]}
+    else:
+        groups = {dataset: (dataset, "accuracy") for dataset in content.datasets}
+    heights: dict[str, dict[str, tuple[float, float | None]]] = {}
+    for method in content.methods:
+        for group, (dataset, measure) in groups.items():
+            value = method.values.get(dataset, {}).get(measure, Value())
             if value.mean is not None:
-                group = _TITLES[measure] if by_measure else row.dataset
-                heights[names[row.method]][group] = value.mean, value.std or 0.0
-    heights = {name: values for name, values in heights.items() if values}
-    return _bar_chart(heights, groups, f"accuracy, % ({shots} shots)") if heights else None
+                heights.setdefault(" ".join(method.names), {})[group] = value.mean, value.std
+    return _bar_chart(heights, list(groups), label) if heights else None
 
 
-def _bar_chart(heights: Mapping[str, Mapping[str, tuple[float, float]]], groups: list[str], label: str) -> Figure:
+def _bar_chart(
+    heights: Mapping[str, Mapping[str, tuple[float, float | None]]], groups: list[str], label: str
+) -> Figure:
     """Draw groups of bars, with a bar for each method in each group.
 
     Args:
-        heights: maps a method's name in the legend to {group: (height, spread) of the bar}.
+        heights: maps a method's name in the legend to {group: (height, spread) of the bar}. Without a spread, the bar
+            has no error mark.
         groups: names of the groups, in the order in which the chart shows the groups.
         label: text beside the y axis.
     """
@@ -71,9 +75,18 @@ def _bar_chart(heights: Mapping[str, Mapping[str, tuple[float, float]]], groups:
     axes, width = figure.subplots(), 0.85 / len(heights)
     for number, (name, values) in enumerate(heights.items()):
         present = [(place, *values[group]) for place, group in enumerate(groups) if group in values]
-        x, height, spread = map(np.array, zip(*present, strict=True))
-        shift = (number - (len(heights) - 1) / 2) * width
-        axes.bar(x + shift, height, width, yerr=spread, capsize=2, label=name)
+        places, height, spread = zip(*present, strict=True)
+        x = np.array(places) + (number - (len(heights) - 1) / 2) * width
+        axes.bar(x, height, width, label=name)
+        measured = [place for place, value in enumerate(spread) if value is not None]
+        axes.errorbar(
+            x[measured],
+            np.array(height)[measured],
+            [spread[place] for place in measured],
+            fmt="none",
+            capsize=2,
+            ecolor="black",
+        )
     axes.set_xticks(range(len(groups)), groups, rotation=0 if len(groups) < 6 else 30)
     axes.set_ylabel(label)
     axes.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.12 if len(groups) < 6 else -0.3))
@@ -210,41 +223,69 @@ def _class_accuracies(runs: pd.DataFrame, trainer: str) -> dict[str, float]:
 
 
 def confusion(predicted: np.ndarray, label: np.ndarray, classnames: Sequence[str]) -> Figure:
-    """Draw the confusion matrix of the classes with the most errors.
+    """Draw the rows of the confusion matrix with the most errors, and the columns where most of these errors go.
 
-    Each row belongs to a true class. It shows how many per cent of the true class's images got each predicted class.
+    A row belongs to a true class. It shows how many per cent of the class's images got each predicted class. The
+    classes of the rows are columns too, so that the correct predictions are in sight.
 
     Args:
         predicted, label: class indices, both (n_images,).
     """
-    wrong = np.bincount(label[predicted != label], minlength=len(classnames))
-    chosen = np.sort(np.argsort(-wrong, kind="stable")[:CLASSES])
-    matrix = np.zeros((len(classnames), len(classnames)))
+    matrix = np.zeros(
+        (len(classnames), len(classnames))
+    )  # images of a true class (row) with a predicted class (column)
     np.add.at(matrix, (label, predicted), 1)
+    errors = matrix - np.diag(np.diag(matrix))
+    rows, columns = _most_confused(errors)
     matrix /= np.maximum(1, matrix.sum(axis=1, keepdims=True))
-    figure = Figure(figsize=(7, 6.4), layout="constrained")
+    figure = Figure(figsize=(2.2 + 0.2 * len(columns), 2 + 0.2 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(100 * matrix[np.ix_(chosen, chosen)], cmap="Blues", vmin=0, vmax=100)
+    image = axes.imshow(100 * matrix[np.ix_(rows, columns)], cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(image, ax=axes, label="% of the class's images", shrink=0.8)
-    names = [classnames[number] for number in chosen]
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.set_xticks(range(len(columns)), [classnames[number] for number in columns], rotation=90, fontsize=7)
+    axes.set_yticks(range(len(rows)), [classnames[number] for number in rows], fontsize=7)
     axes.set(xlabel="predicted class", ylabel="true class")
     return figure
 
 
-def worst(images: Sequence[tuple[Image, str, str, float]]) -> Figure:
+def _most_confused(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes whose rows and columns a confusion matrix shows.
+
+    The rows are the true classes of the largest confusions. The columns are the same classes and the classes that these
+    were mistaken for. There are at most CLASSES rows.
+
+    Args:
+        errors: (n_classes, n_classes), number of images of a true class (row) with a wrong class (column).
+
+    Returns:
+        Class indices in ascending order: of the rows, of the columns.
+    """
+    pairs = np.argsort(-errors, axis=None, kind="stable")[: np.count_nonzero(errors)]  # largest confusion first
+    true, wrong = np.unravel_index(pairs, errors.shape)
+    classes = list(dict.fromkeys(true.tolist()))[:CLASSES] or list(range(min(CLASSES, len(errors))))
+    shown = np.isin(true, classes)
+    columns = list(dict.fromkeys([*classes, *wrong[shown].tolist()]))[: 2 * CLASSES]
+    return np.sort(classes), np.sort(columns)
+
+
+def worst(images: Sequence[tuple[Image, str, str, str, float]]) -> Figure:
     """Draw wrongly classified images in a grid.
 
     Args:
-        images: tuples (image, true class, predicted class, probability of the true class).
+        images: tuples (image, file name, true class, predicted class, probability of the true class).
     """
     columns = min(6, len(images))
     lines = -(-len(images) // columns)
-    figure = Figure(figsize=(1.7 * columns, 2.1 * lines), layout="constrained")
+    figure = Figure(figsize=(1.7 * columns, 2.3 * lines), layout="constrained")
     for axes in (grid := figure.subplots(lines, columns, squeeze=False)).flat:
         axes.set_axis_off()
-    for axes, (image, name, predicted, probability) in zip(grid.flat, images, strict=False):
+    for axes, (image, file, name, predicted, probability) in zip(grid.flat, images, strict=False):
         axes.imshow(image)
-        axes.set_title(f"{name}\npredicted {predicted}\n({100 * probability:.1g} % {name})", fontsize=7)
+        title = f"{_short(file)}\n{name}\npredicted {predicted}\n({100 * probability:.1g} % {name})"
+        axes.set_title(title, fontsize=7)
     return figure
+
+
+def _short(name: str, length: int = 26) -> str:
+    """Shorten a file name to its last `length` letters."""
+    return name if len(name) <= length else "…" + name[1 - length :]

@@ -16,6 +16,17 @@ from reporting.protocols import MEASURES, of_protocol
 from reporting.published import PAPER, Figures, read_published
 from reporting.read import ReportError
 
+#: Characters that have a meaning in LaTeX, and how they are written.
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
+}  # fmt: skip
+
+
+def escape_latex(text: str) -> str:
+    """Return `text` with LaTeX's special characters escaped."""
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -179,14 +190,17 @@ def show(table: Sequence[Row], protocol: str, form: str) -> str:
         frame["seeds"] = [" ".join(map(str, row.seeds)) for row in table]
         frame["missing"] = ["; ".join(row.missing) for row in table]
         return frame.to_csv(index=False).rstrip()
-    several = len({row.dataset for row in table}) > 2  # the average over one data set equals the data set's row
-    shown = [cells(row, protocol) for row in table if several or row.dataset != "average"]
-    frame = pd.DataFrame(without_empty_columns(shown))
+    frame = pd.DataFrame(without_empty_columns([cells(row, protocol) for row in shown(table)]))
     if form == "latex":
-        escaped = {"%": r"\%", "_": r"\_", "±": r"$\pm$", "&": r"\&", "#": r"\#"}
-        frame = frame.map(lambda cell: "".join(escaped.get(letter, letter) for letter in str(cell)))
+        frame = frame.map(lambda cell: escape_latex(str(cell)))
         return frame.to_latex(index=False).rstrip()
     return frame.to_markdown(index=False, tablefmt="github" if form == "markdown" else "simple", disable_numparse=True)
+
+
+def shown(table: Sequence[Row]) -> list[Row]:
+    """Return the rows to show. With a single data set, the averages are left out, because they repeat its row."""
+    several = len({row.dataset for row in table}) > 2
+    return [row for row in table if several or row.dataset != "average"]
 
 
 def without_empty_columns(table: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -197,7 +211,8 @@ def without_empty_columns(table: list[dict[str, str]]) -> list[dict[str, str]]:
 def cells(row: Row, protocol: str) -> dict[str, str]:
     """Return the texts of a table row, as a dict that maps the title of each column to the text in the column."""
     texts = {
-        "trainer": row.trainer, "config": str(row.config), "dataset": row.dataset, "shots": str(row.shots),
+        "trainer": row.trainer, "config": str(row.config), "backbone": row.backbone or "", "dataset": row.dataset,
+        "shots": str(row.shots),
     }  # fmt: skip
     for name in MEASURES[protocol]:
         title, value = "HM" if name == "hm" else name, row.values[name]

@@ -2,7 +2,7 @@
 # Install the project, then run lint, type checks and tests. Arguments are passed to pytest.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-install
+install test
 cd "$root"
 "$python" -m ruff check .
 "$python" -m ruff format --check .

@@ -223,11 +223,17 @@ def teacher_images(ours: Answers) -> torch.Tensor:
     return ours.model.teacher_images(ours.model.outputs(ours.batch), ours.batch)
 
 
+def setting_of(setting: str) -> tuple[int, float, float]:
+    """The number of epochs, the mean and the standard deviation in N_mean_std."""
+    epochs, mean, std = setting.split("_")
+    return int(epochs), float(mean), float(std)
+
+
 def averaged(ours: Answers, setting: str) -> Method:
     """PromptSRC's method after the epochs of `setting` (N_mean_std), each of which ends with known parameters."""
     if setting in ours.averages:
         return ours.averages[setting]
-    epochs, mean, std = map(int, setting.split("_"))
+    epochs, mean, std = setting_of(setting)
     model = ours.build(ours.case["classnames"])
     model.average = GaussianAverage(mean, std)
     for epoch in range(epochs):
@@ -240,7 +246,7 @@ def averaged(ours: Answers, setting: str) -> Method:
 
 def average_weights(setting: str) -> torch.Tensor:
     """PromptSRC's weights of the epochs: the average of unit vectors."""
-    epochs, mean, std = map(int, setting.split("_"))
+    epochs, mean, std = setting_of(setting)
     average = GaussianAverage(mean, std)
     for epoch, unit in enumerate(torch.eye(epochs)):
         average.add(epoch, {"unit": unit})

@@ -1,5 +1,7 @@
 """Image transforms: all names, CLIP's test transform, and errors."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from PIL import Image
 from torchvision import transforms as T
 
 from dassl.data.transforms import AVAILABLE_CHOICES, build_transform
+from dassl.data.transforms.randaugment import OPERATIONS, RandAugment
 from dassl.utils import InputError
 
 IMAGE = Image.fromarray(np.random.RandomState(0).randint(0, 255, (50, 70, 3), dtype=np.uint8))
@@ -38,3 +41,26 @@ def test_unknown_names_are_errors():
 
 def test_no_transform():
     assert build_transform(config("INPUT.NO_TRANSFORM", True)) is None
+
+
+def test_randaugment_has_dassls_operations(monkeypatch):
+    """At magnitude 10 of 30, each operation gives what PIL gives with Dassl's value."""
+    gray, applied = Image.new("RGB", (40, 30), (100, 150, 200)), []
+    monkeypatch.setattr(random, "random", lambda: 0.0)  # positive signs
+    for operation in OPERATIONS:
+        monkeypatch.setattr(random, "choices", lambda _, k, operation=operation: [operation] * k)
+        applied.append(np.asarray(RandAugment(1, 10)(gray)))
+    assert len(applied) == 16
+    assert applied[2][0, 0].tolist() == [155, 105, 55]  # inverted
+    assert applied[4][0, 0].tolist() == [96, 144, 200]  # the upper 5 bits
+    assert applied[5][0, 0].tolist() == [155, 105, 55]  # inverted above 85.3
+    assert applied[6][0, 0].tolist() == [119, 69, 19]  # 36 brighter, then inverted above 128
+    assert applied[9][0, 0].tolist() == [70, 105, 140]  # brightness 0.7
+    assert (applied[13] == (125, 123, 114)).all(-1).sum() in range(20, 14 * 14 + 1)  # cut out
+    assert (applied[14] == 0).all((0, 2)).sum() == 33  # columns that were moved in
+    assert (applied[15] == 0).all()
+
+
+@pytest.mark.parametrize("m", [0, 30])
+def test_randaugment_at_its_ends_keeps_the_size(m):
+    assert {RandAugment(3, m)(IMAGE).size for _ in range(30)} == {IMAGE.size}

@@ -9,25 +9,36 @@ import time
 
 import pytest
 import yaml
-from conftest import ROOT, result_of
+from conftest import ROOT, depth_words, result_of
 
 from experiments import repeat
+
+#: The methods that learn prompts on a single data set.
+METHODS = [
+    "CoOp", "CoCoOp", "MaPLe", "IVLP", "VPT", "LanguagePrompting", "KgCoOp", "ProGrad", "PromptSRC", "TCP", "CoPrompt",
+]  # fmt: skip
+
+
+def write_sweep(file, trainers, tiny_path, own_data, *options):
+    """Declare a sweep of these methods on a user's own data with the tiny CLIP."""
+    common = [
+        "DATASET.PATH", own_data, "MODEL.BACKBONE.PATH", tiny_path, "INPUT.SIZE", "(32,32)",
+        "DATALOADER.NUM_WORKERS", 0, "TEST.SAVE_PREDICTIONS", True,
+    ]  # fmt: skip
+    depths = [word for trainer in trainers for word in depth_words(trainer, 2)]
+    content = {
+        "protocol": "base2new", "trainers": trainers, "datasets": ["folder"], "seeds": [1], "shots": [2],
+        "options": " ".join(map(str, [*common, *depths, *options])),
+    }  # fmt: skip
+    file.write_text(yaml.safe_dump(content))
+    return file
 
 
 @pytest.fixture(scope="module")
 def declared(tmp_path_factory, tiny_path, own_data):
-    """File of a sweep of two methods on a user's own data with the tiny CLIP."""
+    """File of a sweep of two methods."""
     file = tmp_path_factory.mktemp("sweep") / "own.yaml"
-    options = [
-        "DATASET.PATH", own_data, "MODEL.BACKBONE.PATH", tiny_path, "INPUT.SIZE", "(32,32)", "OPTIM.MAX_EPOCH", 4,
-        "DATALOADER.NUM_WORKERS", 0, "TEST.SAVE_PREDICTIONS", True, "TRAINER.MAPLE.PROMPT_DEPTH", 2,
-    ]  # fmt: skip
-    content = {
-        "protocol": "base2new", "trainers": ["ZeroshotCLIP", "MaPLe"], "datasets": ["folder"], "seeds": [1],
-        "shots": [2], "options": " ".join(map(str, options)),
-    }  # fmt: skip
-    file.write_text(yaml.safe_dump(content))
-    return file
+    return write_sweep(file, ["ZeroshotCLIP", "MaPLe"], tiny_path, own_data, "OPTIM.MAX_EPOCH", 4)
 
 
 def start(file, output, *options):
@@ -95,23 +106,42 @@ def test_finished_runs_are_skipped(undisturbed, declared):
     assert before == {path: path.stat().st_mtime_ns for path in output.glob("base2new/**/*")}
 
 
+def start_and_kill(file, output, pattern, whole_group):
+    """Start a sweep in a new process, and kill it as soon as a file of its output matches `pattern`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.sweep", str(file), "--output", str(output), "--threads", "1"],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    while process.poll() is None and not any(output.glob(pattern)):
+        time.sleep(0.05)
+    assert any(output.glob(pattern)), "the sweep ended before it could be killed"
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def test_a_sweep_that_is_killed_twice_ends_the_same(undisturbed, declared, tmp_path):
     """The first kill ends the sweep only: its run continues, and the next sweep waits for it. The second ends both."""
-    for number, whole_group in enumerate((False, True)):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.sweep", str(declared), "--output", str(tmp_path), "--threads", "1"],
-            cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        pattern = "base2new/**/result.json" if number == 0 else "base2new/**/MultiModalPromptLearner/checkpoint"
-        for _ in range(1200):
-            if any(tmp_path.glob(pattern)):
-                break
-            time.sleep(0.05)
-        (os.killpg if whole_group else os.kill)(process.pid, signal.SIGKILL)
-        process.wait()
+    start_and_kill(declared, tmp_path, "base2new/**/result.json", whole_group=False)
+    start_and_kill(declared, tmp_path, "base2new/**/MultiModalPromptLearner/checkpoint", whole_group=True)
     code, _, err = finished(start(declared, tmp_path))
     assert code == 0, err
     assert outcome(tmp_path) == outcome(undisturbed[0])
+
+
+@pytest.mark.slow
+def test_a_sweep_of_all_methods_that_is_killed_ends_the_same(tiny_path, own_data, tmp_path):
+    """Each kill ends a run of a method whose training keeps more than prompts: an average, or random sentences."""
+    words = ("OPTIM.MAX_EPOCH", 3, "TRAIN.CHECKPOINT_FREQ", 1, "DATALOADER.TRAIN_X.BATCH_SIZE", 2)
+    file = write_sweep(tmp_path / "all.yaml", METHODS, tiny_path, own_data, *words)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    code, out, err = finished(start(file, whole))
+    assert (code, "22 runs in 11 jobs: 22 finished" in out) == (0, True), err
+    for method in ("PromptSRC", "CoPrompt"):
+        start_and_kill(file, cut, f"base2new/train_base/**/{method}/**/checkpoint", whole_group=True)
+    code, _, err = finished(start(file, cut))
+    assert code == 0, err
+    assert len(outcome(whole)) >= 33  # 22 results, and checkpoints of eleven methods
+    assert outcome(cut) == outcome(whole)
 
 
 def test_a_failed_run_is_named_and_does_not_stop_the_others(undisturbed, declared, tmp_path):

@@ -138,7 +138,10 @@ def test_every_format(tmp_path, capsys):
         assert report.main([str(tmp_path), "--format", form]) == 0
         texts[form] = capsys.readouterr().out
     assert "81.00 ± 1.00" in texts["terminal"]
-    assert "| MaPLe     | vit_b16  | DescribableTextures | 16      | 81.00 ± 1.00 | +0.64" in texts["markdown"]
+    assert (
+        "| MaPLe     | vit_b16  | ViT-B/16   | DescribableTextures | 16      | 81.00 ± 1.00 | +0.64"
+        in texts["markdown"]
+    )
     assert r"vit\_b16 & DescribableTextures & 16 & 81.00 $\pm$ 1.00" in texts["latex"]
     lines = list(csv.DictReader(io.StringIO(texts["csv"])))
     assert [float(line["base"]) for line in lines] == [row["base"] for row in json.loads(texts["json"])]

@@ -11,8 +11,9 @@ import pytest
 import torch
 from conftest import TINY, relative
 from measure import SIZES
-from tiny_methods import build, config, make
+from tiny_methods import TRAINERS, build, config, make
 
+from clip.loading import load_clip
 from clip.model import CLIP
 from dassl.utils import InputError, count_num_param
 from trainers.base import Batch, frozen_text_features, total
@@ -67,6 +68,31 @@ def test_kgcoop_starts_at_the_distance_of_two_templates(tiny_clip):
     ]
     expected = 1 - torch.cosine_similarity(*features).mean()
     assert losses_of(other, batch_of())["kg"][1].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_promptsrc_starts_at_the_distance_of_a_template_and_the_ensemble(tiny_clip):
+    """With the words as the only prompts. Without image prompts, image features and logits are the frozen ones too."""
+    node = "TRAINER.PROMPTSRC"
+    method = make("PromptSRC", tiny_clip, f"{node}.PROMPT_DEPTH_TEXT", 1, f"{node}.PROMPT_DEPTH_VISION", 0)
+    losses = losses_of(method, batch_of())
+    words = frozen_text_features(tiny_clip, ["a photo of a {}."], method.classnames)
+    assert losses["text"][1].item() == pytest.approx((words - method.teacher).abs().mean().item(), rel=1e-4)
+    assert losses["image"][1].item() == 0
+
+
+@pytest.mark.parametrize(
+    ("trainer", "words", "expected"),
+    [("KgCoOp", ("TRAINER.KGCOOP.CTX_INIT", True), 5.354e-4), ("PromptSRC", (), 2.6854e-3)],
+)
+def test_the_text_terms_at_the_start_are_fixed_numbers_on_the_mini_weights(trainer, words, expected):
+    """Of the weights in this repository, so that a change of the towers or of the teachers is noticed."""
+    clip = load_clip("ViT-Mini/8")
+    depth = ("TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT", 1, "TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", 0)
+    cfg = config(trainer, *words, *(depth if trainer == "PromptSRC" else ()))
+    method = TRAINERS[trainer].build_method(cfg, clip, ["red apple", "green salad"], "a drawing of the {}.")
+    images = torch.zeros(2, 3, 48, 48)
+    losses = losses_of(method, Batch(images, torch.arange(2), (images,)))
+    assert losses["kg" if trainer == "KgCoOp" else "text"][1].item() == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_teacher_is_not_computed_in_half_precision_under_autocast(tiny_clip):

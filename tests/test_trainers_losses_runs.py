@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import ROOT, result_of
+from conftest import ROOT, depth_words, result_of
 from tiny_methods import TRAINERS, make
 
 from dassl.utils import InputError, load_checkpoint
@@ -81,6 +81,8 @@ def test_an_original_key_that_has_no_counterpart_is_refused(trainer, key, value,
         ("few_shot ProGrad dtd 1", {"OPTIM.MAX_EPOCH": 200, "TRAINER.PROGRAD.LAMBDA": 0.8}),
         ("few_shot ProGrad dtd 1 DATASET.NUM_SHOTS 1", {"OPTIM.MAX_EPOCH": 50, "TRAINER.PROGRAD.LAMBDA": 1.0}),
         ("xd_train ProGrad imagenet 1", {"OPTIM.MAX_EPOCH": 50}),
+        ("prograd ProGrad dtd rn50 end 16 16 False", {"OPTIM.MAX_EPOCH": 200, "TRAINER.PROGRAD.LAMBDA": 0.8}),
+        ("prograd ProGrad imagenet rn50_ep100 end 16 4 False", {"OPTIM.MAX_EPOCH": 100}),
         ("few_shot PromptSRC eurosat 1", {"TRAINER.PROMPTSRC.GPA_MEAN": 45.0, "OPTIM.MAX_EPOCH": 50}),
         ("few_shot PromptSRC ucf101 1", {"TRAINER.PROMPTSRC.GPA_MEAN": 30.0, "TRAINER.PROMPTSRC.GPA_STD": 30.0}),
         ("xd_test PromptSRC ucf101 1", {"TRAINER.PROMPTSRC.GPA_MEAN": 6.0, "TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT": 3}),
@@ -134,10 +136,44 @@ def test_what_official_checkpoints_carry_along_is_skipped(trainer, keys, tiny_cl
     assert set(learned_tensors({"state_dict": state}, part, method, tmp_path)) == set(part.state_dict())
 
 
+#: {trainer: (checkpoint folder, keys that the official code expects in it)}, with prompts in two layers.
+OFFICIAL = {
+    "KgCoOp": ("prompt_learner", "ctx"),
+    "ProGrad": ("prompt_learner", "ctx"),
+    "TCP": (
+        "prompt_learner",
+        "ctx meta_net.linear1.weight meta_net.linear1.bias meta_net.linear2.weight meta_net.linear2.bias",
+    ),
+    "PromptSRC": (
+        "VLPromptLearner",
+        "prompt_learner.ctx image_encoder.VPT image_encoder.transformer.resblocks.1.VPT_shallow "
+        "text_encoder.transformer.resblocks.1.VPT_shallow",
+    ),
+    "CoPrompt": (
+        "MultiModalPromptLearner",
+        "prompt_learner.ctx prompt_learner.proj.weight prompt_learner.proj.bias "
+        "prompt_learner.compound_prompts_text.0 prompt_learner.compound_prompt_projections.0.weight "
+        "prompt_learner.compound_prompt_projections.0.bias adapter_image.fc.0.weight adapter_image.fc.2.weight "
+        "adapter_text.fc.0.weight adapter_text.fc.2.weight",
+    ),
+}
+
+
+@pytest.mark.parametrize("trainer", OFFICIAL)
+def test_our_checkpoints_load_into_the_official_code(trainer, tiny_clip):
+    """The official code reads the folder's file, and copies every tensor of it into its model by name."""
+    folder, keys = OFFICIAL[trainer]
+    (ours,) = TRAINERS[trainer].checkpoints
+    assert ours == folder
+    method = make(trainer, tiny_clip, *depth_words(trainer, 2))
+    state = dict(method.named_modules())[TRAINERS[trainer].checkpoints[folder]].state_dict()
+    assert sorted(state) == sorted(keys.split())
+
+
 # ---- runs ----
 
 
-@pytest.mark.parametrize("trainer", ["PromptSRC", "CoPrompt"])
+@pytest.mark.parametrize("trainer", OFFICIAL)
 def test_a_resumed_run_ends_with_the_same_bits_and_is_rebuilt(trainer, run, tmp_path):
     """The average of the prompts, the random sentences and the second views are those of the run without a stop."""
     words = ("OPTIM.MAX_EPOCH", 3, "TRAIN.CHECKPOINT_FREQ", 1, "DATALOADER.TRAIN_X.BATCH_SIZE", 2)

@@ -65,9 +65,9 @@ class MultiModalPromptLearner(nn.Module):
         prompts = torch.stack([self.ctx, *self.compound_prompts_text])  # (J, n, text width)
         layers = [self.proj, *self.compound_prompt_projections]
         if len(layers) == len(prompts):  # one matrix product for all layers, because a GPU needs a launch for each
-            weights = torch.stack([layer.weight for layer in layers])  # (J, vision width, text width)
-            biases = torch.stack([layer.bias for layer in layers])[..., None]  # (J, vision width, 1)
-            coupled = torch.baddbmm(biases, weights, prompts.mT).mT  # (J, n, vision width)
+            weights = torch.stack([layer.weight for layer in layers]).mT  # (J, text width, vision width)
+            biases = torch.stack([layer.bias for layer in layers])[:, None]  # (J, 1, vision width)
+            coupled = torch.baddbmm(biases, prompts, weights)  # (J, n, vision width)
         else:
             coupled = self.proj(prompts)
         return dict(enumerate(coupled.unbind()))

@@ -120,7 +120,7 @@ class ProGradCLIP(Method):
             parameter.grad = without_conflict(gradient, other, self.strength)
 
 
-#: Data sets with LAMBDA 0.8 in few-shot runs with 8 or 16 shots.
+#: Data sets with LAMBDA 0.8 in runs with 8 or 16 shots, except base-to-new and cross-dataset runs.
 _WEAKER = ("OxfordFlowers", "DescribableTextures", "EuroSAT")
 #: Templates of the prompts and of the teacher, if they aren't the data set's template.
 _TEMPLATES = {
@@ -147,14 +147,18 @@ class ProGrad(PromptTrainer):
 
     @classmethod
     def values(cls, dataset: str, protocol: str, shots: int) -> dict[str, object]:
-        """Return the template, the number of epochs and LAMBDA where the official README or code sets them."""
+        """Return the template, the number of epochs and LAMBDA where the official README or code sets them.
+
+        Runs without a protocol, such as those of `prograd.sh`, are few-shot runs too, but their config file sets the
+        number of epochs.
+        """
         values: dict[str, object] = {}
         if dataset in _TEMPLATES:
             values["DATASET.TEMPLATE"] = _TEMPLATES[dataset]
-        if training_dataset(dataset, protocol) == "ImageNet":
+        if protocol and training_dataset(dataset, protocol) == "ImageNet":
             values["OPTIM.MAX_EPOCH"] = 50
         elif protocol == "few_shot" and dataset in PAPER_DATASETS and shots in _EPOCHS:
             values["OPTIM.MAX_EPOCH"] = _EPOCHS[shots]
-        if protocol == "few_shot" and dataset in _WEAKER and shots in (8, 16):
+        if protocol in ("few_shot", "") and dataset in _WEAKER and shots in (8, 16):
             values["TRAINER.PROGRAD.LAMBDA"] = 0.8
         return values

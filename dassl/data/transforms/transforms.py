@@ -15,6 +15,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import crop, resize
 from yacs.config import CfgNode
 
+from dassl.data.transforms.randaugment import RandAugment
 from dassl.utils.errors import unknown
 
 INTERPOLATION_MODES = {
@@ -155,7 +156,7 @@ def _train_stages(cfg: CfgNode) -> list[tuple[str | None, nn.Module]]:
         ("imagenet_policy", T.AutoAugment(policy.IMAGENET)),
         ("cifar10_policy", T.AutoAugment(policy.CIFAR10)),
         ("svhn_policy", T.AutoAugment(policy.SVHN)),
-        ("randaugment", T.RandAugment(opts.RANDAUGMENT_N, opts.RANDAUGMENT_M)),
+        ("randaugment", RandAugment(opts.RANDAUGMENT_N, opts.RANDAUGMENT_M)),
         ("colorjitter", T.ColorJitter(*jitter)),
         ("randomgrayscale", T.RandomGrayscale(opts.RGS_P)),
         ("gaussian_blur", T.RandomApply([T.GaussianBlur(opts.GB_K)], p=opts.GB_P)),
