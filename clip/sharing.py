@@ -4,10 +4,13 @@
 texts, and the features of all processes are gathered. The code that connects processes isn't part of `clip/`.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import torch
+
+from clip.inputs import TowerInputs
 
 T = TypeVar("T")
 
@@ -42,3 +45,18 @@ class Sharing(Protocol):
 def gather_equal(sharing: Sharing | None, rows: torch.Tensor) -> torch.Tensor:
     """Return the rows of all processes, of which each has equally many. Without sharing, return `rows`."""
     return rows if sharing is None else sharing.gather(rows, [len(rows)] * sharing.size)
+
+
+@contextlib.contextmanager
+def own_random_numbers(sharing: Sharing | None, inputs: TowerInputs, device: torch.device) -> Iterator[None]:
+    """Inside this context, each process draws other random numbers, if adapters may need some, such as for dropout.
+
+    The processes draw different amounts, because their parts differ. After the context, all have the same random state.
+    """
+    if sharing is None or not inputs.adapters:
+        yield
+        return
+    seed = sharing.own(torch.randint(2**32, (sharing.size,)).tolist())
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -25,7 +25,7 @@ from clip.memory import trim_heap
 from clip.packed import PackedRows
 from clip.padded import PaddedRows
 from clip.reference import count_layers
-from clip.sharing import Sharing
+from clip.sharing import Sharing, own_random_numbers
 from clip.text_batch import DeepPrompts, TextBatch, replace_prompts
 from clip.text_layers import encode_packed, encode_reference
 
@@ -115,7 +115,8 @@ def _encode_shared(
     """Encode this process's part of the sequences, and gather the outputs of all processes."""
     parts = batch.layout.parts(sharing.size, _prefix_tokens(prefix, batch) / batch.layout.count)
     part = sharing.own(parts)
-    own = _encode_own(tower, prefix[part.prefixes], class_tokens[part.rows], batch.chunk(part))
+    with own_random_numbers(sharing, batch.inputs, prefix.device):
+        own = _encode_own(tower, prefix[part.prefixes], class_tokens[part.rows], batch.chunk(part))
     counts = [each.layout.count for each in parts]
     rows = None if own.rows is None else sharing.gather(own.rows, counts)
     return TowerOutput(sharing.gather(own.features, counts), rows)

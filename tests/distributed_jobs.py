@@ -10,6 +10,7 @@ from typing import NamedTuple
 from unittest import mock
 
 import measure
+import numpy as np
 import small_clip
 import torch
 from tiny_methods import TRAINERS, config
@@ -52,11 +53,11 @@ class Names(measure.NamedClasses):
 
 
 class Trained(NamedTuple):
-    """The results of a training."""
+    """The results of a training. They are arrays, because a tensor could only be read while its process lives."""
 
-    losses: torch.Tensor  # (steps, terms)
-    parameters: torch.Tensor  # all parameters in one vector
-    logits: torch.Tensor  # (batch, classes) after the training
+    losses: np.ndarray  # (steps, terms)
+    parameters: np.ndarray  # all parameters in one vector
+    logits: np.ndarray  # (batch, classes) after the training
 
 
 def cases() -> dict[str, tuple[str, list]]:
@@ -95,7 +96,7 @@ def train_one(name: str, options: list, steps: int) -> Trained:
     with torch.no_grad(), trainer.model.clip.alone():
         logits = trainer.model_inference(images)
     parameters = [parameter.detach().flatten() for parameter in trainer.model.parameters()]
-    return Trained(torch.tensor(losses), torch.cat([*parameters, torch.zeros(1)]), logits)
+    return Trained(np.array(losses), torch.cat([*parameters, torch.zeros(1)]).numpy(), logits.numpy())
 
 
 def build_trainer(name: str, options: list) -> PromptTrainer:

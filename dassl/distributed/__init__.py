@@ -15,11 +15,11 @@ from dassl.distributed.work import (
     every_nth,
     gather_shares,
     gathered_features,
-    in_order,
     main_first,
     merged,
     on_main,
     own_share,
+    predictions_in_order,
 )
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "every_nth",
     "gather_shares",
     "gathered_features",
-    "in_order",
     "is_main",
     "join",
     "label",
@@ -40,6 +39,7 @@ __all__ = [
     "note_failure",
     "on_main",
     "own_share",
+    "predictions_in_order",
     "prints_error",
     "reason_to_stop",
     "size",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dassl.distributed.features import GatheredFeatures
 
 T = TypeVar("T")
+Prediction = tuple["torch.Tensor", "torch.Tensor", list[str]]  # logits, labels and paths of a batch
 
 
 # ---- control flow ----
@@ -92,13 +93,13 @@ def every_nth(items: Sequence[T]) -> Sequence[T]:
     return items[run.rank :: run.size] if run else items
 
 
-def in_order(own: Iterable[T], count: int) -> Iterator[T]:
-    """Yield the results of all processes in the main process, in the order of a single process.
+def predictions_in_order(own: Iterator[Prediction], count: int) -> Iterator[Prediction]:
+    """Yield the predictions of all processes in the main process, in the order of a single process.
 
     In the other processes, nothing is yielded, but the iterator must be consumed all the same.
 
     Args:
-        own: the results of this process for its share of `count` batches, as `every_nth` returns it. Picklable.
+        own: logits, labels and paths for this process's share of `count` batches, as `every_nth` returns it.
     """
     run = group()
     if run is None:
@@ -106,17 +107,22 @@ def in_order(own: Iterable[T], count: int) -> Iterator[T]:
         return
     from torch import distributed
 
-    results = iter(own)
     for first in range(0, count, run.size):
-        found: list[T | None] | None = [None] * run.size if is_main() else None
-        result = next(results, None)
+        found: list[Prediction | None] | None = [None] * run.size if is_main() else None
+        result = next(own, None)
+        if result is not None:  # the main process can't use the memory of another process's GPU
+            result = result[0].cpu(), result[1].cpu(), result[2]
         with collective():
             distributed.gather_object(result, found)
-        yield from cast(list[T], found or [])[: count - first]
+        yield from cast(list[Prediction], found or [])[: count - first]
 
 
 def merged(own: Sequence[T]) -> list[T]:
-    """Return the results of all processes, in the order of a single process. See `in_order` for `own`."""
+    """Return the results of all processes for all batches, in the order of a single process.
+
+    Args:
+        own: the results of this process for its share of the batches, as `every_nth` returns it. Picklable.
+    """
     run = group()
     if run is None:
         return list(own)

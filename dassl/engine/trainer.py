@@ -74,7 +74,6 @@ class SimpleTrainer(TrainerBase):
     time_start = 0.0  # time at which training started, in seconds since 1970; 0 in a test run
     tested_split = ""  # split of the last test
     test_seconds = 0.0  # duration of the last test in seconds
-    metrics: MetricsLog | None = None  # None before the training, and in all processes but the main process
     tested_paths: Sequence[str] = ()  # paths of the images of the last test, in the order of the logits
 
     def __init__(self, cfg: CfgNode):
@@ -141,13 +140,13 @@ class SimpleTrainer(TrainerBase):
             folders, newest = [directory / name for name in names], self.resumed
             self.best_result = distributed.on_main(lambda: restore_best(folders, newest, targets))
         self.resumed = []  # the checkpoints' content isn't needed any more
-        self.time_start = time.time()
         saved_here = self.start_epoch if directory == Path(cfg.OUTPUT_DIR) else 0  # last epoch saved in OUTPUT_DIR
         if distributed.is_main():
             tidy(targets, saved_here, cfg.TRAIN.CHECKPOINT_FREQ)
             remove_unfinished(Path(self.output_dir))
             self.init_writer(os.path.join(self.output_dir, "tensorboard"))
-            self.metrics = MetricsLog(self.output_dir, saved_here)
+        self.metrics = MetricsLog(self.output_dir if distributed.is_main() else None, saved_here)
+        self.time_start = time.time()
 
     def seed_epoch(self) -> None:
         """Seed the random generators. Pass the epoch to the data sets, because augmentation depends on the epoch."""
@@ -162,8 +161,7 @@ class SimpleTrainer(TrainerBase):
         If this evaluation gives the best result so far, save the model as the best model, too.
         """
         cfg, result = self.cfg, None
-        if self.metrics:
-            self.metrics.sync()
+        self.metrics.sync()
         if cfg.TEST.FINAL_MODEL == "best_val" and not cfg.TEST.NO_TEST:
             result = self.test(split="val")
             if result > self.best_result:
@@ -181,18 +179,15 @@ class SimpleTrainer(TrainerBase):
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self.get_model_names():
                 print("Deploy the model with the best val performance")
                 self.load_model(self.output_dir)
-                # a third-party load_model may not set loaded_epoch
-                self.loaded_epoch = distributed.on_main(self._best_epoch)
+                name = self.get_model_names()[0]
+                best = distributed.on_main(lambda: load_checkpoint(self.find_checkpoint(self.output_dir, name)))
+                self.loaded_epoch = best["epoch"]  # a third-party load_model may not set loaded_epoch
             else:
                 print("Deploy the last-epoch model")
             self.test()
             distributed.on_main(lambda: write_result(self))
         print(f"Elapsed: {datetime.timedelta(seconds=round(time.time() - self.time_start))}")
         self.close_writer()
-
-    def _best_epoch(self) -> int:
-        """Return the epoch of the best model's checkpoint."""
-        return load_checkpoint(self.find_checkpoint(self.output_dir, self.get_model_names()[0]))["epoch"]
 
     # ---- testing ----
 
@@ -220,7 +215,8 @@ class SimpleTrainer(TrainerBase):
         loader = self._present(self.val_loader if split == "val" else self.test_loader, split)
         print(f"Evaluate on the *{split}* set")
         started, paths = time.time(), []
-        for output, label, impath in distributed.in_order(self.predictions(loader, split), len(loader)):
+        own = self.predictions(loader, split)
+        for output, label, impath in distributed.predictions_in_order(own, len(loader)):
             paths += impath
             self.evaluator.process(output, label)
         self.test_seconds, self.tested_paths = time.time() - started, paths
@@ -264,8 +260,7 @@ class SimpleTrainer(TrainerBase):
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
         self.num_batches = num_batches
-        if self.metrics:
-            self.metrics.warn_of_missing_lines(num_batches)
+        self.metrics.warn_of_missing_lines(num_batches)
         end = time.time()
         for self.batch_idx, batch in enumerate(batches):
             data_time.update(time.time() - end)
@@ -276,8 +271,6 @@ class SimpleTrainer(TrainerBase):
 
     def _report(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> None:
         """Write a batch's values to metrics.jsonl and TensorBoard. Also print the values every PRINT_FREQ batches."""
-        if not self.metrics:
-            return
         step, freq, lr = self.batch_idx + 1, self.cfg.TRAIN.PRINT_FREQ, self.get_current_lr()
         if step % freq == 0 or self.num_batches < freq:
             left = self.num_batches - step + (self.max_epoch - self.epoch - 1) * self.num_batches

@@ -169,7 +169,6 @@ class PromptTrainer(CachedEvaluation):
         super().before_train()
         if self.max_epoch and not self.start_epoch:
             self.model.fit(self._training_features())
-            distributed.check_equal(self.model.parameters(), "the values that `fit` has found")
         if self.max_epoch and self.model.has_loop and self.cfg.TRAINER.CUDA_GRAPH:
             self.capture_steps()  # only now, because a resume replaces tensors of the optimiser
 
@@ -236,11 +235,9 @@ class PromptTrainer(CachedEvaluation):
         loss = total(losses).detach()
         self.model_zero_grad()
         self.model.backward(losses, self.scaler)
-        if self.batch_idx == 0:
-            distributed.check_equal(
-                (parameter.grad for parameter in self.model.learnable() if parameter.grad is not None),
-                f"the gradients of {type(self.model).__name__}.backward, which must come from `self.gradients`,",
-            )
+        if distributed.size() > 1 and self.batch_idx == 0:
+            found = [parameter.grad for parameter in self.model.learnable() if parameter.grad is not None]
+            distributed.check_equal(found, f"gradients, which {type(self.model).__name__} must get from `gradients`,")
         self.step()
         terms = {name: value.detach() for name, (_, value) in losses.items()}
         return StepResult(loss, terms, output.detached())
@@ -257,8 +254,6 @@ class PromptTrainer(CachedEvaluation):
             reason = f"they need a CUDA GPU, but the device is {self.device.type}"
         elif type(self).forward_backward is not PromptTrainer.forward_backward:
             reason = f"{type(self).__name__} has another `forward_backward`"
-        elif distributed.size() > 1:
-            reason = "several processes train together"
         else:
             reason = obstacle(self.model, optimizers)
         if reason:
@@ -268,8 +263,7 @@ class PromptTrainer(CachedEvaluation):
 
     def read_batch(self, batch: dict) -> Batch:
         """Convert a batch of a data loader to a `Batch`, with all tensors on the device."""
-        batch = batch | {"label": distributed.gather_shares(batch["label"])}
-        images, labels = self.parse_batch_train(batch)
+        images, labels = self.parse_batch_train(batch | {"label": distributed.gather_shares(batch["label"])})
         others = batch["img"][1:] if isinstance(batch["img"], list) else []  # a list if K_TRANSFORMS > 1
         return Batch(images, labels, (images, *(view.to(self.device, non_blocking=True) for view in others)))
 
