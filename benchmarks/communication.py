@@ -2,9 +2,9 @@
 
     python benchmarks/communication.py --processes 2 --classes 1000
 
-The exchange is that of a step: gathering the features of images and class names, adding the gradients of these features,
-and adding the gradients of the learnable parameters. The towers don't run. The processes run on this machine's CPU, so
-the result doesn't tell how fast GPUs are.
+The exchange is that of a step: gathering the features of images and class names, adding the gradients of these
+features, and adding the gradients of the learnable parameters. The towers don't run. The processes run on this
+machine's CPU, so the result doesn't tell how fast GPUs are.
 """
 
 import argparse

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import signal
+import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -136,18 +137,23 @@ def batch_of(trainer: PromptTrainer, number: int) -> dict:
 # ---- whole runs ----
 
 
-def run_main(argv: Sequence[object], cache: str = "", kill_in_epoch: int | None = None) -> tuple[int, str, str]:
+def run_main(
+    argv: Sequence[object], cache: str = "", stop_in_epoch: int | None = None, hangs: bool = False
+) -> tuple[int, str, str]:
     """Execute train.py. Return its exit code and what it prints.
 
     Args:
         cache: the cache folder, if it isn't the user's.
-        kill_in_epoch: process 1 is killed at the start of this epoch (from 0).
+        stop_in_epoch: process 1 is killed at the start of this epoch (from 0).
+        hangs: process 1 doesn't answer before it is killed.
     """
     run_epoch = PromptTrainer.run_epoch
     os.environ |= {"XDG_CACHE_HOME": cache} if cache else {}
+    os.environ |= {"DIST_TIMEOUT": "15"} if hangs else {}
 
     def run_until(self) -> None:
-        if self.epoch == kill_in_epoch and distributed.label().startswith("process 1"):
+        if self.epoch == stop_in_epoch and distributed.label().startswith("process 1"):
+            time.sleep(40 if hangs else 0)
             os.kill(os.getpid(), signal.SIGKILL)
         run_epoch(self)
 

@@ -45,7 +45,7 @@ def run(size: int, job: Callable[..., Any], *args: object, seconds: float = 600)
             assert receiver.poll(seconds), f"the processes need more than {seconds} s"
         results.append(_received(receiver))
     for process in processes:
-        process.join(20)
+        process.join(5)
         process.kill()
     return results
 

@@ -2,14 +2,17 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 
 import distributed_jobs
 import numpy as np
+import psutil
 import pytest
 import several_processes
 import torch
-from conftest import depth_words, result_of
+from conftest import ROOT, depth_words, result_of
 from distributed_jobs import VARIANTS
 from tiny_methods import TRAINERS
 
@@ -148,3 +151,35 @@ def test_a_wrong_input_is_reported_once(words, message, argv, tmp_path):
     assert len(lines) == 1, lines
     assert lines[0].startswith("error: process ")
     assert message in lines[0]
+
+
+@pytest.mark.slow
+def test_a_hanging_process_ends_the_run(argv, tmp_path):
+    main, _ = several_processes.run(2, distributed_jobs.run_main, argv(tmp_path / "out"), "", 1, True)
+    assert (main[0], main[2]) == (1, "error: process 1 of 2 was killed or hangs. Repeat the command to resume\n")
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_processes_and_restarts_them_after_a_kill(argv, tmp_path):
+    words = ["OPTIM.MAX_EPOCH", 12, "TEST.FINAL_MODEL", "best_val"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["--max-restarts", "1", "train.py", *map(str, argv(tmp_path / "cut", *words))]
+    started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    while not (tmp_path / "cut/MultiModalPromptLearner/model.pth.tar-2").exists():
+        assert started.poll() is None
+        time.sleep(0.1)
+    (killed,) = [p for p in psutil.Process(started.pid).children(True) if p.environ().get("RANK") == "1"]
+    killed.kill()
+    out, _ = started.communicate(timeout=300)
+    assert started.returncode == 0
+    assert out.count("will resume training") == 1
+    several_processes.run(1, distributed_jobs.run_main, argv(tmp_path / "whole", *words))
+    assert_same_run(tmp_path / "cut", tmp_path / "whole", "MultiModalPromptLearner/model.pth.tar-12")
+
+
+@pytest.mark.slow
+def test_benchmarks_with_two_processes(tiny_path, capsys):
+    import communication
+
+    assert communication.main(["--processes", "2", "--classes", "5", "--repeats", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["seconds"] > 0
