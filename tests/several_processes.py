@@ -6,7 +6,6 @@ The processes are forks of a server process that has imported torch and the trai
 import contextlib
 import multiprocessing
 import os
-import socket
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.distributed import TCPStore
 
 ROOT = Path(__file__).resolve().parents[1]
 _PATH = [str(ROOT), *(str(ROOT / folder) for folder in ("benchmarks", "tests", "tests/golden"))]
@@ -25,13 +25,11 @@ def run(size: int, job: Callable[..., Any], *args: object, seconds: float = 600)
 
     The processes import the function `job` by its name. If it raises an exception, the test fails.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # torchrun keeps it, too
     receivers, processes = [], []
     for rank in range(size):
         receiver, sender = _CONTEXT.Pipe(duplex=False)
-        process = _CONTEXT.Process(target=_child, args=(rank, size, port, sender, job, args))
+        process = _CONTEXT.Process(target=_child, args=(rank, size, store.port, sender, job, args))
         with pytest.MonkeyPatch.context() as patch:  # the server process needs the path of the tests
             patch.setenv("PYTHONPATH", os.pathsep.join([*_PATH, os.environ.get("PYTHONPATH", "")]))
             _CONTEXT.set_forkserver_preload(["distributed_jobs"])
@@ -67,6 +65,7 @@ def _child(rank: int, size: int, port: int, sender: Connection, job: Callable[..
     torch.set_num_threads(1)
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
     os.environ |= {name: str(number) for name, number in numbers.items()} | {"MASTER_ADDR": "127.0.0.1"}
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
     try:
         sender.send(("", job(*args)))
     except BaseException:
