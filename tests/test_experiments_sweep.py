@@ -170,7 +170,8 @@ def test_every_launcher_gives_the_same_results(launcher, undisturbed, declared, 
     assert (tmp_path / "sweeps/own-trainers_MaPLe/report.html").is_file()
 
 
-def test_several_gpus_for_each_run(tmp_path):
+def test_several_gpus_for_each_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTPUT", str(tmp_path))
     words = sweep.command([], tmp_path / "log", threads=1, processes=2)
     place = words.index("torch.distributed.run")
     expected = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "experiments.run"]

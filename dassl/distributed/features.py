@@ -72,10 +72,11 @@ def gather_values(rows: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
     """Return the rows of all processes, (sum of counts, ...), without gradients. See `GatheredFeatures.gather`."""
     padded = rows.new_zeros(max(counts), *rows.shape[1:])  # all processes must send equally many rows
     padded[: len(rows)] = rows
-    found = [torch.empty_like(padded) for _ in counts]
+    sent = padded.view(torch.uint8)  # bytes, because gloo doesn't know every dtype
+    found = [torch.empty_like(sent) for _ in counts]
     with collective():
-        all_gather(found, padded)
-    return torch.cat([part[:count] for part, count in zip(found, counts, strict=True)])
+        all_gather(found, sent)
+    return torch.cat([part.view(rows.dtype)[:count] for part, count in zip(found, counts, strict=True)])
 
 
 def _sum(tensor: torch.Tensor) -> torch.Tensor:
