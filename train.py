@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dassl import distributed
 from dassl.utils.command_line import report_errors
 from experiments.arguments import parse_arguments, run_of
 
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     The exit code is 0 for success and 2 for a wrong input. It is 1 if a file can't be read or written, or
     if the loss is infinite or NaN.
     """
+    distributed.mute_others()
     args = parse_arguments(sys.argv[1:] if argv is None else argv)
 
     def job() -> None:

@@ -8,7 +8,11 @@ machine changes from minute to minute.
 import argparse
 import contextlib
 import json
+import os
+import socket
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from unittest import mock
@@ -20,6 +24,7 @@ from yacs.config import CfgNode
 from clip.model import CLIP, cast_towers
 from clip.sizes import Sizes
 from clip.vision import VisionTransformer
+from dassl import distributed
 from dassl.config import merge_file, merge_words
 from dassl.data.datasets import DatasetBase
 from dassl.engine import TRAINER_REGISTRY
@@ -118,7 +123,10 @@ def images(model: CLIP, batch: int) -> torch.Tensor:
 
 def training_step(method: Method, images: torch.Tensor, classes: int) -> Callable[[], None]:
     """Return a job that runs the forward and backward pass of the method's losses for one batch of images."""
-    batch = Batch(images, torch.arange(len(images)) % classes, (images,))
+    labels = torch.arange(len(images)) % classes  # of all images
+    if method.clip.sharing is not None:
+        images = images[list(distributed.own_share(range(len(images))))]
+    batch = Batch(images, labels, (images,))
     scaler = torch.amp.GradScaler("cpu", enabled=False)
 
     def step() -> None:
@@ -126,6 +134,30 @@ def training_step(method: Method, images: torch.Tensor, classes: int) -> Callabl
         method.backward(method.losses(method.outputs(batch), batch), scaler)
 
     return step
+
+
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Add the argument of the benchmarks that can measure several processes."""
+    parser.add_argument("--processes", type=int, default=1, help="processes that share a step, with one thread each")
+
+
+def in_processes(script: str, argv: Sequence[str], count: int) -> list[str]:
+    """Run a script in several connected processes with one thread each. Return the last line that each has printed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    running = []
+    for rank in range(count):
+        numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+        numbers |= {"MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+        environment = os.environ | {name: str(value) for name, value in numbers.items()} | {"MASTER_ADDR": "127.0.0.1"}
+        command = [sys.executable, script, *argv]
+        running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+    outputs = [process.communicate()[0] for process in running]
+    for process in running:
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, process.args)
+    return [output.splitlines()[-1] for output in outputs]
 
 
 @contextlib.contextmanager

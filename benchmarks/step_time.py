@@ -3,10 +3,12 @@
     python benchmarks/step_time.py [--trainer MaPLe] [--classes 100] [--baseline naive]
 
 The baseline `naive` computes the step as the original code does. The baseline `fp32` computes the step with this
-project's code in float32. Use it to find the gain of --prec bf16.
+project's code in float32. Use it to find the gain of --prec bf16. With --processes 2, two processes share the step, and
+the baseline is a single process. Each process has one thread.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import flops
 import measure
 
+from dassl import distributed
 from trainers.base import Method
 
 
@@ -27,7 +30,13 @@ def build_job(args: argparse.Namespace, prec: str) -> tuple[Method, Callable[[],
 
 
 def main(argv: list[str]) -> int:
-    args = measure.parser("Time a training step.", baselines=["naive", "fp32"]).parse_args(argv)
+    parser = measure.parser("Time a training step.", baselines=["naive", "fp32"])
+    measure.add_processes(parser)
+    args = parser.parse_args(argv)
+    if args.processes > 1 and "RANK" not in os.environ:
+        print(measure.in_processes(__file__, argv, args.processes)[0])
+        return 0
+    distributed.join()
     method, step = build_job(args, args.prec)
 
     def naive_step() -> None:
@@ -38,6 +47,16 @@ def main(argv: list[str]) -> int:
     jobs: dict[str, measure.Job] = {"fast": step, "products": products}
     if args.baseline:
         jobs[args.baseline] = naive_step if args.baseline == "naive" else build_job(args, "fp32")[1]
+    if args.processes > 1:
+        args.baseline, method.clip.sharing = "one process", distributed.gathered_features()
+        alone, shared = step, measure.training_step(method, measure.images(method.clip, args.batch), args.classes)
+
+        def one_process() -> None:
+            """Let the main process do the step, while the others wait."""
+            with method.clip.alone():
+                distributed.on_main(alone)
+
+        jobs |= {"fast": shared, args.baseline: one_process}
     times = measure.interleaved(jobs, args.repeats)
     baseline = times.get(args.baseline)
     needed, peak = flops.step(method, args.batch), operations / times["products"]

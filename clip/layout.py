@@ -65,15 +65,42 @@ class Layout:
         while first < self.count:
             start = ends[first - 1] if first else 0
             last = max(first + 1, bisect_right(ends, start + tokens))
-            sequences, prefixes, group = slice(first, last), slice(None), None
-            if self.group is not None:
-                group = self.group[sequences]
-                prefixes = slice(int(group.min()), int(group.max()) + 1)
-                group = group - prefixes.start
-            rows = slice(start, ends[last - 1])
-            chunks.append(Chunk(sequences, rows, prefixes, Layout(self.lengths[sequences], group)))
+            chunks.append(self._chunk(first, last, slice(start, ends[last - 1])))
             first = last
         return chunks
+
+    def _chunk(self, first: int, last: int, rows: slice) -> "Chunk":
+        """Return the chunk of the sequences `first` to `last` - 1, whose class tokens are in the packed rows `rows`."""
+        sequences, prefixes, group = slice(first, last), slice(None), None
+        if self.group is not None:
+            group = self.group[sequences]
+            prefixes = slice(int(group.min()), int(group.max()) + 1)
+            group = group - prefixes.start
+        return Chunk(sequences, rows, prefixes, Layout(self.lengths[sequences], group))
+
+    def parts(self, count: int, prefix_tokens: float) -> list["Chunk"]:
+        """Split the layout into `count` chunks of consecutive sequences, which cost about the same.
+
+        Args:
+            count: at most the number of sequences, so that each chunk has at least one.
+            prefix_tokens: number of prefix tokens for each sequence, which can be a fraction. The cost of a sequence is
+                the number of its class tokens, plus `prefix_tokens`.
+        """
+        return self.cached(("parts", count, prefix_tokens), lambda: self._parts(count, prefix_tokens))
+
+    def _parts(self, count: int, prefix_tokens: float) -> list["Chunk"]:
+        ends = (self.eot + 1).tolist()
+        costs = [0.0, *(end + number * prefix_tokens for number, end in enumerate(ends, 1))]  # of the first n sequences
+        bounds = [0]
+        for part in range(1, count):
+            target = costs[-1] * part / count
+            nearest = bisect_right(costs, target)
+            nearest -= target - costs[nearest - 1] <= costs[nearest] - target
+            # Leave at least one sequence for this part and for each of the next parts.
+            bounds.append(min(max(nearest, bounds[-1] + 1), self.count - (count - part)))
+        tokens = [0, *ends]
+        spans = zip(bounds, [*bounds[1:], self.count], strict=True)
+        return [self._chunk(first, last, slice(tokens[first], tokens[last])) for first, last in spans]
 
     def rows(self, chosen: torch.Tensor) -> torch.Tensor:
         """Return the packed rows of some sequences, one sequence after another.

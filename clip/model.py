@@ -4,9 +4,10 @@
 adapters as arguments. So the learnable parameters of a method are never part of this model.
 """
 
+import contextlib
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from clip.blocks import LayerNorm, QuickGELU, ResidualAttentionBlock, Transforme
 from clip.inputs import NO_INPUTS, Rows, TowerInputs, TowerOutput
 from clip.patched import check_call
 from clip.resnet import AttentionPool2d, Bottleneck, ModifiedResNet
+from clip.sharing import Sharing, gather_equal, own_random_numbers
 from clip.sizes import Sizes
 from clip.vision import VisionTransformer
 
@@ -65,6 +67,8 @@ class CLIP(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.text_chunk = 0  # maximum number of tokens that the text tower encodes at once, to save memory; 0: no limit
         self.text_attention: text.TextAttention = "auto"  # how the text tower computes attention, see `clip.text`
+        # the processes that share the work; each encodes its own images, but gets the features of all images
+        self.sharing: Sharing | None = None
         # (vocab_size,) mask that is True for tokens with a trained embedding; None if all are trained
         self.trained_rows: torch.Tensor | None = None
 
@@ -88,7 +92,9 @@ class CLIP(nn.Module):
         """
         self._check_image_inputs(inputs)
         image = image.type(self.dtype)
-        return self.visual(image) if inputs.is_empty else self.visual(image, inputs)
+        with own_random_numbers(self.sharing, inputs, image.device):
+            features = self.visual(image) if inputs.is_empty else self.visual(image, inputs)
+        return gather_equal(self.sharing, features)
 
     def encode_image_rows(self, image: torch.Tensor, inputs: TowerInputs, rows: Rows) -> TowerOutput:
         """Return the features of `encode_image`, and some rows of the last layer's output, (batch, n, width).
@@ -102,7 +108,19 @@ class CLIP(nn.Module):
             ValueError: `rows` is "inserted", but no tokens are inserted.
         """
         self._check_image_inputs(inputs, needs_vit=True)
-        return self.visual(image.type(self.dtype), inputs, rows)
+        with own_random_numbers(self.sharing, inputs, image.device):
+            found: TowerOutput = self.visual(image.type(self.dtype), inputs, rows)
+        of_all = None if found.rows is None else gather_equal(self.sharing, found.rows)
+        return TowerOutput(gather_equal(self.sharing, found.features), of_all)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside this context, this process encodes everything itself, so that it doesn't wait for other processes."""
+        sharing, self.sharing = self.sharing, None
+        try:
+            yield
+        finally:
+            self.sharing = sharing
 
     def _check_image_inputs(self, inputs: TowerInputs, needs_vit: bool = False) -> None:
         """Raise TypeError if the image tower is a ResNet, but the call needs a ViT.
@@ -170,6 +188,7 @@ class CLIP(nn.Module):
             self.dtype,
             self.text_chunk,
             self.text_attention,
+            self.sharing,
         )
 
     def forward(self, image: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -25,6 +25,7 @@ from clip.memory import trim_heap
 from clip.packed import PackedRows
 from clip.padded import PaddedRows
 from clip.reference import count_layers
+from clip.sharing import Sharing, own_random_numbers
 from clip.text_batch import DeepPrompts, TextBatch, replace_prompts
 from clip.text_layers import encode_packed, encode_reference
 
@@ -47,6 +48,7 @@ class TextTower:
         dtype: dtype in which the tower computes.
         chunk: maximum number of tokens that are encoded at once, to save memory. 0: no limit.
         attention: how attention is computed, see `packing_for`.
+        sharing: the processes that share the work. Each of them encodes a part of the texts. None: one process.
     """
 
     transformer: Transformer
@@ -57,6 +59,7 @@ class TextTower:
     dtype: torch.dtype
     chunk: int = 0
     attention: TextAttention = "auto"
+    sharing: Sharing | None = None
 
 
 def packing_for(device: torch.device, attention: TextAttention) -> type[PackedRows]:
@@ -101,12 +104,37 @@ def encode(
         raise ValueError(f"the text tower can't return {rows} rows, because it has no such rows")
     prompts = DeepPrompts.of(inputs.prompts, len(prefix), layout)
     batch = TextBatch(layout, prompts, inputs, rows)
-    n_prefixes = len(prefix) if prompts.split_layer is None else layout.count
-    total = len(class_tokens) + n_prefixes * (prefix.shape[1] + inputs.n_inserted)
+    if tower.sharing is None or layout.count < tower.sharing.size:  # too few texts to share: each process encodes all
+        return _encode_own(tower, prefix, class_tokens, batch)
+    return _encode_shared(tower, prefix, class_tokens, batch, tower.sharing)
+
+
+def _encode_shared(
+    tower: TextTower, prefix: torch.Tensor, class_tokens: torch.Tensor, batch: TextBatch, sharing: Sharing
+) -> TowerOutput:
+    """Encode this process's part of the sequences, and gather the outputs of all processes."""
+    parts = batch.layout.parts(sharing.size, _prefix_tokens(prefix, batch) / batch.layout.count)
+    part = sharing.own(parts)
+    with own_random_numbers(sharing, batch.inputs, prefix.device):
+        own = _encode_own(tower, prefix[part.prefixes], class_tokens[part.rows], batch.chunk(part))
+    counts = [each.layout.count for each in parts]
+    rows = None if own.rows is None else sharing.gather(own.rows, counts)
+    return TowerOutput(sharing.gather(own.features, counts), rows)
+
+
+def _encode_own(tower: TextTower, prefix: torch.Tensor, class_tokens: torch.Tensor, batch: TextBatch) -> TowerOutput:
+    """Encode sequences in this process, in chunks if `tower.chunk` limits the number of tokens."""
+    total = len(class_tokens) + _prefix_tokens(prefix, batch)
     if 0 < tower.chunk < total:
         # `tower.chunk` limits the sum of prefix tokens and class tokens. Pass on the share for class tokens.
         return _encode_chunked(tower, prefix, class_tokens, batch, tower.chunk * len(class_tokens) // total)
     return _encode_all(tower, prefix, class_tokens, batch)
+
+
+def _prefix_tokens(prefix: torch.Tensor, batch: TextBatch) -> int:
+    """Return the number of tokens of all prefixes (G, P, width), or of N prefixes if each sequence gets a copy."""
+    n_prefixes = len(prefix) if batch.prompts.split_layer is None else batch.layout.count
+    return n_prefixes * (prefix.shape[1] + batch.inputs.n_inserted)
 
 
 def _encode_all(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from yacs.config import CfgNode
 
+from dassl import distributed
 from dassl.engine.run_folder import CONFIG, RESULT, contains_run, dataset_label, exclusive_lock, reason_to_run
 from dassl.utils.checksums import with_comment
 from dassl.utils.errors import InputError
@@ -29,11 +30,12 @@ def execute(run: Run) -> None:
     Raises:
         InputError: if an input is wrong, or if the output folder holds a run with another config.
     """
+    distributed.join()
     check_names(run)
-    if not run.no_train and finished.is_unchanged(run):
+    if not run.no_train and distributed.on_main(lambda: finished.is_unchanged(run)):
         _print_finished(finished.output_folder(run))
         return
-    if run.no_train or not (finished.output_folder(run) / RESULT).is_file():
+    if run.no_train or not distributed.on_main((finished.output_folder(run) / RESULT).is_file):
         check_paths(run)
     import torch  # noqa: F401  # if torch is missing, fail here instead of once per plugin
 
@@ -52,16 +54,18 @@ def run_config(cfg: CfgNode, no_train: bool = False, run: Run | None = None) -> 
         run: the run from which `cfg` was built. Hashes of the run's inputs are stored in the output folder, so that the
             next call quickly recognises that the run has finished. If `run` is None, no hashes are stored.
     """
-    if no_train or reason_to_run(cfg) is not None:
+    if no_train or distributed.on_main(lambda: reason_to_run(cfg)) is not None:
         with exclusive_lock(cfg.OUTPUT_DIR):
-            reason = reason_to_run(cfg)  # another process may have finished the run in the meantime
+            reason = distributed.on_main(
+                lambda: reason_to_run(cfg)
+            )  # another process may have finished the run in the meantime
             if no_train or reason is not None:
                 if reason:
                     print(f"Not finished any more: {reason}")
                 with plain_surface(cfg):
                     train_and_test(cfg, no_train, run)
                 return
-    finished.verify(run, cfg)
+    distributed.on_main(lambda: finished.verify(run, cfg))
     _print_finished(cfg.OUTPUT_DIR)
 
 
@@ -98,16 +102,16 @@ def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
         raise InputError(
             f"{cfg.DATASET.NAME} is a test set: train on another data set, and use this one with --eval-only"
         )
-    _store_inputs(cfg, trainer.dm.dataset, run)
+    distributed.on_main(lambda: _store_inputs(cfg, trainer.dm.dataset, run))
     if isinstance(trainer, PromptTrainer):
-        write_run_record(cfg, trainer.model.classnames, trainer.model.template)
+        distributed.on_main(lambda: write_run_record(cfg, trainer.model.classnames, trainer.model.template))
     if not cfg.TEST.EVAL_ONLY:
-        write_picks(trainer)
+        distributed.on_main(lambda: write_picks(trainer))
         trainer.train()
         return
     trainer.load_model(cfg.TEST.MODEL_DIR, epoch=cfg.TEST.LOAD_EPOCH if cfg.TEST.LOAD_EPOCH >= 0 else None)
     trainer.test()
-    write_result(trainer)
+    distributed.on_main(lambda: write_result(trainer))
 
 
 def _store_inputs(cfg: CfgNode, dataset: "DatasetBase", run: Run | None) -> None:

@@ -10,7 +10,7 @@ import queue
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,25 +38,36 @@ def gpus() -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
-def local(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
+def local(workers: int, threads: int, gpus_per_run: int, folder: Path, parameters: dict[str, str]) -> Launcher:
     """Return a launcher that runs commands on this machine, up to `workers` commands at the same time.
 
-    Each command uses one GPU, or the CPU if there is no GPU. If there are fewer GPUs than commands at the same time,
-    several commands share a GPU.
+    Each command uses `gpus_per_run` GPUs, or the CPU if there is no GPU. If there are too few GPUs for all commands at
+    the same time, several commands share a GPU.
+
+    Raises:
+        InputError: there are GPUs, but fewer than `gpus_per_run`.
     """
     devices, slots, processes = gpus(), queue.SimpleQueue[int](), _Processes()
+    if 0 < len(devices) < gpus_per_run:
+        raise InputError(f"--gpus-per-run is {gpus_per_run}, but this machine has {len(devices)} GPUs")
     for slot in range(workers):
         slots.put(slot)
 
     def call(command: list[str]) -> int:
         slot = slots.get()
         try:
-            device = [f"CUDA_VISIBLE_DEVICES={devices[slot % len(devices)]}"] if devices else []
+            device = [f"CUDA_VISIBLE_DEVICES={','.join(devices_of(slot, devices, gpus_per_run))}"] if devices else []
             return processes.call(["env", *device, *command])
         finally:
             slots.put(slot)
 
     return Launcher(call, processes.stop)
+
+
+def devices_of(slot: int, devices: Sequence[str], count: int) -> Sequence[str]:
+    """Return the names of the `count` GPUs that the commands of a slot use. The number of slots may be larger."""
+    first = slot % (len(devices) // count) * count
+    return devices[first : first + count]
 
 
 class _Processes:
@@ -93,7 +104,7 @@ class _Processes:
                 process.kill()
 
 
-def slurm(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
+def slurm(workers: int, threads: int, gpus_per_run: int, folder: Path, parameters: dict[str, str]) -> Launcher:
     """Return a launcher that submits each command to Slurm, through the package submitit.
 
     `parameters`, for example {"slurm_partition": "gpu"}, is passed to submitit's `AutoExecutor.update_parameters`.
@@ -102,22 +113,23 @@ def slurm(workers: int, threads: int, folder: Path, parameters: dict[str, str]) 
         raise InputError(
             "there is no sbatch here: use --on slurm on a cluster's login node, or --on submitit, which needs no Slurm"
         )
-    return _submitit("slurm", {"gpus_per_node": "1"} | parameters, threads, folder)
+    resources = {"gpus_per_node": str(gpus_per_run), "cpus_per_task": str(threads * gpus_per_run)}
+    return _submitit("slurm", resources | parameters, folder)
 
 
-def submitit(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
+def submitit(workers: int, threads: int, gpus_per_run: int, folder: Path, parameters: dict[str, str]) -> Launcher:
     """Return a launcher that runs commands on this machine with submitit's local executor. Slurm isn't needed."""
-    return _submitit("local", parameters, threads, folder)
+    return _submitit("local", {"cpus_per_task": str(threads * gpus_per_run)} | parameters, folder)
 
 
-def _submitit(cluster: str, parameters: dict[str, str], threads: int, folder: Path) -> Launcher:
+def _submitit(cluster: str, parameters: dict[str, str], folder: Path) -> Launcher:
     """Return a launcher that uses submitit. Raises InputError if submitit is missing or rejects a parameter."""
     try:
         from submitit import AutoExecutor, Job
     except ImportError as error:
         raise InputError("submitit is not installed: pip install submitit") from error
     executor = AutoExecutor(folder / "submitit", cluster=cluster)
-    texts = {"timeout_min": "2880", "cpus_per_task": str(threads)} | parameters
+    texts = {"timeout_min": "2880"} | parameters
     try:
         executor.update_parameters(**{key: int(value) if value.isdigit() else value for key, value in texts.items()})
     except (NameError, TypeError, ValueError) as error:
@@ -136,7 +148,7 @@ def _submitit(cluster: str, parameters: dict[str, str], threads: int, folder: Pa
     return Launcher(call, stop) if cluster == "local" else Launcher(call, _keep, _NOTE)
 
 
-def ray(workers: int, threads: int, folder: Path, parameters: dict[str, str]) -> Launcher:
+def ray(workers: int, threads: int, gpus_per_run: int, folder: Path, parameters: dict[str, str]) -> Launcher:
     """Return a launcher that runs each command as a Ray task.
 
     If the environment variable RAY_ADDRESS is set, commands run on the Ray cluster at this address. Otherwise, Ray is
@@ -148,7 +160,8 @@ def ray(workers: int, threads: int, folder: Path, parameters: dict[str, str]) ->
         raise InputError("Ray is not installed: pip install ray") from error
     ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
     has_gpu = ray.cluster_resources().get("GPU", 0) > 0
-    call = ray.remote(num_cpus=threads, num_gpus=int(has_gpu), max_retries=0)(subprocess.call)
+    cpus, gpus = threads * gpus_per_run, gpus_per_run if has_gpu else 0
+    call = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(subprocess.call)
     return Launcher(lambda command: ray.get(call.remote(command)), _keep, _NOTE)
 
 
@@ -156,7 +169,7 @@ def _keep() -> None:
     """Jobs of a scheduler keep running when the sweep is stopped. The scheduler's own commands end them."""
 
 
-LAUNCHERS: dict[str, Callable[[int, int, Path, dict[str, str]], Launcher]] = {
+LAUNCHERS: dict[str, Callable[[int, int, int, Path, dict[str, str]], Launcher]] = {
     "local": local,
     "slurm": slurm,
     "submitit": submitit,

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dassl import distributed
 from dassl.utils.command_line import report_errors
 from dassl.utils.errors import InputError
 from dassl.utils.stopping import STOPPED
@@ -205,6 +206,7 @@ def main(argv: list[str]) -> int:
     If a command line fails, the next command lines are still executed, unless the user or the system has stopped it.
     Returns the first non-zero exit code, or 0 if all command lines succeed.
     """
+    distributed.mute_others()
     lines = [list(line) for is_then, line in itertools.groupby(argv, "--then".__eq__) if not is_then]
     if any(len(line) < 2 or line[0] not in PROTOCOLS for line in lines or [[]]):
         names = ", ".join(PROTOCOLS)
@@ -227,7 +229,7 @@ def main(argv: list[str]) -> int:
     codes = []
     for line in lines:
         codes.append(report_errors(functools.partial(job, line), "--debug" in line))
-        if codes[-1] in STOPPED:
+        if codes[-1] in STOPPED or (codes[-1] and distributed.size() > 1):  # the processes can't meet again
             return codes[-1]
     return next(filter(None, codes), 0)
 

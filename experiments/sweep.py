@@ -38,7 +38,8 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--dry-run", action="store_true", help="list the runs and their states, then stop")
     add("--jobs", type=int, default=1, help="number of jobs that run at the same time (default: 1)")
     add("--on", choices=launchers.LAUNCHERS, default="local", help="where the jobs run (default: local)")
-    add("--threads", type=int, help="CPU threads of each job (default: number of this machine's cores / JOBS)")
+    add("--threads", type=int, help="CPU threads of each process (default: this machine's cores / all processes)")
+    add("--gpus-per-run", type=int, default=1, metavar="N", help="run each job on N GPUs, in N processes (default: 1)")
     add(
         "--slurm",
         action="append",
@@ -63,10 +64,11 @@ def folder_name(args: argparse.Namespace) -> str:
     return "-".join([Path(args.sweep).stem, *names])
 
 
-def command(job: plans.Job, log: Path, threads: int) -> list[str]:
+def command(job: plans.Job, log: Path, threads: int, processes: int) -> list[str]:
     """Return the command that executes those runs of a job that must still be started or resumed.
 
-    The command runs in the current folder and appends its output to the file `log`.
+    The command runs in the current folder and appends its output to the file `log`. If `processes` is greater than 1,
+    torchrun starts it in several processes.
     """
     lines = [run.argv for run in job if run.is_left]
     argv = [word for line in lines for word in ("--then", *line)][1:]
@@ -75,9 +77,12 @@ def command(job: plans.Job, log: Path, threads: int) -> list[str]:
         "OUTPUT": os.environ["OUTPUT"],
         "DATA": os.environ.get("DATA", "data"),
         "OMP_NUM_THREADS": str(threads),
+        "PYTHONSAFEPATH": "1",  # the current folder isn't on the path, also in torchrun's processes
     }
     python = ["env", "-C", os.getcwd(), *(f"{name}={value}" for name, value in environment.items()), sys.executable]
-    return ["bash", "-c", 'exec "${@:2}" >>"$1" 2>&1', "bash", str(log.resolve()), *python, "-P", "-m", _MODULE, *argv]
+    if processes > 1:
+        python += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return ["bash", "-c", 'exec "${@:2}" >>"$1" 2>&1', "bash", str(log.resolve()), *python, "-m", _MODULE, *argv]
 
 
 def conclude(job: plans.Job, log: str) -> None:
@@ -95,7 +100,9 @@ def conclude(job: plans.Job, log: str) -> None:
                 run.error = next(errors, lines[-1] if lines else "the job ended without a message")
 
 
-def execute(jobs: list[plans.Job], launch: launchers.Launcher, workers: int, threads: int, folder: Path) -> None:
+def execute(
+    jobs: list[plans.Job], launch: launchers.Launcher, workers: int, threads: int, processes: int, folder: Path
+) -> None:
     """Run all unfinished jobs, up to `workers` jobs at the same time, and update sweep.json after each job."""
     from tqdm import tqdm
 
@@ -105,7 +112,7 @@ def execute(jobs: list[plans.Job], launch: launchers.Launcher, workers: int, thr
         log.touch()
         size_before, reason = log.stat().st_size, ""  # the log may already hold the output of an earlier call
         try:
-            launch.call(command(job, log, threads))
+            launch.call(command(job, log, threads, processes))
         except Exception as error:  # raised by the launcher, for example if the scheduler kills or rejects the job
             reason = f"\n{type(error).__name__}: {one_line(error)}"
         with log.open(encoding="utf-8", errors="replace") as file:
@@ -152,6 +159,7 @@ def sweep(args: argparse.Namespace, options: list[str]) -> bool:
     from dassl.utils.tools import cpu_cores
 
     convert(args.jobs, Positive, "--jobs")
+    convert(args.gpus_per_run, Positive, "--gpus-per-run")
     convert(args.threads or 1, Positive, "--threads")
     jobs = plans.plan(plans.Sweep.read(args.sweep).narrowed(vars(args), options))
     show(jobs, args.dry_run)
@@ -160,9 +168,10 @@ def sweep(args: argparse.Namespace, options: list[str]) -> bool:
     folder = Path(args.output) / "sweeps" / folder_name(args)
     plans.write(jobs, folder)
     parameters = dict(pair.partition("=")[::2] for pair in args.slurm)
-    threads = args.threads or max(1, cpu_cores() // args.jobs)
-    launch = launchers.LAUNCHERS[args.on](args.jobs, threads, folder, parameters)
-    execute(jobs, launch, args.jobs, threads, folder)
+    processes = args.gpus_per_run
+    threads = args.threads or max(1, cpu_cores() // (args.jobs * processes))
+    launch = launchers.LAUNCHERS[args.on](args.jobs, threads, processes, folder, parameters)
+    execute(jobs, launch, args.jobs, threads, processes, folder)
     show(jobs, False)
     import report  # imported late, because report.py imports pandas and matplotlib, which takes long
 

@@ -96,6 +96,8 @@ def resolve(words: list[str], folder: Path, patch: pytest.MonkeyPatch) -> None:
     """
     if words[0] == "...":  # arguments for any command
         words = ["bash", "scripts/maple/base2new_train.sh", "emoji_food", "1", *words[1:]]
+    if words[0] == "torchrun":  # starts the same script in several processes
+        words = ["python", *words[words.index("train.py") :]]
     if words[0] == "bash":
         started = started_by(words, folder)
     else:

@@ -16,7 +16,7 @@ PAGES = sorted(
     ]
 )
 #: First words of a line that make it a command.
-PROGRAMS = ("bash", "python", "python3", "pip", "export", "source", "hf")
+PROGRAMS = ("bash", "python", "python3", "torchrun", "pip", "export", "source", "hf")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from conftest import ROOT, depth_words, result_of
 
-from experiments import repeat
+from experiments import launchers, repeat, sweep
 
 #: The methods that learn prompts on a single data set.
 METHODS = [
@@ -168,3 +168,26 @@ def test_every_launcher_gives_the_same_results(launcher, undisturbed, declared, 
     assert len(expected) == 4  # two results, the last two checkpoints
     assert outcome(tmp_path) == expected
     assert (tmp_path / "sweeps/own-trainers_MaPLe/report.html").is_file()
+
+
+def test_several_gpus_for_each_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTPUT", str(tmp_path))
+    words = sweep.command([], tmp_path / "log", threads=1, processes=2)
+    place = words.index("torch.distributed.run")
+    expected = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "experiments.run"]
+    assert words[place - 1 :] == expected
+    assert "torch.distributed.run" not in sweep.command([], tmp_path / "log", threads=1, processes=1)
+    devices = ["0", "1", "2", "3", "4"]
+    assert [launchers.devices_of(slot, devices, 2) for slot in range(3)] == [["0", "1"], ["2", "3"], ["0", "1"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["local", "submitit"])
+def test_a_sweep_with_two_processes_for_each_run(launcher, undisturbed, declared, tmp_path):
+    code, _, err = finished(start(declared, tmp_path, "--on", launcher, "--gpus-per-run", "2"))
+    assert code == 0, err
+    for path, expected in outcome(undisturbed[0]).items():
+        if path.name == "result.json":
+            result = result_of((tmp_path / path).parent)
+            assert result["processes"] == 2
+            assert result["accuracy"] == expected["accuracy"]

@@ -111,11 +111,12 @@ class ProGradCLIP(Method):
 
     def backward(self, losses: Losses, scaler: torch.amp.GradScaler) -> None:
         """Set the parameters' gradients to those of `ce` without their parts against the gradients of `kl`."""
-        parameters = list(self.parameters())
         (_, ce), (_, kl) = losses["ce"], losses["kl"]
-        gradients = torch.autograd.grad(scaler.scale(ce), parameters, retain_graph=True)
-        general = torch.autograd.grad(scaler.scale(kl), parameters)
-        for parameter, gradient, other in zip(parameters, gradients, general, strict=True):
+        gradients = self.gradients(scaler.scale(ce), retain_graph=True)
+        general = self.gradients(scaler.scale(kl))
+        for parameter, gradient, other in zip(self.learnable(), gradients, general, strict=True):
+            assert gradient is not None  # all logits depend on the context
+            assert other is not None
             parameter.grad = without_conflict(gradient, other, self.strength)
 
 

@@ -182,8 +182,7 @@ class SoftCPTCLIP(MultiTaskMethod):
         if not (self.sample_rate and self.by_class):
             return super().outputs(batch)
         labels = batch.labels.argmax(1) if batch.labels.ndim == 2 else batch.labels  # (batch,)
-        n_classes, device = len(self.task_of_class), batch.images.device
-        logits = batch.images.new_full((len(batch.images), n_classes), -torch.inf, dtype=torch.float32)
+        n_classes, device = len(self.task_of_class), labels.device
         in_batch = torch.zeros(n_classes, dtype=torch.bool, device=device)
         in_batch[labels] = True
         others = (~in_batch).nonzero()[:, 0]
@@ -191,7 +190,9 @@ class SoftCPTCLIP(MultiTaskMethod):
         chosen = torch.cat([in_batch.nonzero()[:, 0], drawn]).sort().values  # (k,)
         text = normalized(self.prompts.subset(chosen).encode(self.contexts(chosen)))  # (k, embed_dim)
         images = normalized(self.encode_image(batch.images))
-        return Output(logits.index_copy(1, chosen, self.similarity(images, text)), images, text)
+        similarity = self.similarity(images, text)  # (batch, k)
+        logits = similarity.new_full((len(labels), n_classes), -torch.inf)
+        return Output(logits.index_copy(1, chosen, similarity), images, text)
 
 
 @TRAINER_REGISTRY.register()

@@ -135,18 +135,28 @@ def cached(
         load: function that reads the content from an open file.
         save: function that writes the content to an open file.
     """
-    file = None
+    content = load_cached(what, name, load)
+    if content is None:
+        content = make()
+        save_cached(what, name, content, save)
+    return content
+
+
+def load_cached(what: str, name: str, load: Callable[[BinaryIO], Content]) -> Content | None:
+    """Return the content of a cache file. Returns None if the file doesn't exist or can't be read. See `cached`."""
     with _warn_and_continue(f"read {what} from"):
         file = cache_folder() / name
         if file.is_file():
             return load(io.BytesIO(unseal(file.read_bytes(), file)))
-    content = make()
+    return None
+
+
+def save_cached(what: str, name: str, content: Content, save: Callable[[Content, BinaryIO], object]) -> None:
+    """Write a cache file, if possible. See `cached`."""
     with _warn_and_continue(f"write {what} to"):
-        if file:
-            stream = io.BytesIO()
-            save(content, stream)
-            write_bytes(seal(stream), file, durable=False)
-    return content
+        file, stream = cache_folder() / name, io.BytesIO()
+        save(content, stream)
+        write_bytes(seal(stream), file, durable=False)
 
 
 @contextlib.contextmanager

@@ -17,10 +17,12 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler, default_col
 from torchvision import transforms as T
 from yacs.config import CfgNode
 
+from dassl import distributed
 from dassl.data.cache import DecodedImageCache, is_cacheable, transform_with_cache
 from dassl.data.datasets import Datum, build_dataset
 from dassl.data.samplers import build_sampler
 from dassl.data.seeds import mix_seed as mix_seed
+from dassl.data.shares import ShareSampler
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.utils.devices import choose_device
 from dassl.utils.errors import InputError
@@ -128,7 +130,7 @@ def _decoded_images(cfg: CfgNode, items: Sequence[Datum]) -> DecodedImageCache |
     workers aren't forks of this process, because they then don't share the memory of this process.
     """
     separate_memory = cfg.DATALOADER.NUM_WORKERS > 0 and multiprocessing.get_start_method() != "fork"
-    budget = int(min(cfg.DATALOADER.DECODED_GB * 2**30, free_memory() / 4))
+    budget = int(min(cfg.DATALOADER.DECODED_GB * 2**30, free_memory() / 4) / distributed.local_size())
     if separate_memory or not budget or cfg.OPTIM.MAX_EPOCH < 2:
         return None
     try:
@@ -171,11 +173,13 @@ def build_data_loader(
 ) -> DataLoader:
     """Return a loader of batches from `data_source`.
 
+    If several processes train together, the loader yields this process's share of each batch.
+
     Args:
         cfg: the config.
         sampler_type, n_domain, n_ins: see `build_sampler`.
         data_source: the items.
-        batch_size: items per batch.
+        batch_size: items per batch, of all processes together.
         tfm: one transform or a list of transforms.
         is_train: if True, augment the images. Also drop the last batch if it is incomplete, unless it is the only
             batch or DATALOADER.KEEP_LAST is True.
@@ -183,17 +187,23 @@ def build_data_loader(
             transform=..., is_train=...).
 
     Raises:
-        InputError: `data_source` is empty.
+        InputError: `data_source` is empty; or several processes can't share a batch equally.
     """
     source = data_source or []
     if not source:
         raise InputError(f"{cfg.DATASET.NAME} has no images for {'training' if is_train else 'testing'}")
+    sampler = build_sampler(sampler_type, cfg, source, batch_size, n_domain, n_ins)
+    drop_last = is_train and len(source) >= batch_size and not cfg.DATALOADER.KEEP_LAST
+    if is_train and distributed.size() > 1:
+        sampler = ShareSampler(sampler, batch_size, drop_last, len(source))
+        batch_size = sampler.batch_size
+    cores = max(1, cpu_cores() // distributed.local_size())
     return DataLoader(
         (dataset_wrapper or DatasetWrapper)(cfg, source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
-        sampler=build_sampler(sampler_type, cfg, source, batch_size, n_domain, n_ins),
-        num_workers=min(cfg.DATALOADER.NUM_WORKERS, cpu_cores()),  # any number gives equal results: see `_seeded`
-        drop_last=is_train and len(source) >= batch_size and not cfg.DATALOADER.KEEP_LAST,
+        sampler=sampler,
+        num_workers=min(cfg.DATALOADER.NUM_WORKERS, cores),  # any number gives equal results: see `_seeded`
+        drop_last=drop_last,
         pin_memory=choose_device(cfg.USE_CUDA).type == "cuda",
     )
 

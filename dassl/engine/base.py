@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from yacs.config import CfgNode
 
+from dassl import distributed
 from dassl.data.seeds import mix_seed
 from dassl.engine.resume import Loaded, load_matching, load_newest, replace_best
 from dassl.engine.scalars import ScalarLog
@@ -224,8 +225,11 @@ class TrainerBase(ScalarLog):
         """Save each registered model as `<directory>/<name>/model.pth.tar-<epoch + 1>`, where `epoch` starts at 0.
 
         If `is_best` is True, save the models as the best model, called `model-best.pth.tar`. It is replaced only when
-        all models are saved.
+        all models are saved. If there are several processes, only the main process saves them.
         """
+        distributed.on_main(lambda: self._save_model(epoch, directory, is_best, val_result, model_name))
+
+    def _save_model(self, epoch: int, directory: str, is_best: bool, val_result: float | None, model_name: str) -> None:
         is_best = is_best or model_name == BEST
         for name in self.get_model_names():
             optim, sched = self._optims[name], self._scheds[name]
@@ -245,7 +249,8 @@ class TrainerBase(ScalarLog):
 
         If any of the models has no checkpoint there, load nothing and return 0.
         """
-        loaded = load_newest([Path(directory) / name for name in self.get_model_names()])
+        folders = [Path(directory) / name for name in self.get_model_names()]
+        loaded = distributed.on_main(lambda: load_newest(folders))
         if not loaded:
             print("No checkpoint found, train from scratch")
             return 0
@@ -270,7 +275,8 @@ class TrainerBase(ScalarLog):
     def load_checkpoints(self, directory: str, epoch: int | None = None) -> list[tuple[str, Path, Checkpoint]]:
         """Return (name, path, content) of a checkpoint for each registered model. See `resume.load_matching`."""
         names, prefers_best = self.get_model_names(), self.cfg.TEST.FINAL_MODEL == "best_val"
-        loaded = load_matching([Path(directory) / name for name in names], epoch, prefers_best)
+        folders = [Path(directory) / name for name in names]
+        loaded = distributed.on_main(lambda: load_matching(folders, epoch, prefers_best))
         return [(name, *found) for name, found in zip(names, loaded, strict=True)]
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:

@@ -22,11 +22,14 @@ class MetricsLog:
     lines are deleted too, with a warning.
 
     Args:
-        folder: the output folder.
+        folder: the output folder. None: the lines are discarded, because another process writes them.
         start_epoch: index of the first epoch of this process, from 0.
     """
 
-    def __init__(self, folder: str | Path, start_epoch: int):
+    def __init__(self, folder: str | Path | None, start_epoch: int):
+        self.is_discarded = folder is None
+        if folder is None:
+            return
         self.path, self.start_epoch = Path(folder) / NAME, start_epoch
         before = self.path.read_bytes() if self.path.is_file() else None
         lines, damaged = _split(before or b"")
@@ -41,6 +44,8 @@ class MetricsLog:
 
     def warn_of_missing_lines(self, num_batches: int) -> None:
         """Print a warning if there aren't `num_batches` lines for each epoch that was trained before this process."""
+        if self.is_discarded:
+            return
         lost = [epoch for epoch in range(1, self.start_epoch + 1) if self.batches[epoch] != num_batches]
         if lost:
             print(f"Warning: {self.path} lacks batches of the epochs {', '.join(map(str, lost))}")
@@ -48,12 +53,16 @@ class MetricsLog:
 
     def write(self, **values: float) -> None:
         """Append a line with the values of one batch."""
+        if self.is_discarded:
+            return
         line = json.dumps(values | {_CHECKSUM: _crc(values)})
         with report_full_disk(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def sync(self) -> None:
         """Wait until the disk has stored all lines. Called before a checkpoint is saved."""
+        if self.is_discarded:
+            return
         with report_full_disk(self.path), self.path.open("a", encoding="utf-8") as file:
             os.fsync(file.fileno())
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from dassl import distributed
 from dassl.config import read_saved_config
 from dassl.engine import metrics_log
 from dassl.engine.run_folder import CONFIG, RESULT, Tested, dataset_label, digests, read_fingerprint
@@ -80,6 +81,7 @@ def write_result(trainer: "SimpleTrainer") -> None:
         **trainer.evaluator.record(),
         "seconds": round(time.time() - trainer.time_start if trainer.time_start else trainer.test_seconds, 3),
         "threads": torch.get_num_threads(),
+        "processes": distributed.size(),
         "text_chunk": 0,  # class tokens that the text tower encodes at once; prompt trainers set it in `result_fields`
         "versions": versions(),
         "command": command_line(),

@@ -15,6 +15,7 @@ import msgspec
 from filelock import FileLock, Timeout
 from yacs.config import CfgNode
 
+from dassl import distributed
 from dassl.config import differing
 from dassl.config.merge import ConfigValue
 from dassl.utils.checkpoint_files import POINTER, find_checkpoints, saved_epochs
@@ -205,7 +206,7 @@ def read_fingerprint(folder: Path) -> dict[str, str] | None:
 
 @contextlib.contextmanager
 def exclusive_lock(folder: str | Path) -> Iterator[None]:
-    """A context manager that locks a run's folder, so that no other process works in it.
+    """A context manager that locks a run's folder, so that no other run works in it.
 
     If another process has locked the folder, wait until that process ends. A run that is started twice is therefore
     executed only once, because the second process finds the run finished.
@@ -213,15 +214,23 @@ def exclusive_lock(folder: str | Path) -> Iterator[None]:
     path = Path(folder) / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    if not distributed.on_main(lambda: _acquire(lock, 0)):
         print(f"Another process is working in {folder}. Waiting until it ends")
-        lock.acquire()
+        while not distributed.on_main(lambda: _acquire(lock, 10)):  # the run's other processes don't wait for hours
+            pass
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: FileLock, seconds: float) -> bool:
+    """Try to lock a folder for a number of seconds. Return whether it is locked for this process."""
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        return False
+    return True
 
 
 # ---- names of data ----

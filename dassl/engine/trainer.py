@@ -19,7 +19,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from dassl import distributed
 from dassl.data import DataManager
+from dassl.data.shares import loader_of_share
 from dassl.engine.base import ParsedBatch, TrainerBase
 from dassl.engine.finite import check_logits, check_parameters
 from dassl.engine.metrics_log import MetricsLog
@@ -67,6 +69,9 @@ class SimpleTrainer(TrainerBase):
     val_loader: DataLoader | None
     test_loader: DataLoader | None
 
+    #: True: several processes can train and test together. Each process then gets its share of a batch's images.
+    shares_work = False
+
     # These are class attributes because some third-party trainers don't call `__init__`.
     time_start = 0.0  # time at which training started, in seconds since 1970; 0 in a test run
     tested_split = ""  # split of the last test
@@ -77,11 +82,13 @@ class SimpleTrainer(TrainerBase):
         super().__init__()
         self.check_cfg(cfg)
         self.device = choose_device(cfg.USE_CUDA)
+        distributed.check_run(self.device.type, cfg.SEED, "" if self.shares_work else cfg.TRAINER.NAME)
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.output_dir = cfg.OUTPUT_DIR
         self.cfg = cfg
-        self.build_data_loader()
+        with distributed.main_first():  # building a data set may write files
+            self.build_data_loader()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname, dataset=self.dm.dataset)
         self.best_result = -np.inf
@@ -133,13 +140,15 @@ class SimpleTrainer(TrainerBase):
         check_parameters(self._models, "before the training")
         targets = [Path(self.output_dir) / name for name in names]
         if self.resumed and cfg.TEST.FINAL_MODEL == "best_val":
-            self.best_result = restore_best([directory / name for name in names], self.resumed, targets)
+            folders, newest = [directory / name for name in names], self.resumed
+            self.best_result = distributed.on_main(lambda: restore_best(folders, newest, targets))
         self.resumed = []  # the checkpoints' content isn't needed any more
         saved_here = self.start_epoch if directory == Path(cfg.OUTPUT_DIR) else 0  # last epoch saved in OUTPUT_DIR
-        tidy(targets, saved_here, cfg.TRAIN.CHECKPOINT_FREQ)
-        remove_unfinished(Path(self.output_dir))
-        self.init_writer(os.path.join(self.output_dir, "tensorboard"))
-        self.metrics = MetricsLog(self.output_dir, saved_here)
+        if distributed.is_main():
+            tidy(targets, saved_here, cfg.TRAIN.CHECKPOINT_FREQ)
+            remove_unfinished(Path(self.output_dir))
+            self.init_writer(os.path.join(self.output_dir, "tensorboard"))
+        self.metrics = MetricsLog(self.output_dir if distributed.is_main() else None, saved_here)
         self.time_start = time.time()
 
     def seed_epoch(self) -> None:
@@ -163,7 +172,7 @@ class SimpleTrainer(TrainerBase):
                 self.best_result = result
                 self.save_model(self.epoch, self.output_dir, is_best=True, val_result=result)
         self.save_model(self.epoch, self.output_dir, val_result=result)  # every epoch, so that a killed run can resume
-        for name in self.get_model_names():
+        for name in self.get_model_names() if distributed.is_main() else ():
             remove_old_checkpoints(Path(self.output_dir) / name, self.epoch + 1, self.cfg.TRAIN.CHECKPOINT_FREQ)
 
     @property
@@ -178,12 +187,13 @@ class SimpleTrainer(TrainerBase):
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self.get_model_names():
                 print("Deploy the model with the best val performance")
                 self.load_model(self.output_dir)
-                best = self.find_checkpoint(self.output_dir, self.get_model_names()[0])
-                self.loaded_epoch = load_checkpoint(best)["epoch"]  # a third-party load_model may not set loaded_epoch
+                name = self.get_model_names()[0]
+                best = distributed.on_main(lambda: load_checkpoint(self.find_checkpoint(self.output_dir, name)))
+                self.loaded_epoch = best["epoch"]  # a third-party load_model may not set loaded_epoch
             else:
                 print("Deploy the last-epoch model")
             self.test()
-            write_result(self)
+            distributed.on_main(lambda: write_result(self))
         print(f"Elapsed: {datetime.timedelta(seconds=round(time.time() - self.time_start))}")
         self.close_writer()
 
@@ -212,19 +222,20 @@ class SimpleTrainer(TrainerBase):
         loader = self._present(self.val_loader if split == "val" else self.test_loader, split)
         print(f"Evaluate on the *{split}* set")
         started, paths = time.time(), []
-        for output, label, impath in self.predictions(loader, split):
+        own = self.predictions(loader, split)
+        for output, label, impath in distributed.predictions_in_order(own, len(loader)):
             paths += impath
             check_logits(output, impath)
             self.evaluator.process(output, label)
         self.test_seconds, self.tested_paths = time.time() - started, paths
-        results = self.evaluator.evaluate()
+        results = distributed.on_main(self.evaluator.evaluate)  # the main process has the predictions of all
         for key, value in results.items():
             self.write_scalar(f"{split}/{key}", value, self.epoch)
         return next(iter(results.values()))
 
     def predictions(self, loader: DataLoader, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[str]]]:
-        """Yield the logits (batch, classes), the labels and the image paths of each batch."""
-        for batch in tqdm(loader, desc=split, leave=False):
+        """Yield the logits (batch, classes), the labels and the image paths of each batch of this process's share."""
+        for batch in tqdm(loader_of_share(loader), desc=split, leave=False):
             input, label = self.parse_batch_test(batch)
             yield self.model_inference(input), label, batch["impath"]
 

@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable
 
+from dassl import distributed
 from dassl.utils.errors import InputError
 from dassl.utils.files import FULL
 from dassl.utils.logger import Logger
@@ -36,14 +37,14 @@ def report_errors(job: Callable[[], None], debug: bool) -> int:
         # A class name or path may contain letters that the terminal's encoding lacks. Print them as escapes.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with raise_when_terminated():
+        with raise_when_terminated(), distributed.note_failure():
             job()
     except (KeyboardInterrupt, Terminated) as error:
         code = exit_code(error)
-        print(f"stopped by {STOPPED[code]}. Repeat the command to resume", file=sys.stderr)
+        _print_resumable(f"stopped by {STOPPED[code]}")
         return code
     except Exception as error:
-        if debug:
+        if debug and not isinstance(error, distributed.LostProcessError):
             raise
         return _report(error)
     finally:
@@ -55,29 +56,43 @@ def report_errors(job: Callable[[], None], debug: bool) -> int:
 
 def _report(error: Exception) -> int:
     """Print an error as one line, and return the exit code for it."""
+    if isinstance(error, distributed.LostProcessError):
+        _print_resumable(f"error: the processes lost their connection ({one_line(error)})")
+        return 1
     if isinstance(error, ModuleNotFoundError) and error.name is not None and not _is_ours(error.name):
         advice = "activate your environment, or let bash scripts/demo.sh make one"
-        print(f"error: {sys.executable} has no {error.name}: {advice}", file=sys.stderr)
+        _print(f"{sys.executable} has no {error.name}: {advice}")
         return 2
     if isinstance(error, _reported_errors()):
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        _print(one_line(error))
         return 2 if isinstance(error, InputError) else 1
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
         reason = one_line(error) or "the memory of this machine is full"
-        print(f"error: not enough memory: {reason}. Lower the batch sizes or DATALOADER.DECODED_GB", file=sys.stderr)
+        _print(f"not enough memory: {reason}. Lower the batch sizes or DATALOADER.DECODED_GB")
         return 1
     if killed_worker(error):
-        print(
-            f"error: a process that loads images was killed, perhaps because memory was full ({one_line(error)}). "
-            "Lower DATALOADER.NUM_WORKERS or free memory, then repeat the command to resume",
-            file=sys.stderr,
+        _print(
+            f"a process that loads images was killed, perhaps because memory was full ({one_line(error)}). "
+            "Lower DATALOADER.NUM_WORKERS or free memory, then repeat the command to resume"
         )
         return 1
     if isinstance(sys.stdout, Logger) and sys.stdout.file is not None:
         sys.stdout.file.write("".join(traceback.format_exception(error)))
     text = f"{type(error).__name__}: {one_line(error)}"
-    print(f"internal error: {text}; --debug shows the traceback", file=sys.stderr)
+    print(f"internal error: {distributed.label()}{text}; --debug shows the traceback", file=sys.stderr)
     return 3
+
+
+def _print(message: str) -> None:
+    """Print an error message, unless another process of the run has printed one."""
+    if distributed.prints_error():
+        print(f"error: {distributed.label()}{message}", file=sys.stderr)
+
+
+def _print_resumable(message: str) -> None:
+    """Print why the run stopped, unless another process of the run has printed it."""
+    if reason := distributed.reason_to_stop(message):
+        print(f"{reason}. Repeat the command to resume", file=sys.stderr)
 
 
 def _report_thread(args: threading.ExceptHookArgs) -> None:

@@ -6,6 +6,7 @@ which follows OpenAI's rule. So a test that replaces `best_device` moves whole r
 
 from typing import TYPE_CHECKING
 
+from dassl import distributed
 from dassl.utils.tools import memory_limit
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def device_name(device: "torch.device") -> str:
 def device_memory(device: "torch.device") -> int:
     """Return the number of bytes of a device's memory. It doesn't depend on how much of the memory is in use.
 
-    For devices other than CUDA GPUs, this is the memory of the CPU. MPS shares the memory of the CPU.
+    For devices other than CUDA GPUs, this is the process's share of the CPU's memory. MPS shares the memory of the CPU.
     """
     import torch
 
-    return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else memory_limit()
+    return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else memory_limit() // distributed.local_size()

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
+from dassl import distributed
 from dassl.utils.files import report_full_disk
 
 __all__ = ["Logger", "print_details", "print_step", "setup_logger"]
@@ -81,12 +82,12 @@ class Logger:
 def setup_logger(output: str | Path | None = None, is_verbose: bool = False) -> None:
     """Copy stdout to `<output>/log.txt`, or to the file `output` if its name ends in .txt or .log.
 
-    Does nothing if `output` is None.
+    Does nothing if `output` is None. If there are several processes, only the main process writes the log.
 
     Args:
         is_verbose: show the details on the console, too.
     """
-    if output is None:
+    if output is None or not distributed.is_main():
         return
     path = Path(output)
     if path.suffix not in (".txt", ".log"):

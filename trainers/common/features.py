@@ -21,9 +21,11 @@ from clip.compiling import is_compiled
 from clip.model import CLIP
 from clip.resnet import ModifiedResNet
 from clip.vision import VisionTransformer
+from dassl import distributed
 from dassl.data import cache
 from dassl.data.data_manager import DatasetWrapper, build_data_loader
 from dassl.data.datasets import DatasetBase, Datum
+from dassl.data.shares import loader_of_share
 from dassl.data.transforms import build_transform
 from dassl.utils import device_name, tools, versions
 
@@ -112,7 +114,8 @@ def image_features(
 ) -> torch.Tensor:
     """Return the features of a loader's images, in the loader's order.
 
-    The features are (n_images, embed_dim), float32, not normalised, on the CPU.
+    The features are (n_images, embed_dim), float32, not normalised, on the CPU. If there are several processes, each of
+    them computes the features of a share of the images.
 
     Args:
         precision: precision of the tower: fp32, fp16, amp or bf16. With "amp" the tower runs under autocast.
@@ -129,14 +132,14 @@ def image_features(
 
     def encode_all() -> torch.Tensor:
         features = []
-        for batch in tqdm(loader, desc="features", leave=False):
-            with torch.autocast(device.type, enabled=precision == "amp"):
+        for batch in tqdm(loader_of_share(loader), desc="features", leave=False):
+            with torch.autocast(device.type, enabled=precision == "amp"), clip.alone():
                 features.append(clip.encode_image(batch["img"].to(device, non_blocking=True)).float().cpu())
             finite = torch.isfinite(features[-1]).all(dim=1)  # (batch,)
             if not finite.all():
                 path = batch["impath"][finite.tolist().index(False)]
                 raise FloatingPointError(f"the image features of {path} are infinite or NaN")
-        return torch.cat(features)
+        return torch.cat(distributed.merged(features))
 
     def load(file: BinaryIO) -> torch.Tensor:
         features = torch.load(file, weights_only=True)
@@ -150,8 +153,12 @@ def image_features(
     cacheable = cache.is_cacheable(loader.dataset.transform)  # type: ignore[attr-defined]
     if not (use_cache and is_frozen_and_original(clip.visual) and cacheable):
         return encode_all()
-    name = f"features/{_digest(clip, loader, device, precision)}.pt"
-    return cache.cached("image features", name, encode_all, load, torch.save)
+    name = distributed.on_main(lambda: f"features/{_digest(clip, loader, device, precision)}.pt")
+    features = distributed.on_main(lambda: cache.load_cached("image features", name, load))
+    if features is None:
+        features = encode_all()
+        distributed.on_main(lambda: cache.save_cached("image features", name, features, torch.save))
+    return features
 
 
 def _digest(clip: CLIP, loader: DataLoader, device: torch.device, precision: str) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch.optim import Optimizer
 
 from clip.blocks import has_hooks
+from dassl import distributed
 from dassl.optim import TensorRates, capturable, is_fused, note_change
 from trainers.common.method import Batch, Method, Output
 
@@ -115,6 +116,8 @@ def obstacle(method: Method, optimizers: Collection[Optimizer]) -> str:
         return "a module has a hook or a replaced `forward`, which a replay wouldn't call"
     if torch.is_anomaly_enabled():
         return "torch's anomaly detection is on, which checks every operation"
+    if distributed.size() > 1:
+        return "several processes train together"
     if len(optimizers) != 1:
         return f"the trainer has {len(optimizers)} optimisers, but a capture needs exactly one"
     if not all(map(is_fused, optimizers)):

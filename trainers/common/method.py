@@ -28,7 +28,12 @@ Losses = Mapping[str, tuple[float, torch.Tensor]]
 
 @dataclass(frozen=True)
 class Batch:
-    """A training batch on the device."""
+    """A training batch on the device.
+
+    If several processes train together, `images` and `views` have only the images of this process, but `labels` has the
+    labels of the whole batch. The CLIP's `encode_image` returns the features of the whole batch. So use the length of
+    `labels` or of features, not of `images`.
+    """
 
     #: (batch, 3, resolution, resolution); or the images' features (batch, embed_dim), see common/cached_training.py
     images: torch.Tensor
@@ -213,8 +218,36 @@ class Method(nn.Module):
         return compute_accuracy(output.logits, batch.labels)[0].item()
 
     def backward(self, losses: Losses, scaler: torch.amp.GradScaler) -> None:
-        """Compute the gradients of the parameters from the loss terms. With amp, `scaler` scales the loss."""
-        scaler.scale(total(losses)).backward()
+        """Compute the gradients of the parameters from the loss terms. With amp, `scaler` scales the loss.
+
+        An override gets gradients from `gradients`, which is also correct if several processes train together.
+        """
+        loss = scaler.scale(total(losses))
+        if self.clip.sharing is None:
+            loss.backward()
+            return
+        for parameter, gradient in zip(self.learnable(), self.gradients(loss), strict=True):
+            parameter.grad = gradient
+
+    def learnable(self) -> list[nn.Parameter]:
+        """Return the parameters that are trained. The others have been frozen with `requires_grad_(False)`."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def gradients(self, loss: torch.Tensor, retain_graph: bool = False) -> list[torch.Tensor | None]:
+        """Return the gradient of `loss` for each parameter of `learnable`. None: the loss doesn't depend on it.
+
+        If several processes train together, these are the gradients of the whole batch, and all processes must call
+        this function.
+
+        Args:
+            retain_graph: keep the autograd graph, for another call.
+        """
+        parameters, sharing = self.learnable(), self.clip.sharing
+        if sharing is None:
+            return list(torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True))
+        # The gradients of all processes are added, so each process computes those of its share of the loss.
+        own = torch.autograd.grad(loss / sharing.size, parameters, retain_graph=retain_graph, allow_unused=True)
+        return sharing.sum_gradients(parameters, own)
 
     def fit(self, data: TrainingFeatures) -> None:
         """Learn from image features. Called before the first epoch, or instead of the epochs if `has_loop` is False."""

@@ -20,6 +20,7 @@ from yacs.config import CfgNode
 from clip.compiling import compile_blocks
 from clip.memory import fitting_chunk
 from clip.model import CLIP
+from dassl import distributed
 from dassl.data.datasets import DatasetBase
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import (
@@ -58,6 +59,7 @@ class PromptTrainer(CachedEvaluation):
     fixed_keys: Mapping[str, object] = {}
 
     lr_per_step = False  # True: the schedule steps after every batch; False: after every epoch
+    shares_work = True  # see `SimpleTrainer`
     captured: CapturedSteps | None = None  # does the training steps, if `capture_steps` was called and could capture
 
     # ---- functions that a subclass may override ----
@@ -118,6 +120,7 @@ class PromptTrainer(CachedEvaluation):
         self.precision = cast_weights(clip, self.read_options(cfg).PREC, self.device)
         clip.text_chunk = cfg.TRAINER.TEXT_CHUNK or fitting_chunk(clip.sizes, device_memory(self.device))
         clip.text_attention = cfg.TRAINER.TEXT_ATTENTION
+        clip.sharing = distributed.gathered_features()
         if cfg.TRAINER.COMPILE:
             compile_blocks(clip)
         if cfg.SEED >= 0:
@@ -180,6 +183,7 @@ class PromptTrainer(CachedEvaluation):
             super().run_epoch()
 
     def end_epoch(self) -> None:
+        distributed.check_equal(self.model.parameters(), "the parameters")
         is_last = self.epoch + 1 == self.max_epoch
         self.model.end_epoch(self.epoch, is_last)
         if is_last or self.cfg.TEST.FINAL_MODEL == "best_val":
@@ -234,6 +238,9 @@ class PromptTrainer(CachedEvaluation):
         loss = total(losses).detach()
         self.model_zero_grad()
         self.model.backward(losses, self.scaler)
+        if distributed.size() > 1 and self.batch_idx == 0:
+            found = [parameter.grad for parameter in self.model.learnable() if parameter.grad is not None]
+            distributed.check_equal(found, f"gradients, which {type(self.model).__name__} must get from `gradients`,")
         self.step()
         terms = {name: value.detach() for name, (_, value) in losses.items()}
         return StepResult(loss, terms, output.detached())
@@ -259,7 +266,7 @@ class PromptTrainer(CachedEvaluation):
 
     def read_batch(self, batch: dict) -> Batch:
         """Convert a batch of a data loader to a `Batch`, with all tensors on the device."""
-        images, labels = self.parse_batch_train(batch)
+        images, labels = self.parse_batch_train(batch | {"label": distributed.gather_shares(batch["label"])})
         others = batch["img"][1:] if isinstance(batch["img"], list) else []  # a list if K_TRANSFORMS > 1
         return Batch(images, labels, (images, *(view.to(self.device, non_blocking=True) for view in others)))
 
