@@ -59,7 +59,7 @@ def test_lora_starts_as_zero_shot_and_merged_equals_unmerged(tiny_clip):
         assert relative(model(images), unmerged) < 1e-4
         assert relative(unmerged, zero_shot(tiny_clip, images)) > 1e-2
         with model.merged() as clip:
-            assert torch.equal(zero_shot(clip, images), model(images))
+            assert relative(zero_shot(clip, images), model(images)) < 1e-5
     assert all(torch.equal(p, frozen[name]) for name, p in tiny_clip.named_parameters())
 
 
@@ -73,10 +73,11 @@ def test_lora_drops_in_training_alone(tiny_clip):
 
 
 def test_lora_writes_and_reads_the_official_file(run, tmp_path):
-    words = ["TRAINER.CLIPLORA.N_ITERS", 3, "DATALOADER.TRAIN_X.BATCH_SIZE", 3, "TEST.SAVE_PREDICTIONS", True]
-    code, out, err = run(*words, trainer="CLIPLoRA")  # 8 images, so 3 batches in an epoch; 3 * 2 shots = 6 steps
+    words = ["TRAINER.CLIPLORA.N_ITERS", 2, "DATALOADER.TRAIN_X.BATCH_SIZE", 3, "TEST.SAVE_PREDICTIONS", True]
+    code, out, err = run(*words, trainer="CLIPLoRA")  # 8 images are 3 batches; 2 * 2 shots are 4 steps
     assert code == 0, err
-    assert "epoch [2/2] batch [2/2]" in out or "epoch [3/3]" in out
+    assert "epoch [1/2] batch [3/3]" in out
+    assert "epoch [2/2] batch [1/1]" in out  # the training stops amid the second epoch
     official = load_checkpoint(tmp_path / "out/lora_weights.pt")
     assert official["weights"]["layer_5"]["v_proj"]["w_lora_A"].shape == (2, 192)
     (tmp_path / "released").mkdir()
