@@ -74,7 +74,7 @@ class TrainingFeatures:
 
     def test(self) -> LabelledFeatures:
         """Return features of the test images. Only for options whose name says that they look at the test images."""
-        return labelled_features(self.clip, self.dataset.test, self.cfg, self.device, self.precision)
+        return labelled_features(self.clip, self.dataset.test or [], self.cfg, self.device, self.precision)
 
     def val(self) -> LabelledFeatures | None:
         """Return features of the validation images. None if the data set has no validation images."""

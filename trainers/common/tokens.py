@@ -30,8 +30,8 @@ def tokenize_classes(
     rows = []
     for name in classnames:
         try:
-            words = name if keep_underscores else name.replace("_", " ")
-            rows.append(tokenize(template.replace("{}", words), clip.context_length))
+            text = template.replace("{}", name if keep_underscores else name.replace("_", " "))
+            rows.append(tokenize(text, clip.context_length))
         except RuntimeError as error:
             raise InputError(f"the class name {name!r} is too long: {error}") from error
     ids = torch.cat(rows)
