@@ -43,7 +43,6 @@ VARIANTS = {
     "chunks of prompts per class": ("TCP", ["TRAINER.TEXT_CHUNK", 40]),
     "conflicts per class": ("ProGrad", ["TRAINER.PROGRAD.CSC", True]),
     "sampled classes": ("SoftCPT", ["TRAINER.SOFTCPT.CSC", True, "TRAINER.SOFTCPT.CLS_SAMPLE_RATE", 0.6]),
-    "loss scale": ("CoOp", ["TRAINER.COOP.N_CTX", 4]),
     "padded": ("IVLP", ["TRAINER.TEXT_ATTENTION", "padded"]),
 }
 
@@ -71,7 +70,7 @@ def train_all(steps: int, dtype: str, names: Sequence[str] = ()) -> dict[str, Tr
     distributed.join()
     with contextlib.redirect_stdout(io.StringIO()), double_precision() if dtype == "float64" else single_precision():
         chosen = {name: case for name, case in cases().items() if not names or name in names}
-        return {name: train_one(*case, steps, name == "loss scale") for name, case in chosen.items()}
+        return {name: train_one(*case, steps) for name, case in chosen.items()}
 
 
 @contextlib.contextmanager
@@ -87,10 +86,8 @@ def single_precision():
     return contextlib.nullcontext()
 
 
-def train_one(name: str, options: list, steps: int, scales_loss: bool) -> Trained:
+def train_one(name: str, options: list, steps: int) -> Trained:
     trainer = build_trainer(name, options)
-    if scales_loss:  # as with amp on a GPU; in float32, the first gradients are infinite, so their steps are skipped
-        trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120, growth_interval=5)
     torch.manual_seed(1)
     losses = []
     for step in range(steps if trainer.get_model_names() and trainer.model.has_loop else 0):

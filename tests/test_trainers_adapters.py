@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
-from conftest import relative, result_of
+from conftest import relative
 from tiny_methods import NAMES, make
 from torch import nn
 
@@ -59,7 +60,7 @@ def test_lora_starts_as_zero_shot_and_merged_equals_unmerged(tiny_clip):
         assert relative(model(images), unmerged) < 1e-4
         assert relative(unmerged, zero_shot(tiny_clip, images)) > 1e-2
         with model.merged() as clip:
-            assert torch.equal(zero_shot(clip, images), model(images))
+            assert relative(zero_shot(clip, images), model(images)) < 1e-5
     assert all(torch.equal(p, frozen[name]) for name, p in tiny_clip.named_parameters())
 
 
@@ -73,19 +74,20 @@ def test_lora_drops_in_training_alone(tiny_clip):
 
 
 def test_lora_writes_and_reads_the_official_file(run, tmp_path):
-    words = ["TRAINER.CLIPLORA.N_ITERS", 3, "DATALOADER.TRAIN_X.BATCH_SIZE", 3, "TEST.SAVE_PREDICTIONS", True]
-    code, out, err = run(*words, trainer="CLIPLoRA")  # 8 images, so 3 batches in an epoch; 3 * 2 shots = 6 steps
+    words = ["TRAINER.CLIPLORA.N_ITERS", 2, "DATALOADER.TRAIN_X.BATCH_SIZE", 3, "TEST.SAVE_PREDICTIONS", True]
+    code, out, err = run(*words, trainer="CLIPLoRA")  # 8 images are 3 batches; 2 * 2 shots are 4 steps
     assert code == 0, err
-    assert "epoch [2/2] batch [2/2]" in out or "epoch [3/3]" in out
+    assert "epoch [1/2] batch [3/3]" in out
+    assert "epoch [2/2] batch [1/1]" in out  # the training stops amid the second epoch
     official = load_checkpoint(tmp_path / "out/lora_weights.pt")
     assert official["weights"]["layer_5"]["v_proj"]["w_lora_A"].shape == (2, 192)
     (tmp_path / "released").mkdir()
     (tmp_path / "out/lora_weights.pt").rename(tmp_path / "released/lora_weights.pt")
-    code, out, err = run(
-        "--eval-only", "--model-dir", tmp_path / "released", trainer="CLIPLoRA", output=tmp_path / "test"
-    )
+    words = ["--eval-only", "--model-dir", tmp_path / "released", "TEST.SAVE_PREDICTIONS", True]
+    code, _, err = run(*words, trainer="CLIPLoRA", output=tmp_path / "test")
     assert code == 0, err
-    assert result_of(tmp_path / "test")["results"] == result_of(tmp_path / "out")["results"]
+    found = [np.load(tmp_path / folder / "predictions.npz")["logits"] for folder in ("out", "test")]
+    assert np.array_equal(*found)
 
 
 def test_parameters_of_a_vit_b16():
