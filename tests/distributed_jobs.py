@@ -34,6 +34,8 @@ TASKS = (
 )
 NAMES = [name for task in TASKS for name in task.classnames]
 BATCH = 4
+#: Each process draws its own dropout, so with dropout several processes don't equal one.
+WITHOUT_DROPOUT = {"CLIPLoRA": ["TRAINER.CLIPLORA.DROPOUT", 0.0]}
 #: Options that take another path: {name: (trainer, options)}. In addition, each trainer is used with its defaults.
 VARIANTS = {
     "a context per class": ("CoOp", ["TRAINER.COOP.CSC", True]),
@@ -62,7 +64,7 @@ class Trained(NamedTuple):
 
 
 def cases() -> dict[str, tuple[str, list]]:
-    return {name: (name, []) for name in TRAINERS} | VARIANTS
+    return {name: (name, WITHOUT_DROPOUT.get(name, [])) for name in TRAINERS} | VARIANTS
 
 
 def train_all(steps: int, dtype: str, names: Sequence[str] = ()) -> dict[str, Trained]:

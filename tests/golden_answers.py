@@ -159,10 +159,10 @@ class Answers:
         template = self.case["prompt_template"]
         names = [name.replace("_", " ") for name in model.classnames]
         ids = clip.tokenize([template.replace("{}", name) for name in names])
-        if "prompt_learner.ctx" not in self.case["parameters"]:
-            assert torch.equal(model.ids, ids)
-            return
-        context = model.get_parameter("prompt_learner.ctx")
+        if "prompt_learner.ctx" in self.case["parameters"]:
+            context = model.get_parameter("prompt_learner.ctx")
+        else:
+            context = torch.zeros(1, 0, model.prompts.prefix.shape[-1])
         prefix, class_tokens = model.prompts.with_context(context)
         for row, ours in zip(ids, class_tokens.split(model.prompts.layout.lengths.tolist()), strict=True):
             prompt = torch.cat([prefix[0], ours])  # (length up to EOT, width)

@@ -18,7 +18,7 @@ from clip.inputs import NO_INPUTS, TowerInputs
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, load_checkpoint, unknown
-from trainers.base import Method, Options, Precision, StepScheduleTrainer, check_depth, tokenize_classes
+from trainers.base import ClassPrompts, Method, Options, Precision, StepScheduleTrainer, check_depth
 from trainers.common.low_rank import LoRAAdapter, LowRankTransformer
 
 #: {POSITION: first and last block, for a tower of 12 blocks}. "all" and "top3" are the last blocks.
@@ -67,7 +67,7 @@ class LoRACLIP(Method):
             )
         check_depth(clip, 1, "TRAINER.CLIPLORA.POSITION")
         self.image_tower_is_frozen = options.ENCODER == "text"
-        self.ids = tokenize_classes(clip, "a photo of a {}.", classnames).to(clip.logit_scale.device)
+        self.prompts = ClassPrompts(clip, "a photo of a {}.", classnames, 0)
         self._merged: tuple[list[tuple[int, int]], list[tuple[nn.Parameter, torch.Tensor]]] | None = None
         self.scale = options.ALPHA / math.sqrt(options.R)
         sizes = clip.sizes
@@ -143,9 +143,9 @@ class LoRACLIP(Method):
 
     def encode_text(self) -> torch.Tensor:
         if self.training or torch.is_grad_enabled():
-            return self.clip.encode_text(self.ids, self.text_inputs())
-        with self.merged() as clip:
-            return clip.encode_text(self.ids)
+            return self.prompts.encode_template(self.text_inputs())
+        with self.merged():
+            return self.prompts.encode_template()
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
         if self.training or torch.is_grad_enabled():

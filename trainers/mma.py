@@ -15,7 +15,7 @@ from clip.inputs import BlockAdapter, TowerInputs
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError
-from trainers.base import Method, Options, Precision, PromptTrainer, check_depth, tokenize_classes
+from trainers.base import ClassPrompts, Method, Options, Precision, PromptTrainer, check_depth
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class MMACLIP(Method):
                 f"{options.ADAPTER_START}, {options.ADAPTER_END} and {options.ADAPTER_SCALE}"
             )
         prompt = f"{options.TEXT_CTX_INIT} {{}}.".strip()  # the data set's template isn't used
-        self.ids = tokenize_classes(clip, prompt, classnames).to(clip.logit_scale.device)
+        self.prompts = ClassPrompts(clip, prompt, classnames, 0)
         self.adapter_learner = AdapterLearner(
             range(options.ADAPTER_START, options.ADAPTER_END + 1),
             clip.sizes.transformer_width,
@@ -122,7 +122,7 @@ class MMACLIP(Method):
         return TowerInputs(adapters=self.adapter_learner.of(self.adapter_learner.visual_adapter))
 
     def encode_text(self) -> torch.Tensor:
-        return self.clip.encode_text(self.ids, self.text_inputs())
+        return self.prompts.encode_template(self.text_inputs())
 
 
 @TRAINER_REGISTRY.register()

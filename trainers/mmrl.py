@@ -19,6 +19,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError
 from trainers.base import (
     Batch,
+    ClassPrompts,
     Losses,
     Method,
     Options,
@@ -30,7 +31,6 @@ from trainers.base import (
     frozen_image_features,
     frozen_text_features,
     normalized,
-    tokenize_classes,
 )
 
 
@@ -123,7 +123,7 @@ class MMRLCLIP(Method):
         for layer in layers:
             check_depth(clip, layer, "REP_LAYERS")
         self.layers = [layer - 1 for layer in layers]
-        self.ids = tokenize_classes(clip, template, classnames).to(clip.logit_scale.device)
+        self.prompts = ClassPrompts(clip, template, classnames, 0)
         self.representation_learner, self.image_encoder = self.build_learners()
         self.teacher = frozen_text_features(clip, [template], classnames)  # (n_classes, embed_dim), normalised
 
@@ -157,7 +157,7 @@ class MMRLCLIP(Method):
         return self.tower_inputs(self.representation_learner.image_tokens())
 
     def encode_text(self) -> torch.Tensor:
-        return self.clip.encode_text(self.ids, self.text_inputs())
+        return self.prompts.encode_template(self.text_inputs())
 
     def fused(self, images: torch.Tensor) -> MMRLOutput:
         """Return the output with mixed logits for images (batch, 3, resolution, resolution)."""

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from clip.model import CLIP
@@ -109,7 +108,8 @@ class TipAdapterCLIP(Method):
 
     def one_hot(self) -> torch.Tensor:
         """Return the keys' labels as rows (n_keys, n_classes). A key of an unknown class has a row of zeros."""
-        return F.one_hot(self.values + 1, len(self.classnames) + 1)[:, 1:].float()
+        labels = torch.arange(len(self.classnames), device=self.values.device)
+        return (self.values[:, None] == labels).float()
 
     def fit(self, data: TrainingFeatures) -> None:
         """Compute the keys. The features of all augmentations are averaged, and then normalised."""

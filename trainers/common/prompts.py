@@ -152,7 +152,8 @@ class ClassPrompts:
         Returns:
             Prefixes (1 or n_groups, prefix length, width) and class tokens (n_class_tokens, width).
         """
-        context = context.to(self.prefix.dtype).reshape(-1, *context.shape[-2:])  # (n_groups, n_ctx, width)
+        context = context.to(self.prefix.dtype)
+        context = context[None] if context.ndim == 2 else context  # (n_groups, n_ctx, width)
         if self.rows is not None:
             return self.prefix[None], torch.cat([self.class_tokens, context.flatten(0, 1)])[self.rows]
         if self.used_contexts is not None:
@@ -168,6 +169,10 @@ class ClassPrompts:
             inputs: deep prompts, inserted tokens and adapters of the text tower.
         """
         return self.clip.encode_prompts(*self.with_context(context), self.layout, inputs)
+
+    def encode_template(self, inputs: TowerInputs = NO_INPUTS) -> torch.Tensor:
+        """Like `encode`, but with the template's own tokens instead of a context. For methods that learn no context."""
+        return self.clip.encode_prompts(self.prefix[None], self.class_tokens, self.layout, inputs)
 
     def subset(self, chosen: torch.Tensor) -> "ClassPrompts":
         """Return a copy that holds only the prompts of some classes.
