@@ -14,8 +14,7 @@ from msgspec import Meta, Struct, field
 
 from dassl.utils import InputError
 from dassl.utils.typed import check_plain, one_place, read_json_as, shown
-from dassl.utils.unpickle import read_pickle
-from untrusted.pickles import Malformed
+from dassl.utils.unpickle import Malformed, read_pickle
 
 Label = Annotated[int, Meta(ge=0, le=1_000_000)]
 Text = Annotated[str, Meta(min_length=1)]

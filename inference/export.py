@@ -48,7 +48,7 @@ class ExportedModel(nn.Module):
         self.visual, self.logit_scale = method.clip.visual, method.clip.logit_scale
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        output = self.method.classify(self.method.encode_image(images))
+        output = self.method.inference(images)
         return output.logits, output.image_features
 
 

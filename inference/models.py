@@ -47,7 +47,7 @@ class MethodModel:
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> Answer:
-        output = self.method.classify(self.method.encode_image(images.to(self.device)))
+        output = self.method.inference(images.to(self.device))
         return Answer(output.logits.float().cpu(), output.image_features.float().cpu())
 
 

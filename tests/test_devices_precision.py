@@ -73,7 +73,7 @@ def test_a_step_computes_in_half_precision_and_agrees_with_fp32(trainer, pretend
         value, grad, products = step(trainer, precision, pretend)
         eps = torch.finfo(dtype).eps
         assert abs(value - expected) < 4 * eps * expected, precision
-        assert (grad - expected_grad).norm() <= 12 * eps * expected_grad.norm(), precision
+        assert (grad - expected_grad).norm() <= 16 * eps * expected_grad.norm(), precision
         assert products.count[dtype] > 0.9 * sum(products.count.values()), precision
 
 
@@ -93,7 +93,7 @@ def all_options(trainer: str, position: str) -> list:
     words = []
     for field in dataclasses.fields(TRAINERS[trainer].options):
         value = {"bool": True, "float": 0.5}.get(type(field.default).__name__)
-        value = position if field.name.endswith("POSITION") else value
+        value = position if field.name == "CLASS_TOKEN_POSITION" else value
         words += [] if value is None else [f"TRAINER.{node_of(trainer)}.{field.name}", str(value)]
     return words
 
@@ -135,7 +135,7 @@ def test_hooked_towers_compute_the_same_on_the_device(trainer, precision, preten
             hook.remove()
     eps = torch.finfo(DTYPES[precision]).eps
     assert value == pytest.approx(plain, rel=4 * eps)
-    assert (grad - plain_grad).norm() <= 12 * eps * plain_grad.norm()
+    assert (grad - plain_grad).norm() <= 16 * eps * plain_grad.norm()
 
 
 def test_towers_take_prompts_of_each_text_and_inserted_tokens_on_the_device(pretend):

@@ -14,7 +14,7 @@ def make_config(tmp_path, monkeypatch):
     return register_two_classes(tmp_path, monkeypatch)
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """Stands for a kill signal."""
 
 

@@ -20,6 +20,7 @@ def test_what_a_run_leaves(run, tmp_path, own_data):
     assert set(result) == {
         "dataset", "trained_on", "test_only", "split", "subsample_classes", "trainer", "backbone", "config", "options",
         "shots", "seed", "epoch", "accuracy", "macro_f1", "n_total", "n_correct", "per_class", "seconds", "threads",
+        "processes",
         "text_chunk", "versions", "command", "protocol", "fingerprint", "prompts", "files", "checksum",
     }  # fmt: skip
     assert (result["dataset"], result["split"], result["shots"], result["seed"]) == (own_data.name, "val", 2, 1)

@@ -40,7 +40,7 @@ def test_maple_learns_two_words_and_keeps_the_others(tiny_clip):
         (("TRAINER.MAPLE.PROMPT_DEPTH", "4"), "layers 1 to 3"),
         (("TRAINER.MAPLE.PROMPT_DEPTH", "0"), "layers 1 to 3"),
         (("TRAINER.MAPLE.N_CTX", "3", "TRAINER.MAPLE.CTX_INIT", "photo of"), "has 2 tokens, fewer than N_CTX 3"),
-        (("TRAINER.MAPLE.N_CTX", "0"), "at least one token"),
+        (("TRAINER.MAPLE.N_CTX", "0"), "must be at least 1"),
     ],
 )
 def test_prompts_that_have_no_place_are_refused(tiny_clip, words, message):

@@ -20,7 +20,7 @@ def _calls_without_encoding(path: Path):
         if isinstance(function, ast.Attribute) and function.attr in OPENERS:
             owner = function.value.id if isinstance(function.value, ast.Name) else ""
             mode = node.args[0] if function.attr == "open" and node.args else None
-            is_text = owner not in ("Image", "tokenize", "tarfile") and not _is_binary(mode)
+            is_text = owner not in ("Image", "os", "tokenize", "tarfile") and not _is_binary(mode)
         else:
             is_text = isinstance(function, ast.Name) and function.id == "open" and not _is_binary(*node.args[1:2])
         if is_text:

@@ -170,8 +170,8 @@ class MMRLCLIP(Method):
         mixed = self.options.ALPHA * output.logits + (1 - self.options.ALPHA) * rep_logits
         return MMRLOutput(mixed, output.image_features, output.text_features, rep_logits)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.fused(images).logits if self.is_fused else super().forward(images)
+    def inference(self, images: torch.Tensor) -> Output:
+        return self.fused(images) if self.is_fused else super().inference(images)
 
     def outputs(self, batch: Batch) -> MMRLOutput:
         return self.fused(batch.images)

@@ -64,6 +64,7 @@ class TipAdapterCLIP(Method):
     has_loop = False
     learns_keys = False
     sized_by_data = ("adapter.weight", "values")
+    class_labels: torch.Tensor  # (n_classes,) 0 to n_classes - 1
     values: torch.Tensor  # (n_keys,) label of each key, or -1 if the key is of a class that isn't in `classnames`
     alpha: torch.Tensor  # 0-dimensional
     beta: torch.Tensor  # 0-dimensional
@@ -79,6 +80,7 @@ class TipAdapterCLIP(Method):
         self.text = self.encode_text()
         self.adapter = Cache(self.text.clone(), self.learns_keys)  # `fit` replaces these keys
         self.register_buffer("values", torch.arange(len(classnames), device=self.text.device))
+        self.register_buffer("class_labels", torch.arange(len(classnames), device=self.text.device), persistent=False)
         self.register_buffer("alpha", torch.tensor(options.INIT_ALPHA))
         self.register_buffer("beta", torch.tensor(options.INIT_BETA))
 
@@ -108,8 +110,7 @@ class TipAdapterCLIP(Method):
 
     def one_hot(self) -> torch.Tensor:
         """Return the keys' labels as rows (n_keys, n_classes). A key of an unknown class has a row of zeros."""
-        labels = torch.arange(len(self.classnames), device=self.values.device)
-        return (self.values[:, None] == labels).float()
+        return (self.values[:, None] == self.class_labels).float()
 
     def fit(self, data: TrainingFeatures) -> None:
         """Compute the keys. The features of all augmentations are averaged, and then normalised."""

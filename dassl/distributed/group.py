@@ -48,7 +48,7 @@ def mute_others() -> None:
     Commands call this function first. It reads torchrun's environment variables.
     """
     if _environment("WORLD_SIZE", 1) > 1 and _environment("RANK", 0):
-        sys.stdout = sys.stderr = open(os.devnull, "w")
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")
         os.environ["TQDM_DISABLE"] = "1"
         warnings.simplefilter("ignore")
 

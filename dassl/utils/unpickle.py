@@ -9,6 +9,8 @@ from pathlib import Path
 
 from untrusted.pickles import Global, Malformed, StandIn, load
 
+__all__ = ["Malformed", "read_pickle"]
+
 _DATUM = Global("dassl.data.datasets.base_dataset", "Datum")
 _MAX_BYTES = 2**28  # a few-shot list of ImageNet with 16 images per class has 2 MB
 

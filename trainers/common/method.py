@@ -197,7 +197,11 @@ class Method(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits (batch, n_classes), float32, of images (batch, 3, resolution, resolution)."""
-        return self.classify(self.encode_image(images)).logits
+        return self.inference(images).logits
+
+    def inference(self, images: torch.Tensor) -> Output:
+        """Return the output for images (batch, 3, resolution, resolution) that aren't for training."""
+        return self.classify(self.encode_image(images))
 
     # ---- training ----
 
