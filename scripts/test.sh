@@ -8,4 +8,4 @@ cd "$root"
 "$python" -m ruff format --check .
 "$python" -m mypy
 # Run one process per CPU, with one thread each. More threads would compete for the CPUs.
-OMP_NUM_THREADS=1 "$python" -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not slow" "$@"
+OMP_NUM_THREADS=1 "$python" -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not slow and not long" "$@"

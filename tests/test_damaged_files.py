@@ -112,7 +112,7 @@ def test_damaged_files_cause_no_wrong_result(state, runs, argv, folder, capsys):
         check(name, changed, runs[state], runs["finished"], argv, folder, capsys)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("state", ["finished", "stopped"])
 def test_files_cut_at_twenty_places_cause_no_wrong_result(state, runs, argv, folder, capsys):
     outcomes = Counter(

@@ -48,14 +48,14 @@ def test_two_processes_equal_one(case, trained):
     assert_close(trained(2, steps=5)[case], trained(1, steps=5)[case], 1e-9)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("processes", [2, 4])
 @pytest.mark.parametrize("case", CASES)
 def test_processes_equal_one_after_20_steps(case, processes, trained):
     assert_close(trained(processes)[case], trained(1)[case], 1e-9)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("processes", [2, 4])
 @pytest.mark.parametrize("case", CASES)
 def test_processes_equal_one_in_float32(case, processes, trained):
@@ -160,7 +160,7 @@ def test_a_hanging_process_ends_the_run(argv, tmp_path):
     assert (main[0], main[2]) == (1, "error: process 1 of 2 was killed or hangs. Repeat the command to resume\n")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.xfail(reason="torchrun ended with code 1 instead of restarting the processes; the cause isn't known")
 def test_torchrun_starts_the_processes_and_restarts_them_after_a_kill(argv, tmp_path):
     words = ["OPTIM.MAX_EPOCH", 12, "TEST.FINAL_MODEL", "best_val"]
@@ -179,7 +179,7 @@ def test_torchrun_starts_the_processes_and_restarts_them_after_a_kill(argv, tmp_
     assert_same_run(tmp_path / "cut", tmp_path / "whole", "MultiModalPromptLearner/model.pth.tar-12")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_benchmarks_with_two_processes(tiny_path, capsys):
     import communication
 

@@ -68,7 +68,7 @@ def test_runs_killed_while_they_replace_the_best_model_end_with_the_same_bits(ki
     check_all_resume([partly[0], partly[-1], states[-1]], start, reference, tmp_path / "out")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("trainer", METHODS)
 def test_a_kill_before_any_file_operation_changes_nothing(trainer, killable, tmp_path, capsys):
     start, reference, states = killable(trainer)

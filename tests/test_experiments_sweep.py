@@ -129,7 +129,7 @@ def test_a_sweep_that_is_killed_twice_ends_the_same(undisturbed, declared, tmp_p
     assert outcome(tmp_path) == outcome(undisturbed[0])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_of_all_methods_that_is_killed_ends_the_same(tiny_path, own_data, tmp_path):
     """Each kill ends a run of a method whose training keeps more than prompts: an average, or random sentences."""
     words = ("OPTIM.MAX_EPOCH", 3, "TRAIN.CHECKPOINT_FREQ", 1, "DATALOADER.TRAIN_X.BATCH_SIZE", 2)
@@ -182,7 +182,7 @@ def test_several_gpus_for_each_run(tmp_path, monkeypatch):
     assert [launchers.devices_of(slot, devices, 2) for slot in range(3)] == [["0", "1"], ["2", "3"], ["0", "1"]]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("launcher", ["local", "submitit"])
 def test_a_sweep_with_two_processes_for_each_run(launcher, undisturbed, declared, tmp_path):
     code, _, err = finished(start(declared, tmp_path, "--on", launcher, "--gpus-per-run", "2"))

@@ -84,7 +84,7 @@ def test_the_script_s_command_line_knows_nothing_of_the_project(exported, tmp_pa
     assert done.stdout.count("%") == 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_new_classes_can_be_exported(exported, tmp_path):
     assert export.main([str(exported[1]), "--to", str(tmp_path / "to"), "--classes", "cat,dog"]) == 0
     record = json.loads((tmp_path / "to/classifier.json").read_text())

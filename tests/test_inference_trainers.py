@@ -43,7 +43,7 @@ QUICK = ("MaPLe", "LinearProbe", "MTCoOpHard", "CoCoOp")
 
 
 @pytest.mark.parametrize(
-    "trainer", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in TRAINERS]
+    "trainer", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in TRAINERS]
 )
 def test_an_exported_program_gives_the_run_s_logits(trainer, trained):
     loaded = load_run(trained(trainer)[0], precision="fp32")
@@ -63,7 +63,7 @@ def test_an_exported_program_gives_the_run_s_logits(trainer, trained):
     assert sum(tensor.numel() for tensor in program.state_dict.values()) - weights < 1_000_000  # without the text tower
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @each_trainer
 def test_a_whole_export_in_each_precision(trainer, precision, trained, tmp_path):
