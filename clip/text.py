@@ -11,7 +11,7 @@ the feature, and positions before the class name have the same value for all cla
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import nn
@@ -29,11 +29,10 @@ from clip.sharing import Sharing, own_random_numbers
 from clip.text_batch import DeepPrompts, TextBatch, replace_prompts
 from clip.text_layers import encode_packed, encode_reference
 
-__all__ = ["TEXT_ATTENTIONS", "Layout", "TextAttention", "TextTower", "Tokens", "encode"]
+__all__ = ["Layout", "TextAttention", "TextTower", "Tokens", "encode"]
 
 #: How attention of the text tower is computed: see `packing_for`.
 TextAttention = Literal["auto", "padded", "by_length"]
-TEXT_ATTENTIONS = get_args(TextAttention)
 _LARGE_CHUNK = 200  # `trim_heap` is slow, so it is only called before chunks with more class tokens than this
 
 

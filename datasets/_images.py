@@ -11,11 +11,10 @@ from typing import NamedTuple, Protocol
 
 from dassl.data.datasets import Datum
 from dassl.utils import InputError, listdir_nohidden
+from dassl.utils.files import IMG_EXTENSIONS as IMG_EXTENSIONS
+from dassl.utils.files import files_below
 from dassl.utils.typed import check_plain
 from datasets._lists import class_name
-
-#: File name extensions of images, the same as in torchvision's ImageFolder.
-IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
 class Item(Protocol):
@@ -52,7 +51,7 @@ def list_images(folder: str, nested: bool = False) -> list[str]:
     Raises:
         InputError: if the folder has no images, because every class needs images.
     """
-    names = _nested_files(folder) if nested else listdir_nohidden(folder, sort=True)
+    names = files_below(folder) if nested else listdir_nohidden(folder, sort=True)
     paths = [os.path.join(folder, name) for name in names if name.lower().endswith(IMG_EXTENSIONS)]
     check_plain(names, f"a file name in {folder}")
     if not paths:
@@ -61,15 +60,6 @@ def list_images(folder: str, nested: bool = False) -> list[str]:
         other = sorted({os.path.splitext(name)[1] for name in names} - set(IMG_EXTENSIONS))
         print(f"{folder}: skipped {len(names) - len(paths)} files that aren't images ({', '.join(other)})")
     return paths
-
-
-def _nested_files(folder: str) -> list[str]:
-    """Return the sorted paths, relative to `folder`, of all files in a folder and its subfolders."""
-    names = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        names += [os.path.relpath(os.path.join(parent, name), folder) for name in files if not name.startswith(".")]
-    return sorted(names)
 
 
 def list_class_folders(

@@ -13,8 +13,8 @@ from dassl.data.transforms import build_transform
 from dassl.engine.run_folder import CONFIG
 from dassl.utils import InputError, choose_device, cpu_cores, read_image
 from inference import hub
-from inference.models import ONNX, Answer, MethodModel, Model, OnnxModel, load_run
-from inference.record import RECORD, ClassifierRecord, ExportedRecord, Preprocessing, read_record
+from inference.models import Answer, MethodModel, Model, OnnxModel, load_run
+from inference.record import ONNX, RECORD, ClassifierRecord, ExportedRecord, Preprocessing, read_record
 
 #: One image: a path, or a PIL image.
 AnyImage = str | Path | Image.Image

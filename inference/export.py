@@ -28,11 +28,21 @@ from dassl.engine.run_folder import RESULT, dataset_label, read_result
 from dassl.utils import InputError, write_atomically, write_json, write_text
 from dassl.utils.files import write_bytes
 from inference.card import licence_of, model_card
-from inference.models import ONNX, LoadedRun, OnnxModel, load_run
-from inference.record import RECORD, ExportedRecord, Preprocessing, RunRecord
+from inference.models import LoadedRun, OnnxModel, load_run
+from inference.record import (
+    CARD,
+    EXPORTED,
+    ONNX,
+    PROMPTS,
+    RECORD,
+    SCRIPT,
+    TORCH,
+    ExportedRecord,
+    Preprocessing,
+    RunRecord,
+)
 from trainers.common.method import Method
 
-TORCH, PROMPTS, SCRIPT, CARD = "model.pt2", "prompts.safetensors", "classifier.py", "README.md"
 OLDEST_TORCH = (2, 6)  # older versions can't convert a traced program to ONNX
 #: Largest difference between the logits of an exported model and of the run, relative to the largest logit.
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
@@ -101,7 +111,7 @@ def export(
 
 def check_folder(folder: Path) -> None:
     """Raise InputError if a folder holds other files than those of an earlier export."""
-    ours = {TORCH, ONNX, PROMPTS, SCRIPT, CARD, RECORD, "__pycache__"}
+    ours = {*EXPORTED, "__pycache__"}
     others = {path.name for path in folder.iterdir()} - ours if folder.is_dir() else set()
     if others or (folder.exists() and not folder.is_dir()):
         raise InputError(f"{folder} (--to) isn't empty and isn't an earlier export. Choose another folder")

@@ -6,15 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dassl.utils.errors import InputError
-from inference.record import RECORD
+from inference.record import EXPORTED, ONNX, RECORD
 
 PREFIX = "hf-hub:"
 #: Files of an exported classifier that are loaded here. model.pt2 isn't, because PyTorch may unpickle parts of it.
-_LOADED = ("model.onnx", RECORD)
-
-
-#: Files that are uploaded.
-_UPLOADED = ("model.onnx", "model.pt2", RECORD, "prompts.safetensors", "classifier.py", "README.md")
+_LOADED = (ONNX, RECORD)
 
 
 @contextmanager
@@ -52,7 +48,7 @@ def push(folder: Path, name: str, private: bool = False) -> str:
 
     Raises InputError if the folder holds no exported classifier, or if the hub refuses the upload.
     """
-    missing = [file for file in _UPLOADED if not (folder / file).is_file()]
+    missing = [file for file in EXPORTED if not (folder / file).is_file()]
     if missing:
         raise InputError(f"{folder} isn't an exported classifier, because it has no {missing[0]}")
     with _hub_errors(f"upload {folder} to {name}"):
@@ -60,4 +56,4 @@ def push(folder: Path, name: str, private: bool = False) -> str:
 
         api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
         api.create_repo(name, private=private, exist_ok=True)
-        return str(api.upload_folder(repo_id=name, folder_path=folder, allow_patterns=list(_UPLOADED)))
+        return str(api.upload_folder(repo_id=name, folder_path=folder, allow_patterns=list(EXPORTED)))

@@ -20,8 +20,6 @@ from trainers.common.rebuild import prompt_trainer, rebuild_method
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-ONNX = "model.onnx"
-
 
 class Answer(NamedTuple):
     """What a model says about a batch of images. Both tensors are float32 and on the CPU."""

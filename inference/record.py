@@ -6,7 +6,7 @@ classifier knows its class names and its preprocessing without the training data
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -14,14 +14,18 @@ from msgspec.structs import replace
 
 from dassl.utils.checksums import with_checksum
 from dassl.utils.errors import InputError
-from dassl.utils.files import read_json, write_json
+from dassl.utils.files import write_json
+from dassl.utils.typed import read_json_as
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
 
     from trainers.common.method import ClassNames
 
-RECORD = "classifier.json"
+#: Files of an exported classifier. A run's folder has only RECORD.
+RECORD, ONNX, TORCH, PROMPTS = "classifier.json", "model.onnx", "model.pt2", "prompts.safetensors"
+SCRIPT, CARD = "classifier.py", "README.md"
+EXPORTED = (RECORD, ONNX, TORCH, PROMPTS, SCRIPT, CARD)
 
 Side = Annotated[int, Meta(ge=1, le=2**14)]
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
@@ -47,15 +51,9 @@ class Preprocessing(Struct, frozen=True):
         images = cfg.INPUT
         if images.NO_TRANSFORM:
             raise InputError("INPUT.NO_TRANSFORM is set, so it isn't known how to prepare an image")
-        known = {"normalize", "instance_norm"}  # the other transforms only change training images
-        content = {
-            "size": list(images.SIZE),
-            "interpolation": images.INTERPOLATION,
-            "mean": list(images.PIXEL_MEAN),
-            "std": list(images.PIXEL_STD),
-            "steps": [name for name in images.TRANSFORMS if name in known],
-        }
-        return convert(content, cls, "INPUT")
+        steps: list[Step] = [name for name in images.TRANSFORMS if name in get_args(Step)]  # others are for training
+        mean, std = list(images.PIXEL_MEAN), list(images.PIXEL_STD)
+        return cls(list(images.SIZE), images.INTERPOLATION, mean, std, steps)
 
     def with_mean(self) -> "Preprocessing":
         """Return an equal preprocessing whose only step is "normalize". Raises InputError if there is none."""
@@ -151,15 +149,7 @@ R = TypeVar("R", bound=Struct)
 
 def read_record(folder: Path, cls: type[R]) -> R:
     """Return the content of `classifier.json` in `folder`. Raises InputError if it is damaged or has a wrong field."""
-    return convert(read_json(folder / RECORD), cls, str(folder / RECORD))
-
-
-def convert(content: object, cls: type[R], where: str) -> R:
-    """Return `content` as an object of `cls`. Raises InputError, which names the wrong field of `where`."""
-    try:
-        return msgspec.convert(content, cls)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{where}: {error}") from error
+    return read_json_as(folder / RECORD, cls, "description of a classifier")
 
 
 def checked_classes(names: Sequence[str]) -> list[str]:

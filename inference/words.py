@@ -2,13 +2,14 @@
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from dassl.utils.errors import InputError
+from dassl.utils.files import IMG_EXTENSIONS, files_below
 
-#: File name extensions of the images that are found in folders. A file that is named itself may have another one.
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+#: File name extensions of the images that are found in folders. A file that is named itself may have any.
+EXTENSIONS = (*IMG_EXTENSIONS, ".gif")
 
 
 def find_images(words: Iterable[str], lines: Iterable[str]) -> list[str]:
@@ -53,19 +54,10 @@ def class_names(words: str) -> list[str] | None:
 
 
 def _in_folder(folder: str) -> list[str]:
-    paths = sorted(_walk(folder))
+    paths = [os.path.join(folder, name) for name in files_below(folder) if name.lower().endswith(EXTENSIONS)]
     if not paths:
         raise InputError(f"{folder} and its subfolders have no images. Known extensions: {', '.join(EXTENSIONS)}")
     return paths
-
-
-def _walk(folder: str) -> Iterator[str]:
-    """Yield the images in a folder and its subfolders. Hidden files and folders are skipped."""
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
-                yield os.path.join(parent, name)
 
 
 def _matching(pattern: str) -> list[str]:

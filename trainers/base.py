@@ -7,6 +7,7 @@ from dassl.config import ContextTokens, Count, Depth, NotNegative, Positive, Sha
 from dassl.data.datasets import Task
 from trainers.common.backbone import cast_weights, load_backbone
 from trainers.common.cached_training import CachedOptions, CachedTrainer
+from trainers.common.feature_adapter import FeatureAdapter
 from trainers.common.features import LabelledFeatures, TrainingFeatures
 from trainers.common.method import Batch, ClassNames, Losses, Method, Output, normalized, total
 from trainers.common.options import Options, Position, Precision, node_of
@@ -37,6 +38,7 @@ __all__ = [
     "ContextTokens",
     "Count",
     "Depth",
+    "FeatureAdapter",
     "LabelledFeatures",
     "Losses",
     "Method",

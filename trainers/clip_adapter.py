@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError
-from trainers.base import CachedOptions, CachedTrainer, Method, Output, Precision, tokenize_classes
+from trainers.base import CachedOptions, CachedTrainer, FeatureAdapter, Method, Output, Precision, tokenize_classes
 
 
 @dataclass(frozen=True)
@@ -25,21 +24,6 @@ class CLIPAdapterOptions(CachedOptions):
     REDUCTION: int = 4  # the hidden layer has embed_dim / REDUCTION units
 
 
-class Adapter(nn.Module):
-    """Two linear maps without bias, each followed by a ReLU."""
-
-    def __init__(self, embed_dim: int, reduction: int):
-        super().__init__()
-        if not 1 <= reduction <= embed_dim:
-            raise InputError(f"TRAINER.CLIP_ADAPTER.REDUCTION is {reduction}, but it must be from 1 to {embed_dim}")
-        hidden = embed_dim // reduction
-        layers = (nn.Linear(embed_dim, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, embed_dim, bias=False))
-        self.fc = nn.Sequential(*layers, nn.ReLU())
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.fc(features)
-
-
 class AdaptedCLIP(Method):
     """CLIP with an adapter after the image tower."""
 
@@ -49,15 +33,16 @@ class AdaptedCLIP(Method):
     def __init__(self, options: CLIPAdapterOptions, clip: CLIP, classnames: Sequence[str], template: str):
         super().__init__(options, clip, classnames, template)
         self.ids = tokenize_classes(clip, template, classnames).to(clip.logit_scale.device)
-        self.ratio = options.RATIO
-        self.adapter = Adapter(clip.sizes.embed_dim, options.REDUCTION)
+        width = clip.sizes.embed_dim
+        if not 1 <= options.REDUCTION <= width:
+            raise InputError(f"TRAINER.CLIP_ADAPTER.REDUCTION is {options.REDUCTION}, but it must be from 1 to {width}")
+        self.adapter = FeatureAdapter(width, options.RATIO, options.REDUCTION)
 
     def encode_text(self) -> torch.Tensor:
         return self.clip.encode_text(self.ids)
 
     def classify(self, image_features: torch.Tensor) -> Output:
-        features = image_features.float()  # (batch, embed_dim)
-        return super().classify(self.ratio * self.adapter(features) + (1 - self.ratio) * features)
+        return super().classify(self.adapter(image_features))
 
 
 @TRAINER_REGISTRY.register()

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 from yacs.config import CfgNode
 
 from clip.model import CLIP
@@ -21,6 +20,7 @@ from dassl.utils import InputError, read_json, unknown
 from trainers.base import (
     ENSEMBLE_TEMPLATES,
     Batch,
+    FeatureAdapter,
     Losses,
     Output,
     PromptTrainer,
@@ -43,22 +43,6 @@ class CoPromptOptions(MaPLeOptions):
     W: float = 8.0  # weight of the losses `text` and `image`
     DISTILL: str = "cosine"  # distance of features in these losses: cosine or mse
     SENTENCES: str = ""  # JSON file with sentences, {class name: [sentence, ...]}; "": use an ensemble of templates
-
-
-class FeatureAdapter(nn.Module):
-    """Mixes features with a learned function of them: share * A(features) + (1 - share) * features."""
-
-    def __init__(self, embed_dim: int, share: float):
-        super().__init__()
-        hidden = embed_dim // 4
-        layers = (nn.Linear(embed_dim, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, embed_dim, bias=False))
-        self.fc = nn.Sequential(*layers, nn.ReLU())
-        self.share = share
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the mixed features. `features` are (n, embed_dim), not normalised."""
-        features = features.float()
-        return self.share * self.fc(features) + (1 - self.share) * features
 
 
 def sentence_features(clip: CLIP, path: str, classnames: Sequence[str]) -> torch.Tensor:

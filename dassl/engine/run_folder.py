@@ -36,11 +36,6 @@ _TESTED = ("TEST.SPLIT", "TEST.EVALUATOR", "TEST.NO_TEST", "DATALOADER.TEST.SAMP
 Files = dict[str, str]
 
 
-def is_finished(cfg: CfgNode) -> bool:
-    """Return whether the output folder contains the result of a run with this config. See `reason_to_run`."""
-    return reason_to_run(cfg) is None
-
-
 def reason_to_run(cfg: CfgNode) -> str | None:
     """Return None if the output folder contains the result of a run with this config.
 

@@ -22,6 +22,8 @@ from dassl.utils.errors import InputError
 
 #: Error numbers which mean that no more can be written: the disk is full, a quota or a limit is reached.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: File name extensions of images, the same as in torchvision's ImageFolder.
+IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 #: Names of the files that `write_atomically` leaves if the process is killed: <name>.<32 hexadecimal digits>.tmp
 _UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.tmp$")
 
@@ -72,6 +74,15 @@ def check_isfile(fpath: str | Path) -> bool:
     if not isfile:
         warnings.warn(f'No file found at "{fpath}"', stacklevel=2)
     return isfile
+
+
+def files_below(folder: str | Path) -> list[str]:
+    """Return the sorted paths, relative to `folder`, of all files in it and in its subfolders, except hidden ones."""
+    names = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names += [os.path.relpath(os.path.join(parent, name), folder) for name in files if not name.startswith(".")]
+    return sorted(names)
 
 
 def listdir_nohidden(path: str | Path, sort: bool = False) -> list[str]:

@@ -61,6 +61,6 @@ class CachedTrainer(PromptTrainer):
         return self._passes[number]
 
     def read_batch(self, batch: dict) -> Batch:
-        if batch["img"] is not None and isinstance(batch["img"], torch.Tensor) and batch["img"].ndim == 2:
+        if isinstance(batch["img"], torch.Tensor) and batch["img"].ndim == 2:
             return Batch(batch["img"], batch["label"], (batch["img"],))
         return super().read_batch(batch)
