@@ -22,10 +22,7 @@ from experiments.classes import TRAINERS
 from experiments.config import config_of, dataset_file, resolve, settings_of
 from experiments.known_config import ConfigChecker, known_default, known_fields
 from experiments.run import runs, source_of
-from experiments.sweep_file import FILES as FILES
-from experiments.sweep_file import LISTS as LISTS
-from experiments.sweep_file import Sweep as Sweep
-from experiments.sweep_file import name_and_options, split_words
+from experiments.sweep_file import Sweep, name_and_options, split_words
 from trainers.common.options import node_of
 
 #: {protocol in a sweep's file: entries of PROTOCOLS that each job executes, in this order}. If there are two entries,

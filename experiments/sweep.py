@@ -26,6 +26,7 @@ from dassl.utils.typed import convert
 from experiments import launchers
 from experiments import plan as plans
 from experiments.config import ROOT
+from experiments.sweep_file import LISTS, Sweep
 
 _MODULE = "experiments.run"
 
@@ -50,14 +51,14 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add(
         "--output", default=os.environ.get("OUTPUT", "output"), help="folder of all output (default: $OUTPUT or output)"
     )
-    for key in plans.LISTS:
+    for key in LISTS:
         add(f"--{key}", metavar="A,B", help=f"use these {key} instead of the {key} in the sweep's file")
     return parser.parse_known_args(argv)
 
 
 def folder_name(args: argparse.Namespace) -> str:
     """Return the name of the sweep's folder. It consists of the sweep's name and the lists in flags such as --seeds."""
-    narrowed = {key: getattr(args, key) for key in plans.LISTS if getattr(args, key)}
+    narrowed = {key: getattr(args, key) for key in LISTS if getattr(args, key)}
     names = [
         f"{key}_{re.sub(r' [^,]*', '', items)}".replace(",", "+").replace("/", "-") for key, items in narrowed.items()
     ]
@@ -161,7 +162,7 @@ def sweep(args: argparse.Namespace, options: list[str]) -> bool:
     convert(args.jobs, Positive, "--jobs")
     convert(args.gpus_per_run, Positive, "--gpus-per-run")
     convert(args.threads or 1, Positive, "--threads")
-    jobs = plans.plan(plans.Sweep.read(args.sweep).narrowed(vars(args), options))
+    jobs = plans.plan(Sweep.read(args.sweep).narrowed(vars(args), options))
     show(jobs, args.dry_run)
     if args.dry_run:
         return True

@@ -8,43 +8,20 @@ import io
 import json
 import math
 import os
-import signal
 import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from fuzzing import LONG
+from fuzzing import LONG, SECONDS, Hang, limited
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
 Case = TypeVar("Case")
-LIMIT = 10  # seconds of CPU time after which a command counts as hanging
-_WAIT = 120  # seconds in all; a busy machine is slow
-
-
-class Hang(BaseException):
-    """Raised in a command that runs for too long. No code catches it."""
-
-
-@contextlib.contextmanager
-def _limited() -> Iterator[None]:
-    def stop(*_: object) -> None:
-        raise Hang
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGPROF, signal.SIGALRM)}
-    signal.setitimer(signal.ITIMER_PROF, LIMIT, 1)
-    signal.setitimer(signal.ITIMER_REAL, _WAIT, 1)
-    try:
-        yield
-    finally:
-        for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
-            signal.setitimer(timer, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+_WAIT = 120  # seconds in all that a command may take; a busy machine is slow
 
 
 def problem(
@@ -62,7 +39,12 @@ def problem(
     code: object = None
     started = time.process_time()
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings(), _limited():
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            warnings.catch_warnings(),
+            limited(_WAIT),
+        ):
             warnings.simplefilter("ignore")
             code = main(argv)
     except SystemExit as exit:  # argparse
@@ -75,7 +57,7 @@ def problem(
     lines += [line for line in out.getvalue().splitlines() if line.startswith("DIFFERS")]  # of experiments.repeat
     if crash or code == 3 or "Traceback" in err.getvalue():
         return f"traceback: {crash or lines or err.getvalue()[-600:]}"
-    if time.process_time() - started > LIMIT:
+    if time.process_time() - started > SECONDS:
         return "hang"
     if code not in (0, 1, 2):
         return f"wrong exit code {code}"

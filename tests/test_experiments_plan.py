@@ -8,6 +8,7 @@ from conftest import result_of
 from dassl.utils import InputError
 from experiments import plan as plans
 from experiments import sweep
+from experiments.sweep_file import FILES, Sweep
 
 
 @pytest.fixture(autouse=True)
@@ -16,11 +17,11 @@ def _restore_output(monkeypatch):
     monkeypatch.setenv("OUTPUT", "output")
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in plans.FILES.glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted(path.stem for path in FILES.glob("*.yaml")))
 def test_every_file_plans(name, tmp_path, monkeypatch):
     """Every run has its own folder below OUTPUT, and its result's fields are known."""
     monkeypatch.setenv("OUTPUT", str(tmp_path))
-    declared = plans.Sweep.read(name)
+    declared = Sweep.read(name)
     narrowed = declared.narrowed({"datasets": ",".join(declared.datasets[:2]), "seeds": "1"}, [])
     runs = [run for job in plans.plan(narrowed) for run in job]
     assert {run.state for run in runs} == {"to do"}
@@ -36,14 +37,14 @@ def test_every_file_plans(name, tmp_path, monkeypatch):
 def test_backbones_and_variants_have_names(tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUT", "out")
     spec = "MaPLe --variant mine OPTIM.LR 0.1"
-    declared = plans.Sweep("few_shot", [spec], ["dtd"], [1], [16], [3], [4], ["ViT-B/32", "X INPUT.SIZE (48,48)"])
+    declared = Sweep("few_shot", [spec], ["dtd"], [1], [16], [3], [4], ["ViT-B/32", "X INPUT.SIZE (48,48)"])
     runs = [run for job in plans.plan(declared) for run in job]
     config = "vit_b16_c2_ep5_batch4_2ctx_mine_depth3_length4"
     assert [run.known["config"] for run in runs] == [f"{config}_vit-b-32", f"{config}_x"]
     assert runs[1].folder == f"out/dtd/MaPLe/{config}_x_16shots/seed1"
     assert runs[1].argv[-2:] == ["--variant", "mine_depth3_length4_x"]
     assert {"INPUT.SIZE", "(48,48)", "OPTIM.LR", "0.1", "TRAINER.MAPLE.N_CTX", "4"} <= set(runs[1].argv)
-    only = plans.Sweep("base2new", ["IVLP:vit_b16_c2_ep5_batch4_4ctx_language_only"], ["dtd"], [1], depths=[3])
+    only = Sweep("base2new", ["IVLP:vit_b16_c2_ep5_batch4_4ctx_language_only"], ["dtd"], [1], depths=[3])
     argv = plans.plan(only)[0][0].argv
     assert "TRAINER.IVLP.PROMPT_DEPTH_TEXT" in argv
     assert "TRAINER.IVLP.PROMPT_DEPTH_VISION" not in argv  # this config sets it to 0
