@@ -1,7 +1,6 @@
 """TRAINER.CUDA_GRAPH: captured steps give the results of eager steps, and steps that can't be captured stay eager.
 
-`OpCapture` stands in for CUDA graphs. It replays recorded operations without Python code, so a number or a tensor that
-a replay should have read anew makes these tests fail.
+`captured_steps.py` says what stands in for CUDA graphs.
 """
 
 import importlib
@@ -9,84 +8,42 @@ import json
 import shutil
 import sys
 
+import captured_steps
 import pytest
-import synthetic
 import torch
-from conftest import depth_words
+from captured_steps import (
+    CAPTURED,
+    RECORD,
+    REPLAY,
+    WARM_UP,
+    assert_equal,
+    batches,
+    captured,
+    count_cpu_as_gpu,
+    eager,
+    maker,
+    trained,
+)
 from recorded_ops import OpCapture
 from tiny_methods import TRAINERS
 from torch.nn import functional as F
 
-from clip.model import from_state_dict
 from dassl.engine import TRAINER_REGISTRY
-from dassl.optim import build_optimizer, fused
 from dassl.utils import load_checkpoint
-from trainers.base import Batch, total
 from trainers.common import graph
 from trainers.coop import CoOp, CoOpCLIP
 
-WARM_UP, RECORD, REPLAY = "warm up", "record", "replay"
-CAPTURED = [*[WARM_UP] * graph.WARM_UP_STEPS, RECORD, REPLAY, REPLAY]  # the calls for five batches
 LEARNING = [name for name, cls in TRAINERS.items() if cls.checkpoints and cls.method.has_loop]
 
 
 @pytest.fixture(autouse=True)
 def on_gpu(monkeypatch):
-    """The CPU counts as a GPU: it has the fused step, and `OpCapture` for CUDA graphs."""
-    monkeypatch.setattr(fused, "FUSED_DEVICES", ("cpu",))
-    monkeypatch.setitem(graph.CAPTURES, "cpu", OpCapture)
+    count_cpu_as_gpu(monkeypatch)
 
 
 @pytest.fixture
 def make(tiny_weights, monkeypatch):
-    """make(trainer, *words) -> a trainer for batches of noise. `trainer` is a name or a subclass of CoOp."""
-
-    def make(trainer="CoOp", *words):
-        name = trainer if isinstance(trainer, str) else trainer.__name__
-        if not isinstance(trainer, str):
-            trainer.node, trainer.default_config = "COOP", "CoOp/vit_b16_ep50"
-            monkeypatch.setitem(TRAINER_REGISTRY._objects, name, trainer)
-        words = (*depth_words(name, 2), "OPTIM.LR", "0.05", "OPTIM.LR_SCHEDULER", "cosine", *words)
-        made = synthetic.build_trainer(name, from_state_dict(tiny_weights), 5, "fp32", words)
-        made.model.clip.text_attention = "padded"  # as on a GPU
-        made.scaler = torch.amp.GradScaler(
-            "cpu", init_scale=1024, growth_interval=2
-        )  # the scale changes while training
-        return made
-
-    return make
-
-
-def batches(clip, sizes):
-    return [synthetic.batch_of(clip, size, 5, seed) for seed, size in enumerate(sizes)]
-
-
-def trained(trainer, sizes=(4,) * 5, between=lambda number: None):
-    """Train on batches of these sizes, where each epoch has two batches. Return everything that a step changes."""
-    torch.manual_seed(0)
-    logs = []
-    for number, batch in enumerate(batches(trainer.model.clip, sizes)):
-        trainer.batch_idx = number % 2
-        logs.append(trainer.forward_backward(batch))
-        between(number)
-    state = trainer.model.state_dict() | trainer.optim.state_dict()["state"] | trainer.scaler.state_dict()
-    return logs, state, trainer.get_current_lr()
-
-
-def assert_equal(ours, theirs):
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
-
-
-def captured(trainer):
-    trainer.capture_steps()
-    return trainer
-
-
-def eager(trainer):
-    """The trainer runs all steps eagerly, but with learning rate tensors."""
-    if steps := captured(trainer).captured:  # None: the trainer's steps can't be captured, so they are eager anyway
-        steps.is_eager = True
-    return trainer
+    return maker(tiny_weights, monkeypatch)
 
 
 @pytest.mark.parametrize("name", LEARNING)
@@ -162,7 +119,7 @@ def test_replays_read_all_views_and_draw_new_random_numbers(make, monkeypatch):
         images = zip(once(clip, sizes), once(clip, sizes)[::-1], strict=True)
         return [batch | {"img": [batch["img"], other["img"]]} for batch, other in images]
 
-    monkeypatch.setitem(globals(), "batches", twice)
+    monkeypatch.setattr(captured_steps, "batches", twice)
     result = trained(captured(make(TrainsTwoViews)))
     assert OpCapture.calls == CAPTURED
     assert set(result[0][0]) == {"loss", "ce", "same", "acc"}
@@ -194,125 +151,6 @@ def test_steps_are_captured_again_if_a_method_changes_between_epochs(make):
     result = results(ours)
     assert OpCapture.calls == [WARM_UP, WARM_UP, WARM_UP, RECORD, REPLAY, RECORD, REPLAY]
     assert_equal(result, results(eager(make(TrainsRebinds))))
-
-
-# ---- steps that can't be captured ----
-
-
-class OwnBackward(CoOpCLIP):
-    def backward(self, losses, scaler):
-        scaler.scale(2 * total(losses)).backward()
-
-
-class TrainsOwnBackward(CoOp):
-    method = OwnBackward
-
-
-class OwnLoop(CoOp):
-    def forward_backward(self, batch):
-        return super().forward_backward(batch)
-
-
-def add_hook(trainer):
-    trainer.model.clip.visual.register_forward_hook(lambda *_: None)
-
-
-def add_optimizer(trainer):
-    trainer.register_model("second", torch.nn.Linear(1, 1), build_optimizer(torch.nn.Linear(1, 1), trainer.cfg.OPTIM))
-
-
-def remove_captures(trainer):
-    graph.CAPTURES.pop("cpu")
-
-
-SAMPLING = ("SoftCPT", "TRAINER.SOFTCPT.CSC", "True", "TRAINER.SOFTCPT.CLS_SAMPLE_RATE", "0.5")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "change", "reason"),
-    [
-        (SAMPLING, None, "SoftCPTCLIP.has_static_steps is False"),
-        ((TrainsOwnBackward,), None, "OwnBackward.has_static_steps is False"),
-        ((OwnLoop,), None, "OwnLoop has another `forward_backward`"),
-        (("CoOp", "OPTIM.NAME", "rmsprop"), None, "the optimiser has no fused step"),
-        (("CoOp",), add_hook, "a module has a hook"),
-        (("CoOp",), add_optimizer, "the trainer has 2 optimisers"),
-        (("CoOp",), remove_captures, "they need a CUDA GPU, but the device is cpu"),
-    ],
-)
-def test_a_known_obstacle_is_logged_once(arguments, change, reason, make, capsys):
-    trainer = make(*arguments)
-    if change:
-        change(trainer)
-    capsys.readouterr()
-    trained(captured(trainer))
-    assert trainer.captured is None
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("TRAINER.CUDA_GRAPH: training without CUDA graphs, because ")
-    assert reason in line
-
-
-def test_anomaly_detection_is_an_obstacle(make, capsys):
-    trainer = make()
-    with torch.autograd.set_detect_anomaly(True):
-        trainer.capture_steps()
-    assert trainer.captured is None
-    assert "anomaly detection" in capsys.readouterr().out
-
-
-class Waits(CoOpCLIP):
-    """Reads a value in a step, and makes a weight from it."""
-
-    def losses(self, output, batch):
-        weight = 1 + output.logits.max().item()
-        return {"ce": (weight, F.cross_entropy(output.logits, batch.labels))}
-
-
-class TrainsWaits(CoOp):
-    method = Waits
-
-
-class FailsToRecord(OpCapture):
-    def record(self, work):
-        work = super().record(work)
-        raise RuntimeError("CUDA error:\nout of memory")
-
-
-class WithDomains(Batch):
-    """A batch with a further field, which isn't copied to the tensors of a graph."""
-
-
-class ReadsDomains(CoOp):
-    def read_batch(self, batch):
-        read = super().read_batch(batch)
-        return WithDomains(read.images, read.labels, read.views)
-
-
-@pytest.mark.parametrize(
-    ("trainer", "capture", "calls", "reason"),
-    [
-        (TrainsWaits, OpCapture, [WARM_UP] * 3, "a step waits for the GPU (" + __file__ + ":"),
-        ("CoOp", FailsToRecord, [*[WARM_UP] * 3, RECORD], "the capture failed: CUDA error: out of memory"),
-        (ReadsDomains, OpCapture, [], "its batches have the type WithDomains instead of Batch"),
-    ],
-)
-def test_a_step_that_cant_be_captured_continues_eagerly(trainer, capture, calls, reason, make, monkeypatch, capsys):
-    expected = trained(eager(make(trainer)))
-    monkeypatch.setitem(graph.CAPTURES, "cpu", capture)
-    ours = captured(make(trainer))
-    capsys.readouterr()
-    result = trained(ours)
-    assert OpCapture.calls == calls
-    assert_equal(result, expected)
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"TRAINER.CUDA_GRAPH: training goes on without CUDA graphs, because {reason}")
-
-
-def test_a_loss_of_nan_stops_training(make):
-    trainer = captured(make())
-    images = trained(trainer, (4,) * 4)[0] and batches(trainer.model.clip, (4,))[0]
-    with pytest.raises(FloatingPointError, match="infinite or NaN"):
-        trainer.forward_backward(images | {"img": images["img"] * torch.nan})
 
 
 # ---- runs ----

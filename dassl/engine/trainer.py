@@ -1,4 +1,4 @@
-"""`SimpleTrainer` builds the data and the model, tests the model, and resumes runs. `TrainerX` trains on batches.
+"""`SimpleTrainer` builds the data and the model, and resumes runs. `TrainerX` trains on batches.
 
 Prompt trainers and third-party trainers derive from `TrainerX`. They override `build_model` and `forward_backward`,
 and sometimes `test`, `load_model` or the hooks of `TrainerBase`. A training run calls `train()`. A test run calls
@@ -8,12 +8,11 @@ and sometimes `test`, `load_model` or the hooks of `TrainerBase`. A training run
 import datetime
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -21,20 +20,20 @@ from yacs.config import CfgNode
 
 from dassl import distributed
 from dassl.data import DataManager
-from dassl.data.shares import loader_of_share
-from dassl.engine.base import ParsedBatch, TrainerBase
-from dassl.engine.finite import check_logits, check_parameters
+from dassl.engine.base import ParsedBatch
+from dassl.engine.finite import check_parameters
 from dassl.engine.metrics_log import MetricsLog
 from dassl.engine.results import write_result
 from dassl.engine.resume import restore_best, tidy
 from dassl.engine.run_folder import check_resume
+from dassl.engine.testing import ModelTester
 from dassl.evaluation import build_evaluator
 from dassl.modeling import SimpleNet
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, load_pretrained_weights
 from dassl.utils.checkpoint_files import remove_old_checkpoints
 from dassl.utils.devices import choose_device
-from dassl.utils.errors import InputError, unknown
+from dassl.utils.errors import InputError
 from dassl.utils.files import remove_unfinished
 from dassl.utils.logger import print_step
 from dassl.utils.meters import AverageMeter, MetricMeter
@@ -58,25 +57,19 @@ def __getattr__(name: str) -> type:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-class SimpleTrainer(TrainerBase):
+class SimpleTrainer(ModelTester):
     """A trainer that builds the data, the model and the evaluator from the config, then trains or tests."""
 
-    model: nn.Module
     optim: torch.optim.Optimizer
     sched: LRScheduler
     train_loader_x: DataLoader | None
     train_loader_u: DataLoader | None
-    val_loader: DataLoader | None
-    test_loader: DataLoader | None
 
     #: True: several processes can train and test together. Each process then gets its share of a batch's images.
     shares_work = False
 
     # These are class attributes because some third-party trainers don't call `__init__`.
     time_start = 0.0  # time at which training started, in seconds since 1970; 0 in a test run
-    tested_split = ""  # split of the last test
-    test_seconds = 0.0  # duration of the last test in seconds
-    tested_paths: Sequence[str] = ()  # paths of the images of the last test, in the order of the logits
 
     def __init__(self, cfg: CfgNode):
         super().__init__()
@@ -197,67 +190,6 @@ class SimpleTrainer(TrainerBase):
         print(f"Elapsed: {datetime.timedelta(seconds=round(time.time() - self.time_start))}")
         self.close_writer()
 
-    # ---- testing ----
-
-    @torch.no_grad()
-    def test(self, split: str | None = None) -> float:
-        """Evaluate the model and print the results.
-
-        Args:
-            split: "val" or "test"; TEST.SPLIT by default.
-
-        Returns:
-            The evaluator's first result, which is used to compare models.
-
-        Raises:
-            InputError: `split` isn't the name of a split, or the split has no images.
-            FloatingPointError: the logits of an image are infinite or NaN. The message names the image.
-        """
-        self.set_model_mode("eval")
-        self.evaluator.reset()
-        split = split or self.cfg.TEST.SPLIT
-        if split not in ("val", "test"):
-            raise unknown("split (TEST.SPLIT)", split, ("val", "test"))
-        self.tested_split = split
-        loader = self._present(self.val_loader if split == "val" else self.test_loader, split)
-        print(f"Evaluate on the *{split}* set")
-        started, paths = time.time(), []
-        own = self.predictions(loader, split)
-        for output, label, impath in distributed.predictions_in_order(own, len(loader)):
-            paths += impath
-            check_logits(output, impath)
-            self.evaluator.process(output, label)
-        self.test_seconds, self.tested_paths = time.time() - started, paths
-        results = distributed.on_main(self.evaluator.evaluate)  # the main process has the predictions of all
-        for key, value in results.items():
-            self.write_scalar(f"{split}/{key}", value, self.epoch)
-        return next(iter(results.values()))
-
-    def predictions(self, loader: DataLoader, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[str]]]:
-        """Yield the logits (batch, classes), the labels and the image paths of each batch of this process's share."""
-        for batch in tqdm(loader_of_share(loader), desc=split, leave=False):
-            input, label = self.parse_batch_test(batch)
-            yield self.model_inference(input), label, batch["impath"]
-
-    @property
-    def tested_epoch(self) -> int:
-        """Number of epochs for which the tested model was trained, for `result.json`."""
-        if self.loaded_epoch is not None:
-            return self.loaded_epoch
-        return max(self.cfg.TEST.LOAD_EPOCH, 0) if self.cfg.TEST.EVAL_ONLY else self.max_epoch
-
-    def model_inference(self, input: torch.Tensor) -> torch.Tensor:
-        return self.model(input)
-
-    def parse_batch_test(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        return batch["img"].to(self.device, non_blocking=True), batch["label"].to(self.device, non_blocking=True)
-
-    def _present(self, loader: DataLoader | None, split: str) -> DataLoader:
-        """Return `loader`. If `loader` is None, the data set has no images of this split, so raise InputError."""
-        if loader is None:
-            raise InputError(f"{self.cfg.DATASET.NAME} has no {split} images")
-        return loader
-
     # ---- batches ----
 
     def run_batches(self, batches: Iterable[tuple], num_batches: int) -> None:
@@ -277,9 +209,10 @@ class SimpleTrainer(TrainerBase):
                 losses.update(self.forward_backward(*batch))
                 batch_time.update(time.time() - end)
                 self._report(losses, batch_time, data_time)
-                shown = {name: losses.meters[name].avg for name in ("loss", "acc") if name in losses.meters}
-                bar.set_postfix(shown, refresh=False)
-                bar.update()
+                if not bar.disable:
+                    shown = {name: losses.meters[name].avg for name in ("loss", "acc") if name in losses.meters}
+                    bar.set_postfix(shown, refresh=False)
+                    bar.update()
                 end = time.time()
 
     def _report(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> None:

@@ -23,13 +23,7 @@ from clip.model import CLIP
 from dassl import distributed
 from dassl.data.datasets import DatasetBase
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import (
-    InputError,
-    count_num_param,
-    device_memory,
-    load_pretrained_weights,
-    set_random_seed,
-)
+from dassl.utils import InputError, count_num_param, device_memory, load_pretrained_weights, set_random_seed
 from trainers.common.backbone import cast_weights, load_backbone
 from trainers.common.checkpoint import learned_tensors, note_trained_classes, plain_names, trained_classes
 from trainers.common.evaluation import CachedEvaluation
