@@ -1,7 +1,7 @@
 """Makes the table of a paper: a row for each method, a column for each data set. report.py --layout paper prints it.
 
-Each measure has a block of rows. Below a method stand its published figures, if there are any for the same data set,
-backbone and number of shots. The average covers only the data sets that all methods have.
+Each measure has a block of rows. A method's row is followed by its published figures, if there are any for the same
+data set, backbone and number of shots. The average covers only the data sets that all methods have.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,7 @@
 """What the tests of TRAINER.CUDA_GRAPH share: trainers on batches of noise, and captured or eager steps.
 
-`OpCapture` stands in for CUDA graphs. It replays recorded operations without Python code, so a number or a tensor that
-a replay should have read anew makes these tests fail.
+`OpCapture` replaces CUDA graphs. It replays recorded operations without Python code, so the tests fail if a replay uses
+an old number or tensor.
 """
 
 import synthetic

@@ -1,4 +1,4 @@
-"""export.py and push.py: the folder stands alone, and comes back from the hub."""
+"""export.py and push.py: the folder needs nothing of the project, and can be loaded from the hub."""
 
 import json
 import runpy

@@ -1,4 +1,4 @@
-"""Checkpoints of strangers: a run resumes and continues, prompts are loaded as they are, or there is one error."""
+"""Untrusted checkpoints: a run resumes, prompts are loaded unchanged, or there is one error."""
 
 import copy
 import io

@@ -1,4 +1,4 @@
-"""Images of strangers: only the accepted formats are decoded, and a damaged image is one error."""
+"""Untrusted images: only the accepted formats are decoded, and a damaged image is one error."""
 
 import io
 import os

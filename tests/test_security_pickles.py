@@ -1,4 +1,4 @@
-"""Pickles and torch files of strangers are read as data: nothing is executed, no class is changed, nothing hangs."""
+"""Untrusted pickles and torch files are read as data: nothing is executed, no class is changed, nothing hangs."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Weights of strangers: archives run no code, wrong folders and files are one error, and nothing hangs."""
+"""Untrusted weights: archives run no code, wrong folders and files are one error, and nothing hangs."""
 
 import copy
 import io

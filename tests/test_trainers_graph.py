@@ -1,6 +1,6 @@
 """TRAINER.CUDA_GRAPH: captured steps give the results of eager steps, and steps that can't be captured stay eager.
 
-`captured_steps.py` says what stands in for CUDA graphs.
+`captured_steps.py` says what replaces CUDA graphs.
 """
 
 import importlib

@@ -6,6 +6,7 @@ For trained classes, the logits of both image features are mixed. For new classe
 (section 3.3).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -47,7 +48,7 @@ class MMRLOptions(Options):
     FUSE: bool = True  # False: only the class token's logits are used, also for trained classes
 
 
-class TokenLearner(nn.Module):
+class TokenLearner(nn.Module, ABC):
     """Holds the learned vectors `compound_rep_tokens` (n, dim). A subclass maps them to tokens of both towers."""
 
     def __init__(self, options: MMRLOptions):
@@ -55,13 +56,13 @@ class TokenLearner(nn.Module):
         tokens = torch.empty(options.N_REP_TOKENS, options.REP_DIM)
         self.compound_rep_tokens = nn.Parameter(nn.init.normal_(tokens, std=0.02))
 
+    @abstractmethod
     def text_tokens(self) -> list[torch.Tensor]:
         """Return the text tower's tokens (n, text width) of each layer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def image_tokens(self) -> list[torch.Tensor]:
         """Return the image tower's tokens (n, vision width) of each layer."""
-        raise NotImplementedError
 
 
 class RepresentationLearner(TokenLearner):

@@ -66,7 +66,8 @@ def _pairs(value: object = ()) -> Iterable[tuple[Hashable, object]]:
 
 def _checked_key(key: object) -> Hashable:
     """Return a dictionary key or an item of a set. Raise Malformed if looking it up may take very long."""
-    # The hash of a tuple is computed anew at each look-up, and tuples can contain a tuple twice, again and again.
+    # The hash of a tuple is recomputed at each look-up. If tuples contain a tuple twice at each of many levels, this
+    # never ends.
     if isinstance(key, tuple | frozenset) or (isinstance(key, int) and abs(key) > _LARGEST_KEY):
         raise Malformed(f"a dictionary key or a set's item is a {type(key).__name__}, which isn't allowed")
     return key

@@ -27,7 +27,7 @@ def report_errors(job: Callable[[], None], debug: bool) -> int:
     * 1: a file or weights can't be read or written, a number (such as the loss) isn't finite, memory is full, or a
       process was killed.
     * 2: an input is wrong, or a package is missing.
-    * 3: an error that nobody foresaw. The traceback is in the run's log.
+    * 3: an unexpected error. The traceback is in the run's log.
     * 130 or 143: the command was stopped by Ctrl-C or by SIGTERM.
 
     The error is printed as one line. If `debug` is True, the error is raised instead, so that its traceback is shown.

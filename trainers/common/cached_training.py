@@ -1,4 +1,4 @@
-"""The class `CachedTrainer`, which trains methods behind a frozen image tower on image features that are computed once.
+"""The class `CachedTrainer`, which trains on image features that are computed once. The image tower must be frozen.
 
 With CACHED_PASSES = n, the trainer computes the features of n augmentations of all training images. Epoch e trains on
 the features of augmentation e modulo n. With 0, each epoch encodes newly augmented images, as the official codes do.

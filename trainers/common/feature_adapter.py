@@ -1,4 +1,4 @@
-"""`FeatureAdapter`, a small learned network behind a frozen tower. CLIP-Adapter and CoPrompt use it."""
+"""`FeatureAdapter`, a small learned network for the features of a frozen tower. CLIP-Adapter and CoPrompt use it."""
 
 import torch
 from torch import nn
