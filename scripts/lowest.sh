@@ -10,4 +10,4 @@ if [ ! -x "$folder/bin/python" ]; then
     uv pip install --python "$folder/bin/python" --resolution lowest-direct --editable "$root[test]"
 fi
 cd "$root"
-OMP_NUM_THREADS=1 "$folder/bin/python" -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not slow and not long" "$@"
+OMP_NUM_THREADS=1 "$folder/bin/python" -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not long" "$@"

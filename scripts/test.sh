@@ -7,5 +7,6 @@ cd "$root"
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 "$python" -m mypy
-# Run one process per CPU, with one thread each. More threads would compete for the CPUs.
-OMP_NUM_THREADS=1 "$python" -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not slow and not long" "$@"
+# Run one process per CPU, with one thread each. More threads would compete for the CPUs. Files keep their order: sorted by
+# their number of tests, the few tests that take longest would come last, on one CPU.
+OMP_NUM_THREADS=1 "$python" -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not long" "$@"

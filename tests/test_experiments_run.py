@@ -109,6 +109,7 @@ def test_every_script_has_its_protocol(path, tmp_path):
     assert stem in name or Path(path).name in ("main.sh", "cross_datasets_train.sh", "cross_datasets_test.sh")
 
 
+@pytest.mark.slow
 def test_base_to_new_by_the_scripts(tmp_path, tiny_path, own_data):
     argv = ["folder", 1, "MODEL.BACKBONE.PATH", tiny_path, "INPUT.SIZE", "(32,32)", "OPTIM.MAX_EPOCH", 2]
     argv += ["TRAINER.MAPLE.PROMPT_DEPTH", 2, "DATASET.PATH", own_data, "DATALOADER.NUM_WORKERS", 0]

@@ -120,6 +120,7 @@ def start_and_kill(file, output, pattern, whole_group):
     process.wait()
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_twice_ends_the_same(undisturbed, declared, tmp_path):
     """The first kill ends the sweep only: its run continues, and the next sweep waits for it. The second ends both."""
     start_and_kill(declared, tmp_path, "base2new/**/result.json", whole_group=False)
@@ -160,7 +161,7 @@ def test_a_failed_run_is_named_and_does_not_stop_the_others(undisturbed, declare
     assert "failed: MaPLe (vit_b16_c2_ep5_batch4_2ctx_bad)" in page
 
 
-@pytest.mark.parametrize("launcher", ["submitit", "ray"])
+@pytest.mark.parametrize("launcher", ["submitit", pytest.param("ray", marks=pytest.mark.slow)])
 def test_every_launcher_gives_the_same_results(launcher, undisturbed, declared, tmp_path):
     pytest.importorskip(launcher)
     code, _, err = finished(start(declared, tmp_path, "--on", launcher, "--trainers", "MaPLe"))
