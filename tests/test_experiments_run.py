@@ -89,6 +89,7 @@ def test_folders_follow_the_effective_trainer_config_shots_and_seed():
     assert folder("--output-dir", "elsewhere") == "elsewhere"
 
 
+SWEEPS = {"kgcoop/run.sh": 11, "tcp/eval.sh": 9}  # {script of a whole sweep: its number of data sets}
 SCRIPTS = sorted(
     str(path.relative_to(ROOT / "scripts"))
     for path in (ROOT / "scripts").glob("*/*.sh")
@@ -96,7 +97,7 @@ SCRIPTS = sorted(
 )
 
 
-@pytest.mark.parametrize("path", SCRIPTS)
+@pytest.mark.parametrize("path", sorted(set(SCRIPTS) - set(SWEEPS)))
 def test_every_script_has_its_protocol(path, tmp_path):
     """A script without arguments prints which it takes. An alias takes the same as the script that it calls."""
     done = script(path, cwd=tmp_path)
@@ -107,6 +108,13 @@ def test_every_script_has_its_protocol(path, tmp_path):
     assert name in PROTOCOLS or (ROOT / "configs/sweeps" / f"{name}.yaml").is_file()
     stem = Path(path).stem.removeprefix("main_").split("_")[0]
     assert stem in name or Path(path).name in ("main.sh", "cross_datasets_train.sh", "cross_datasets_test.sh")
+
+
+@pytest.mark.parametrize(("path", "datasets"), SWEEPS.items())
+def test_a_script_runs_a_whole_sweep(path, datasets, tmp_path):
+    done = script(path, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("base2new_train") == done.stdout.count("base2new_test") == 3 * datasets
 
 
 @pytest.mark.slow
