@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dassl.distributed.attempts import fresh
 from dassl.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def join() -> None:
     with collective():
         store, rank, size = next(distributed.rendezvous("env://", rank, size, timeout=timeout))
         store.set_timeout(timeout)
+        store = fresh(store, rank, size, timeout)
         notes = distributed.PrefixStore("notes", store)
         distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     _group = Group(rank, size, _environment("LOCAL_WORLD_SIZE", size), notes)
