@@ -72,6 +72,15 @@ def test_the_last_line_has_the_figures(name, tiny_backbone, capsys):
     assert 0 < line["share"] < 1.2
 
 
+def test_a_step_beside_another_trainer_s(tiny_backbone, capsys):
+    import step_time
+
+    words = ["--trainer", "KgCoOp", "--classes", "3", "--batch", "1", "--repeats", "1", "--baseline", "CoOp"]
+    assert step_time.main([*words, *tiny_backbone]) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert line["ratio"] == pytest.approx(line["baseline_seconds"] / line["seconds"])
+
+
 @pytest.mark.parametrize(("trainer", "baseline"), [("MaPLe", "naive"), ("CoOp", "first")])
 def test_the_end_to_end_benchmark(trainer, baseline, tiny_backbone, capsys):
     import end_to_end
