@@ -3,9 +3,9 @@
     python benchmarks/step_time.py [--trainer MaPLe] [--classes 100] [--baseline naive]
 
 The baseline `naive` computes the step as the original code does. The baseline `fp32` computes the step with this
-project's code in float32. Use it to find the gain of --prec bf16. The name of a trainer as baseline compares two methods,
-for example KgCoOp with CoOp, which it builds on. With --processes 2, two processes share the step, and the baseline is a
-single process. Each process has one thread.
+project's code in float32. Use it to find the gain of --prec bf16. The name of a trainer as baseline compares two
+methods, for example KgCoOp with CoOp, which it builds on. With --processes 2, two processes share the step, and the
+baseline is a single process. Each process has one thread.
 """
 
 import argparse

@@ -52,17 +52,18 @@ def _copies(train: Sequence[Item], test: Sequence[Item], root: str) -> list[tupl
 
     Only files of the same size are read.
     """
-    by_size: dict[int, list[str]] = defaultdict(list)
+    sizes = {item.impath: _size(item.impath) for items in (train, test) for item in items}
+    common = {sizes[item.impath] for item in train} & {sizes[item.impath] for item in test}
+    hashes = file_hashes(sorted(path for path, size in sizes.items() if size in common), root)
+    by_hash: dict[str, list[str]] = defaultdict(list)
     for item in train:
-        by_size[_size(item.impath)].append(item.impath)
-    candidates = {item.impath: by_size[size] for item in test if (size := _size(item.impath)) in by_size}
-    paths = {path for image, others in candidates.items() for path in (image, *others)}
-    hashes = file_hashes(sorted(paths), root)
-    found = []
-    for image, others in candidates.items():
-        same = [other for other in others if hashes[other] and hashes[other] == hashes[image] and other != image]
-        found += [(image, same[0])] if same else []
-    return found
+        if found := hashes.get(item.impath):
+            by_hash[found].append(item.impath)
+    copies = []
+    for image in dict.fromkeys(item.impath for item in test):
+        same = [path for path in by_hash.get(hashes.get(image, ""), ()) if path != image]
+        copies += [(image, same[0])] if same else []
+    return copies
 
 
 def _size(path: str) -> int:

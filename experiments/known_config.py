@@ -114,5 +114,5 @@ def known_label(run: Run) -> str:
     """Return the name that results use for the run's data set, like `dataset_label`, without building the config."""
     path = known_text(run, "DATASET.PATH")
     if path:
-        return own_data_name(path)
+        return own_data_name(path, known_text(run, "DATASET.LABEL"))
     return stem(run.dataset) if known_value(run, "DATASET.TASKS") else known_text(run, "DATASET.NAME")

@@ -170,7 +170,7 @@ def names_in_folders(request: Request, step: Step, file: str, effective: dict[st
     path, args = effective.get("DATASET.PATH"), request.args
     return {
         "outputs": os.environ.get("OUTPUT", "output"),
-        "dataset": own_data_name(path) if path else stem(args.dataset_config_file),
+        "dataset": own_data_name(path, effective.get("DATASET.LABEL", "")) if path else stem(args.dataset_config_file),
         "source": source_of(args.dataset_config_file) if "{source}" in step.tests else "",
         "trainer": args.trainer,
         "config": "_".join(part for part in (stem(file) or "default", args.variant) if part),

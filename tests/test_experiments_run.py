@@ -86,6 +86,7 @@ def test_folders_follow_the_effective_trainer_config_shots_and_seed():
     assert swapped == "dtd/shots_4/ZeroshotCLIP/vit_b16/seed3"
     assert folder("--config-file", "my/own.yaml") == "dtd/shots_16/MaPLe/own/seed1"
     assert folder("DATASET.PATH", "x/clothing.csv").startswith("clothing/")
+    assert folder("DATASET.PATH", "x/clothing.csv", "DATASET.LABEL", "mine").startswith("mine/")
     assert folder("--output-dir", "elsewhere") == "elsewhere"
 
 

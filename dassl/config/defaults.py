@@ -68,6 +68,8 @@ class DatasetKeys:
     NAME: str = ""  # name of the data set's class
     CONFIG: str = ""  # name of the data set's config file; train.py sets this key
     PATH: str = ""  # path of a user's own data: a folder with a subfolder per class, or a CSV or JSON list of images
+    #: name of the data at PATH in folders and results; "": the name of the folder or list
+    LABEL: Annotated[str, Meta(pattern=r"^([^./\\\x00-\x1f][^/\\\x00-\x1f]*)?$")] = ""
     #: tasks of MultiTask: a list of [data set, task name] or [data set, task name, DATASET.PATH]
     TASKS: Annotated[
         list[_Task], Meta(description="a list of [data set, task name] or [data set, task name, path]")

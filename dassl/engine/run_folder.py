@@ -77,9 +77,11 @@ def _check_config(cfg: CfgNode, folder: Path) -> str:
         )
     found = differing(cfg, folder / CONFIG)
     if refused := _refused(found, cfg):
+        advice = (
+            "Give this data set a name with DATASET.LABEL" if "DATASET.PATH" in found else "Choose another --output-dir"
+        )
         raise InputError(
-            f"{folder} is the folder of another run, whose config differs in {refused}. "
-            "Choose another --output-dir, or delete the folder"
+            f"{folder} is the folder of another run, whose config differs in {refused}. {advice}, or delete the folder"
         )
     changed = [key for key, (_, now) in found.items() if key not in _OUTPUTS or now]
     return f"{', '.join(changed)} changed since the last test" if changed else ""
@@ -231,12 +233,14 @@ def _acquire(lock: FileLock, seconds: float) -> bool:
 # ---- names of data ----
 
 
-def own_data_name(path: str) -> str:
+def own_data_name(path: str, label: str) -> str:
     """Return the name that results use for a user's own data set.
 
-    If `path` is a folder, return the folder's name. If `path` is a file that lists images (.csv or .json), return the
-    file's name without its suffix.
+    It is `label` (DATASET.LABEL) if there is one. Otherwise, it is the name of the folder `path`, or of the list `path`
+    (.csv or .json) without its suffix.
     """
+    if label:
+        return label
     resolved = Path(os.path.expanduser(path)).resolve()
     return resolved.stem if resolved.suffix in (".csv", ".json") else resolved.name
 
@@ -248,5 +252,5 @@ def dataset_label(cfg: CfgNode) -> str:
     tasks, return the name of its config file. Otherwise, return the name of the data set's class.
     """
     if cfg.DATASET.PATH:
-        return own_data_name(cfg.DATASET.PATH)
+        return own_data_name(cfg.DATASET.PATH, cfg.DATASET.LABEL)
     return cfg.DATASET.CONFIG if cfg.DATASET.TASKS else cfg.DATASET.NAME

@@ -13,6 +13,8 @@ from clip.model import CLIP
 from clip.simple_tokenizer import tokenizer
 from dassl.utils import InputError
 
+_NAMED_WORDS = 10  # a warning names this number of words
+
 
 def tokenize_classes(
     clip: CLIP, template: str, classnames: Sequence[str], keep_underscores: bool = False
@@ -53,4 +55,6 @@ def _warn_of_equal_prompts(ids: torch.Tensor, classnames: Sequence[str]) -> None
 @functools.cache  # with the cache, the same words give only one warning
 def _warn_of_untrained_words(*words: str) -> None:
     if words:
-        print(f"Warning: this CLIP was never trained on {', '.join(map(repr, words))} (from the class names)")
+        named = ", ".join(map(repr, words[:_NAMED_WORDS]))
+        more = f" and {len(words) - _NAMED_WORDS} more words" if len(words) > _NAMED_WORDS else ""
+        print(f"Warning: this CLIP was never trained on {named}{more} (from the class names)")
