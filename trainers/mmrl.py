@@ -218,6 +218,9 @@ class MMRL(PromptTrainer):
     default_config = "vit_b16"
     few_shot_config = "vit_b16_few_shot"
     cross_dataset_config = "vit_b16_cross_datasets"
+    # The official commands have TASK B2N, FS or CD. Here, the script's protocol says the same.
+    official_keys = {"TASK": "TRAINER.MMRL.TASK"}
+    fixed_keys = {"TASK": None}
 
     @classmethod
     def values(cls, dataset: str, protocol: str, shots: int) -> dict[str, object]:

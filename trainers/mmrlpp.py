@@ -144,6 +144,9 @@ class MMRLpp(PromptTrainer):
     default_config = "vit_b16"
     few_shot_config = "vit_b16_few_shot"
     cross_dataset_config = "vit_b16_cross_datasets"
+    # The official commands have TASK B2N, FS or CD. Here, the script's protocol says the same.
+    official_keys = {"TASK": "TRAINER.MMRLpp.TASK"}
+    fixed_keys = {"TASK": None}
 
     @classmethod
     def read_options(cls, cfg: CfgNode) -> MMRLppOptions:
