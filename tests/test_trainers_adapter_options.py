@@ -98,7 +98,7 @@ def test_the_tested_data_set_decides_beta_only_across_data_sets(words, beta):
     words = [*words, "TRAINER.MMRLpp.BETA", 0.9, "DATASET.NAME", "DescribableTextures"]
     assert MMRLpp.read_options(config("MMRLpp", *words)).BETA == 0.9
     options = MMRLpp.read_options(config("MMRLpp", *words, "TRAINER.MMRLpp.TARGET_BETA", True))
-    assert options.BETA == beta
+    assert beta == options.BETA
 
 
 def test_taskres_reads_a_tuned_projection(tiny_clip, tmp_path):
