@@ -116,7 +116,7 @@ def run(tiny_path, own_data, tmp_path, capsys):
                 "--dataset-config-file", f"configs/datasets/{dataset}.yaml",
                 "MODEL.BACKBONE.PATH", str(tiny_path), "INPUT.SIZE", "(32,32)", "OPTIM.MAX_EPOCH", "1",
                 "DATASET.PATH", str(own_data), "DATASET.NUM_SHOTS", "2", "DATALOADER.NUM_WORKERS", "0",
-                *depth_words(trainer, 2),                 *map(str, words),
+                *depth_words(trainer, 2), *map(str, words),
             ]
         )  # fmt: skip
         captured = capsys.readouterr()
