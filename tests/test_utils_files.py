@@ -29,6 +29,12 @@ def test_json_is_written_into_a_new_folder(tmp_path):
     assert listdir_nohidden(tmp_path / "deep") == ["x.json"]
 
 
+def test_json_has_no_nan(tmp_path):
+    with pytest.raises(FloatingPointError, match=r"x\.json, because a number is infinite or NaN"):
+        write_json({"a": [float("nan")]}, tmp_path / "x.json")
+    assert not (tmp_path / "x.json").exists()
+
+
 def test_broken_json_is_an_input_error(tmp_path):
     (tmp_path / "x.json").write_text("[")
     with pytest.raises(InputError, match=r"x\.json is not valid JSON"):

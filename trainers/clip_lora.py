@@ -18,7 +18,17 @@ from clip.inputs import NO_INPUTS, TowerInputs
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, load_checkpoint, unknown
-from trainers.base import ClassPrompts, Method, Options, Precision, StepScheduleTrainer, check_depth
+from trainers.base import (
+    ClassPrompts,
+    Count,
+    Method,
+    Options,
+    Precision,
+    Share,
+    StepScheduleTrainer,
+    Width,
+    check_depth,
+)
 from trainers.common.low_rank import LoRAAdapter, LowRankTransformer
 
 #: {POSITION: first and last block, for a tower of 12 blocks}. "all" and "top3" are the last blocks.
@@ -32,13 +42,13 @@ class CLIPLoRAOptions(Options):
     """The options of CLIP-LoRA, in the config node TRAINER.CLIPLORA."""
 
     PREC: Precision = "amp"
-    R: int = 2  # rank of the matrices
+    R: Width = 2  # rank of the matrices
     ALPHA: float = 1.0  # the products are multiplied by ALPHA / sqrt(R)
-    DROPOUT: float = 0.25  # dropout rate of the input of the low-rank matrices
+    DROPOUT: Share = 0.25  # dropout rate of the input of the low-rank matrices
     PARAMS: tuple[str, ...] = ("q", "k", "v")  # maps with low-rank matrices: q, k, v and o
     POSITION: str = "all"  # blocks with low-rank matrices: all, top3, or a key of POSITIONS
     ENCODER: str = "both"  # towers with low-rank matrices: text, vision or both
-    N_ITERS: int = 0  # number of training steps per shot, as 500; 0: OPTIM.MAX_EPOCH epochs
+    N_ITERS: Count = 0  # number of training steps per shot, as 500; 0: OPTIM.MAX_EPOCH epochs
 
 
 def blocks_of(position: str, n_blocks: int) -> list[int]:
