@@ -60,7 +60,7 @@ def odd_contents(draw, content):
             if kind == "shape" and isinstance(below, torch.Tensor):
                 node[key] = torch.zeros(draw(st.sampled_from([(), (0,), (1,), (3, 3), (2, 1, 1, 1)])))
             elif kind in ("odd", "shape"):
-                node[key] = draw(ODD)
+                node[key] = copy.deepcopy(draw(ODD))  # the next change may be inside it
             else:
                 del node[key]
                 if kind == "renamed" and isinstance(node, dict):
