@@ -16,8 +16,10 @@ from torch import nn
 
 from clip.inputs import NO_INPUTS, TowerInputs
 from clip.model import CLIP
+from dassl import distributed
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, load_checkpoint, unknown
+from dassl.utils.torchtools import save_sealed
 from trainers.base import (
     ClassPrompts,
     Count,
@@ -197,16 +199,19 @@ class LoRACLIP(Method):
 
     def load_official(self, content: Mapping, path: Path) -> None:
         """Load the content of the official file lora_weights.pt. Raises InputError if it doesn't fit the options."""
-        weights = content.get("weights", {})
         found = {}
         for parameter, (layer, name, matrix) in self.official_places().items():
-            tensor = weights.get(layer, {}).get(name, {}).get(matrix)
+            tensor: object = content
+            for key in ("weights", layer, name, matrix):
+                tensor = tensor.get(key) if isinstance(tensor, Mapping) else None
             expected = self.get_parameter(parameter).shape
-            if tensor is None or tensor.shape != expected:
+            if not isinstance(tensor, torch.Tensor) or tensor.shape != expected:
                 raise InputError(
                     f"{path} has no {layer}, {name}, {matrix} of shape {tuple(expected)}. The file was trained with "
                     f"{content.get('metadata', {})}. Set the options R, PARAMS, POSITION and ENCODER to these values"
                 )
+            if not torch.isfinite(tensor).all():
+                raise InputError(f"{path}: {matrix} of {layer}, {name} contains infinite or NaN values")
             found[parameter] = tensor
         self.load_state_dict(found)
 
@@ -228,7 +233,7 @@ class CLIPLoRA(StepScheduleTrainer):
 
     def after_train(self) -> None:
         """Save the official file, too."""
-        torch.save(self.model.official(), Path(self.output_dir) / OFFICIAL_FILE)
+        distributed.on_main(lambda: save_sealed(self.model.official(), Path(self.output_dir) / OFFICIAL_FILE))
         super().after_train()
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
