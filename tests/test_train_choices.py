@@ -8,9 +8,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, result_of
 
 import report
+from dassl.utils import read_json
 from experiments import run as launcher
 from experiments import sweep
 
@@ -76,15 +77,30 @@ def test_a_sweep_whose_report_fails_fails(failing, tmp_path, monkeypatch, capsys
     assert sweep.main([sweep_file(tmp_path), "--output", str(tmp_path / "out")]) == 1
 
 
-def test_an_old_locale_changes_no_class_name(zero_shot_argv, tmp_path):
-    """With LC_ALL=C, Python reads file names and, without an encoding, text files as ASCII."""
+def test_a_latin_1_locale_changes_no_class_name(run, own_data, tmp_path, monkeypatch):
+    """In such a locale, Python decodes the bytes of a file's name as Latin-1."""
+    monkeypatch.setattr(os, "fsencode", lambda name: os.fspath(name).encode("latin-1"))
+    monkeypatch.setattr(os, "fsdecode", lambda name: name.decode("latin-1"))
+    shutil.copytree(own_data, tmp_path / "data")
+    (tmp_path / "data/blue").rename(tmp_path / "data/KÃ¤se")
+    words = ("DATASET.PATH", tmp_path / "data")
+    assert run(*words, trainer="ZeroshotCLIP")[0] == 0
+    assert set(result_of(tmp_path / "out")["per_class"]) == {"Käse", "green thing", "grey", "red_thing"}
+    paths = [path for path, *_ in read_json(tmp_path / "out/fewshot.json")["train"]]
+    assert "Käse" in {path.split("/")[0] for path in paths}
+    words = (*words, "DATASET.FEWSHOT_FILE", tmp_path / "out/fewshot.json")
+    code, _, err = run(*words, trainer="ZeroshotCLIP", output=tmp_path / "same picks")
+    assert code == 0, err
+
+
+@pytest.mark.long
+def test_an_ascii_locale_changes_no_class_name(zero_shot_argv, tmp_path):
+    """With LC_ALL=C, Python decodes file names and, without an encoding, text files as ASCII."""
     (tmp_path / "data/blue").rename(tmp_path / "data/Käse")
     environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    command = [sys.executable, "train.py", *zero_shot_argv]
+    command = [sys.executable, "train.py", *zero_shot_argv, "TEST.SAVE_PREDICTIONS", "True"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "out/result.json").read_text(encoding="utf-8"))
-    assert "Käse" in result["per_class"]
-    assert b"K\xc3\xa4se" in (tmp_path / "out/log.txt").read_bytes()
-    record = json.loads((tmp_path / "out/classifier.json").read_text(encoding="utf-8"))
-    assert "Käse" in record["classnames"]
+    assert "Käse" in result_of(tmp_path / "out")["per_class"]
+    assert "Käse" in (tmp_path / "out/log.txt").read_text(encoding="utf-8")
+    assert "Käse/4.png,Käse," in (tmp_path / "out/predictions.csv").read_text(encoding="utf-8")
