@@ -37,6 +37,12 @@ def test_the_output_folder_is_never_inside_the_data(run, own_data, tmp_path):
     assert sum(path.is_file() for path in (tmp_path / "data").rglob("*")) == 24
 
 
+def test_an_output_folder_may_have_the_name_of_a_log(run, tmp_path):
+    assert run(trainer="ZeroshotCLIP", output=tmp_path / "x.log")[0] == 0
+    assert (tmp_path / "x.log/result.json").is_file()
+    assert (tmp_path / "x.log/log.txt").is_file()
+
+
 @pytest.mark.parametrize("variant", ["../../x", "/x", "a/b", "a\\b", "a\nb"])
 def test_a_variant_is_no_path(variant, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OUTPUT", str(tmp_path))
