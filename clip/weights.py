@@ -5,6 +5,7 @@
 
 import dataclasses
 import hashlib
+import io
 import os
 import uuid
 from collections.abc import Mapping
@@ -62,7 +63,7 @@ def plain_file(source: Path, state: Weights, sizes: Sizes | None, root: str | Pa
 
     Raises:
         WeightsError: OpenAI's `build_model` would build another model from these weights, because it infers the
-            activation and the number of heads.
+            activation and the number of heads. Or the file can't be written.
     """
     if sizes and dataclasses.replace(sizes, mean=OPENAI_MEAN, std=OPENAI_STD) != Sizes.from_state_dict(state):
         raise WeightsError(
@@ -76,9 +77,13 @@ def plain_file(source: Path, state: Weights, sizes: Sizes | None, root: str | Pa
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
+        content = io.BytesIO()  # if torch wrote to the disk itself, a full disk would raise an error without a reason
+        torch.save({name: tensor.clone() for name, tensor in state.items()}, content)
         try:
-            torch.save({name: tensor.clone() for name, tensor in state.items()}, unfinished)
+            unfinished.write_bytes(content.getbuffer())
             os.replace(unfinished, target)
+        except OSError as error:
+            raise WeightsError(f"can't write {target}: {error.strerror}") from error
         finally:
             unfinished.unlink(missing_ok=True)
     return str(target)

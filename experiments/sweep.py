@@ -155,7 +155,7 @@ def show(jobs: list[plans.Job], every: bool) -> None:
 def sweep(args: argparse.Namespace, options: list[str]) -> bool:
     """Plan a sweep, execute its runs, and write its report. With --dry-run, only list the runs.
 
-    Returns True if no run failed and the report was written. Raises InputError for a wrong flag or a wrong sweep file.
+    Returns True if all runs have finished and the report was written. Raises InputError for a wrong flag or sweep file.
     """
     from dassl.utils.tools import cpu_cores
 
@@ -177,7 +177,7 @@ def sweep(args: argparse.Namespace, options: list[str]) -> bool:
     import report  # imported late, because report.py imports pandas and matplotlib, which takes long
 
     reported = report.main([str(folder), "--html", str(folder / "report.html")]) == 0
-    return reported and all(run.state != "failed" for job in jobs for run in job)
+    return reported and all(run.state == "finished" for job in jobs for run in job)
 
 
 def main(argv: list[str]) -> int:

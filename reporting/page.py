@@ -21,6 +21,7 @@ from dassl.data.datasets import DatasetBase
 from dassl.engine.formats import read_predictions
 from dassl.utils.command_line import one_line
 from dassl.utils.errors import InputError
+from dassl.utils.files import report_full_disk
 from reporting import paper, plots, tables
 from reporting.protocols import of_protocol
 from reporting.read import Run, records
@@ -76,9 +77,11 @@ def write(
         "notes": [*notes, *undrawn],
     }
     template = jinja2.Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"), autoescape=True)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Names of folders may not be UTF-8. Such letters become escapes.
-    file.write_text(template.render(content), encoding="utf-8", errors="backslashreplace")
+    text = template.render(content)
+    with report_full_disk(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Names of folders may not be UTF-8. Such letters become escapes.
+        file.write_text(text, encoding="utf-8", errors="backslashreplace")
     return undrawn
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 #: Values for config keys, as on the command line or in a YAML file.
 WORDS = [
     "-1", "0", "1", "2", "3", "0.5", "-0.5", "1.5", "1000000", "10000000000", str(2**64), "-" + "9" * 30, "1e400",
-    "-1e400", "nan", "inf", "1e-320", "1e30", "True", "None", "''", "abc", "[]", "()", "(1,)", "[1,2]", "(0.5,0.1)",
+    "-1e400", "nan", "inf", "1e-320", "1e30", "1e300", "True", "None", "''", "abc", "[]", "()", "(1,)", "[1,2]",
+    "(0.5,0.1)",
     "(2.0,3.0)", "(0,0)", "(-5,)", "[[]]", "[[1,2]]", "['a']", "[['Folder']]", "[['Folder','t','/nowhere']]", "{}",
     "{'a':1}", "b'x'", "1j", "..", "/", "../x", "%s", "{}", "{0}", "9" * 5000, "[" * 500, "[" * 200 + "]" * 200, "-",
     "1+1", "__import__('os')", "base", "val", "RandomClassSampler", "RandomDomainSampler", "SeqDomainSampler",

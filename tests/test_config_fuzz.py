@@ -7,10 +7,11 @@ import pytest
 from conftest import ROOT, depth_words, node_of
 from fuzz_inputs import WORDS, YAML_FILES, config_files, values
 from hypothesis import strategies as st
+from msgspec import inspect
 from tiny_methods import TRAINERS
 
 import train
-from dassl.config import keys
+from dassl.config import field_types, keys
 from experiments import sweep
 from trainers.common.options import default_config
 
@@ -54,6 +55,25 @@ def test_config_values(argv):
         return fuzz.problem(train.main, arguments, output=output)
 
     fuzz.check(values(all_keys()), 25, 500, attempt)
+
+
+def _whole_numbers(info):
+    """Yield the descriptions of all whole numbers in a type, such as those of a tuple's items."""
+    info = info.type if isinstance(info, inspect.Metadata) else info
+    if isinstance(info, inspect.IntType):
+        yield info
+    for item in [info.item_type] if isinstance(info, inspect.VarTupleType | inspect.ListType) else []:
+        yield from _whole_numbers(item)
+    for item in info.item_types if isinstance(info, inspect.TupleType) else []:
+        yield from _whole_numbers(item)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_every_whole_number_of_a_method_has_a_range(trainer):
+    """Without a range, values such as -1 or 2**64 end in an error of PyTorch, or never end."""
+    for name, kind in field_types(TRAINERS[trainer].options).items():
+        for number in _whole_numbers(inspect.type_info(kind)):
+            assert None not in (number.ge, number.le), name
 
 
 def test_values_of_transforms(argv):

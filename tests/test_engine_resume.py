@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_engine import LinearTrainer, register_two_classes
 
-from dassl.utils import load_checkpoint
+from dassl.utils import InputError, load_checkpoint
 
 
 @pytest.fixture
@@ -51,6 +51,19 @@ def test_a_resumed_run_ends_with_the_same_bits(make_config, tmp_path, final, sto
     files = sorted(path.name for path in (tmp_path / "cut/linear").iterdir())
     assert files == sorted(["checkpoint", "model.pth.tar-2", "model.pth.tar-3", *best])
     assert "Finish training\nFinished training\n" in capsys.readouterr().out
+
+
+def test_a_resume_falls_back_to_the_newest_checkpoint_that_can_be_read(make_config, tmp_path, capsys):
+    LinearTrainer(make_config()).train()
+    out = tmp_path / "out"
+    (out / "linear/checkpoint").write_text("nothing")
+    assert LinearTrainer(make_config()).resume_model_if_exist(str(out)) == 3
+    (out / "linear/model.pth.tar-3").write_bytes(b"cut")
+    assert LinearTrainer(make_config()).resume_model_if_exist(str(out)) == 2
+    assert "Warning: can't read the checkpoint" in capsys.readouterr().out
+    (out / "linear/model.pth.tar-2").write_bytes(b"cut")
+    with pytest.raises(InputError, match=rf"no checkpoint in {out} can be read .*Delete {out} to train from the start"):
+        LinearTrainer(make_config()).resume_model_if_exist(str(out))
 
 
 class Counter(LinearTrainer):

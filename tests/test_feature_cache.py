@@ -10,6 +10,7 @@ from torch import nn
 
 import clip.vision
 from clip.model import from_state_dict
+from dassl.data import cache
 from dassl.utils import cache_folder
 from trainers.common.features import is_frozen_and_original
 from trainers.coop import CoOp
@@ -111,6 +112,10 @@ def test_a_broken_cache_costs_no_result(encoded, tmp_path, monkeypatch):
         again, made = encoded()
     assert (made, np.array_equal(again, plain)) == (8, True)
     assert encoded()[1] == 0  # the file was written again
+    cache.save_cached("image features", f"features/{file.name}", torch.full((8, 64), torch.nan), torch.save)
+    with pytest.warns(UserWarning, match="can't read image features"):
+        again, made = encoded()
+    assert (made, np.array_equal(again, plain)) == (8, True)
     (tmp_path / "no folder").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no folder"))
     with pytest.warns(UserWarning, match="can't write image features"):

@@ -60,7 +60,7 @@ def odd_contents(draw, content):
             if kind == "shape" and isinstance(below, torch.Tensor):
                 node[key] = torch.zeros(draw(st.sampled_from([(), (0,), (1,), (3, 3), (2, 1, 1, 1)])))
             elif kind in ("odd", "shape"):
-                node[key] = draw(ODD)
+                node[key] = copy.deepcopy(draw(ODD))  # the next change may be inside it
             else:
                 del node[key]
                 if kind == "renamed" and isinstance(node, dict):
@@ -116,14 +116,16 @@ def test_a_checkpoint_resumes_or_is_one_error(data, trainer, content, tmp_path_f
 
 def test_an_odd_checkpoint_is_one_line_of_the_command(folder, content, run, tmp_path):
     """The same through train.py, for entries on which a training depends."""
-    changes = {"optimizer": {"state": {}, "param_groups": [{}]}, "classnames": 3}
-    for key, value in changes.items():
-        odd = tmp_path / key
+    never_stepped = copy.deepcopy(content["optimizer"])
+    never_stepped["state"][0]["step"] = -1  # the next step would divide by 0
+    empty = {"state": {}, "param_groups": [{}]}
+    for number, (key, value) in enumerate([("optimizer", empty), ("optimizer", never_stepped), ("classnames", 3)]):
+        odd = tmp_path / f"{key}{number}"
         (odd / FOLDER).mkdir(parents=True)
         (odd / FOLDER / "checkpoint").write_text("model.pth.tar-2\n")
         (odd / FOLDER / "model.pth.tar-2").write_bytes(saved(content | {key: value}))
         tests = ("--eval-only", "--model-dir", odd) if key == "classnames" else ("--resume", odd, "OPTIM.MAX_EPOCH", 3)
-        code, _, err = run("OPTIM.NAME", "adamw", *tests, trainer="CoOp", output=tmp_path / f"{key}-out")
+        code, _, err = run("OPTIM.NAME", "adamw", *tests, trainer="CoOp", output=tmp_path / f"out{number}")
         assert (code, err.count("error: ")) == (2, 1), err
         assert "model.pth.tar-2" in err
-        assert not (tmp_path / f"{key}-out/result.json").exists()
+        assert not (tmp_path / f"out{number}/result.json").exists()

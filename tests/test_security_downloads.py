@@ -129,6 +129,7 @@ def answers(content: bytes) -> dict[str, list[bytes | float]]:
         "stalls in the body": [honest(content)[:500], 0.5],
         "long header": [b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000],
         "wrong range": [honest(content, "Content-Range: bytes 7-9/3", status="206 Partial Content")],
+        "start of gzip": [honest(b"\x1f\x8b")],
         "noise": [honest(bytes(range(256)) * 10)],
         "leaves the folder": [honest(tar({"../../escaped": b"x"}))],
         "absolute path": [honest(tar({"/tmp/escaped-by-tar": b"x"}))],

@@ -11,12 +11,13 @@ from torch import nn
 
 from clip.clip import tokenize
 from clip.model import CLIP
-from dassl.utils import count_num_param, load_checkpoint
+from dassl.utils import InputError, count_num_param, load_checkpoint
 from trainers.base import LabelledFeatures, load_method, normalized
 from trainers.common.low_rank import LowRankTransformer
 from trainers.mma import AdapterLearner, ScaledGradient
 from trainers.mmrl import MMRLOptions, Projection, RepresentationLearner
 from trainers.mmrlpp import LowRank, MMRLppOptions, SharedRepresentationLearner
+from trainers.taskres import read_projection
 
 
 def zero_shot(clip, images, template="a photo of a {}.", scale=100.0):
@@ -88,6 +89,26 @@ def test_lora_writes_and_reads_the_official_file(run, tmp_path):
     assert code == 0, err
     found = [np.load(tmp_path / folder / "predictions.npz")["logits"] for folder in ("out", "test")]
     assert np.array_equal(*found)
+
+
+@pytest.mark.parametrize("odd", [torch.nan, "x", None, 3])
+def test_odd_official_files_are_one_error(odd, tiny_clip, tmp_path):
+    """The files of CLIP-LoRA and TaskRes aren't read as checkpoints, so they have their own checks."""
+    lora = make("CLIPLoRA", tiny_clip)
+    layers = lora.official()["weights"]
+    matrices = layers["layer_0"]["q_proj"]
+    places: list[dict] = [{"weights": odd}, {"weights": layers | {"layer_0": odd}}]
+    if isinstance(odd, float):
+        places = [{"weights": layers | {"layer_0": {"q_proj": matrices | {"w_lora_A": matrices["w_lora_A"] * odd}}}}]
+    for content in places:
+        with pytest.raises(InputError, match=r"has no layer_0, q_proj, w_lora_A|w_lora_A of layer_0, q_proj contains"):
+            lora.load_official(content, tmp_path / "lora_weights.pt")
+    projection = tiny_clip.text_projection
+    weight = projection.t() * odd if isinstance(odd, float) else odd
+    for state in ({"weight": weight}, odd):
+        torch.save({"state_dict": state}, tmp_path / "tuned.pt")
+        with pytest.raises(InputError, match=r"ENHANCED_BASE\)(: weight contains| has no tensor weight)"):
+            read_projection(str(tmp_path / "tuned.pt"), projection)
 
 
 def test_parameters_of_a_vit_b16():

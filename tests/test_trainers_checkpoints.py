@@ -1,5 +1,6 @@
 """Official checkpoints load into our methods, and ours have the official keys."""
 
+import re
 from collections import OrderedDict
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ from small_clip import state_dict
 from tiny_methods import TRAINERS, build, config, each_trainer, make
 
 from clip.model import from_state_dict
+from dassl.utils import InputError
 from trainers.common.checkpoint import learned_tensors
 
 
@@ -71,8 +73,6 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_the_key(official, run, tmp
     code, _, err = run("--eval-only", "--model-dir", official.folder, output=tmp_path / "theirs")
     assert code == 2
     assert len(err.strip().splitlines()) == 1
-    import re
-
     assert re.search(message, err), err
 
 
@@ -119,3 +119,9 @@ def test_official_checkpoints_load_and_ours_have_their_keys(trainer, tiny_clip, 
         parts[part].load_state_dict(found)
         for name, p in parts[part].state_dict().items():
             assert torch.allclose(p, ours[name], rtol=1e-3, atol=1e-3)
+        for name in ours:
+            if ours[name].is_floating_point():
+                with pytest.raises(InputError, match=f"{re.escape(name)} contains infinite or NaN values"):
+                    learned_tensors(
+                        {"state_dict": theirs | {name: ours[name] * torch.nan}}, parts[part], model, tmp_path
+                    )

@@ -1,5 +1,6 @@
 """Files, images, seeds and memory."""
 
+import os
 import random
 from importlib.metadata import version
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from dassl.utils import (
     InputError,
+    cache_folder,
     check_isfile,
     collect_env_info,
     listdir_nohidden,
@@ -27,6 +29,29 @@ def test_json_is_written_into_a_new_folder(tmp_path):
     assert read_json(tmp_path / "deep" / "x.json") == {"a": [1]}
     (tmp_path / "deep/.hidden").touch()
     assert listdir_nohidden(tmp_path / "deep") == ["x.json"]
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *words, name=name, call=call: calls.append(name) or call(*words))
+    write_json({}, tmp_path / "x.json")
+    assert calls == ["fsync", "replace", "fsync"]  # the second one stores the name
+
+
+def test_without_a_home_the_user_chooses_the_cache(monkeypatch):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user id without an account
+    with pytest.raises(InputError, match="Set XDG_CACHE_HOME to a folder"):
+        cache_folder()
+
+
+def test_json_has_no_nan(tmp_path):
+    with pytest.raises(FloatingPointError, match=r"x\.json, because a number is infinite or NaN"):
+        write_json({"a": [float("nan")]}, tmp_path / "x.json")
+    assert not (tmp_path / "x.json").exists()
 
 
 def test_broken_json_is_an_input_error(tmp_path):

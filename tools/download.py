@@ -15,7 +15,7 @@ import shutil
 import sys
 import tarfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gdown
@@ -112,12 +112,21 @@ def wrong_content(path: Path, md5: str = "") -> str:
     if start.startswith((b"<!doctype html", b"<html")):
         return "is a page in HTML, which the server sent instead of the file"
     if path.suffix == ".zip":
-        return "" if zipfile.is_zipfile(path) else "isn't a ZIP archive"
+        return "" if _is_archive(path, zipfile.is_zipfile) else "isn't a ZIP archive"
     if path.suffix in (".tar", ".gz", ".tgz", ".bz2", ".xz"):
-        return "" if tarfile.is_tarfile(path) else "isn't a tar archive"
+        return "" if _is_archive(path, tarfile.is_tarfile) else "isn't a tar archive"
     if path.suffix == ".json":
         return "" if start.startswith((b"{", b"[")) else "isn't a JSON file"
     return "" if start else "is empty"
+
+
+def _is_archive(path: Path, is_valid: Callable[[Path], bool]) -> bool:
+    try:
+        return is_valid(path)
+    except Exception as error:  # tarfile, zlib and lzma have unrelated error types
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        return False
 
 
 def is_full(error: Exception) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import train
 from dassl.data.datasets import build_dataset
 from dassl.utils import choose_device, report_errors
+from dassl.utils.files import report_full_disk
 from trainers.base import load_backbone
 from trainers.common.features import labelled_features
 
@@ -34,7 +35,8 @@ def extract(args: argparse.Namespace, split: str) -> None:
     found = labelled_features(load_backbone(cfg).to(device), items or [], cfg, device)
     path = Path(cfg.OUTPUT_DIR) / cfg.DATASET.NAME / f"{split}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, feature_list=found.features.numpy(), label_list=found.labels.numpy())
+    with report_full_disk(path):
+        np.savez(path, feature_list=found.features.numpy(), label_list=found.labels.numpy())
     print(f"wrote {len(found.features)} features to {path}")
 
 

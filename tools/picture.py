@@ -17,6 +17,7 @@ from yacs.config import CfgNode
 from dassl.data.datasets import build_dataset
 from dassl.engine.formats import read_predictions
 from dassl.utils import InputError, read_image, report_errors
+from dassl.utils.files import report_full_disk
 from trainers.common.options import run_config
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def draw(parts: list[tuple[str, list[PredictedRun]]], file: Path) -> None:
     figure.subplots_adjust(0.01, (gap - 0.3) / height / len(parts), 0.99, 0.95, hspace=gap / (height - gap))
     for row, (part, runs) in zip(grid, parts, strict=True):
         _draw_row(list(row), part, runs)
-    figure.savefig(file, dpi=120)
+    with report_full_disk(file):
+        figure.savefig(file, dpi=120)
 
 
 def _draw_row(row: "list[Axes]", part: str, runs: list[PredictedRun]) -> None:

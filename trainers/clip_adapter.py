@@ -12,7 +12,16 @@ import torch
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError
-from trainers.base import CachedOptions, CachedTrainer, FeatureAdapter, Method, Output, Precision, tokenize_classes
+from trainers.base import (
+    CachedOptions,
+    CachedTrainer,
+    FeatureAdapter,
+    Method,
+    Output,
+    Positive,
+    Precision,
+    tokenize_classes,
+)
 
 
 @dataclass(frozen=True)
@@ -21,7 +30,7 @@ class CLIPAdapterOptions(CachedOptions):
 
     PREC: Precision = "fp32"
     RATIO: float = 0.2  # share of the adapter's output in the mixed feature
-    REDUCTION: int = 4  # the hidden layer has embed_dim / REDUCTION units
+    REDUCTION: Positive = 4  # the hidden layer has embed_dim / REDUCTION units
 
 
 class AdaptedCLIP(Method):

@@ -16,9 +16,21 @@ from torch import nn
 
 from clip.inputs import NO_INPUTS, TowerInputs
 from clip.model import CLIP
+from dassl import distributed
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, load_checkpoint, unknown
-from trainers.base import ClassPrompts, Method, Options, Precision, StepScheduleTrainer, check_depth
+from dassl.utils.torchtools import save_sealed
+from trainers.base import (
+    ClassPrompts,
+    Count,
+    Method,
+    Options,
+    Precision,
+    Share,
+    StepScheduleTrainer,
+    Width,
+    check_depth,
+)
 from trainers.common.low_rank import LoRAAdapter, LowRankTransformer
 
 #: {POSITION: first and last block, for a tower of 12 blocks}. "all" and "top3" are the last blocks.
@@ -32,13 +44,13 @@ class CLIPLoRAOptions(Options):
     """The options of CLIP-LoRA, in the config node TRAINER.CLIPLORA."""
 
     PREC: Precision = "amp"
-    R: int = 2  # rank of the matrices
+    R: Width = 2  # rank of the matrices
     ALPHA: float = 1.0  # the products are multiplied by ALPHA / sqrt(R)
-    DROPOUT: float = 0.25  # dropout rate of the input of the low-rank matrices
+    DROPOUT: Share = 0.25  # dropout rate of the input of the low-rank matrices
     PARAMS: tuple[str, ...] = ("q", "k", "v")  # maps with low-rank matrices: q, k, v and o
     POSITION: str = "all"  # blocks with low-rank matrices: all, top3, or a key of POSITIONS
     ENCODER: str = "both"  # towers with low-rank matrices: text, vision or both
-    N_ITERS: int = 0  # number of training steps per shot, as 500; 0: OPTIM.MAX_EPOCH epochs
+    N_ITERS: Count = 0  # number of training steps per shot, as 500; 0: OPTIM.MAX_EPOCH epochs
 
 
 def blocks_of(position: str, n_blocks: int) -> list[int]:
@@ -187,16 +199,19 @@ class LoRACLIP(Method):
 
     def load_official(self, content: Mapping, path: Path) -> None:
         """Load the content of the official file lora_weights.pt. Raises InputError if it doesn't fit the options."""
-        weights = content.get("weights", {})
         found = {}
         for parameter, (layer, name, matrix) in self.official_places().items():
-            tensor = weights.get(layer, {}).get(name, {}).get(matrix)
+            tensor: object = content
+            for key in ("weights", layer, name, matrix):
+                tensor = tensor.get(key) if isinstance(tensor, Mapping) else None
             expected = self.get_parameter(parameter).shape
-            if tensor is None or tensor.shape != expected:
+            if not isinstance(tensor, torch.Tensor) or tensor.shape != expected:
                 raise InputError(
                     f"{path} has no {layer}, {name}, {matrix} of shape {tuple(expected)}. The file was trained with "
                     f"{content.get('metadata', {})}. Set the options R, PARAMS, POSITION and ENCODER to these values"
                 )
+            if not torch.isfinite(tensor).all():
+                raise InputError(f"{path}: {matrix} of {layer}, {name} contains infinite or NaN values")
             found[parameter] = tensor
         self.load_state_dict(found)
 
@@ -218,7 +233,7 @@ class CLIPLoRA(StepScheduleTrainer):
 
     def after_train(self) -> None:
         """Save the official file, too."""
-        torch.save(self.model.official(), Path(self.output_dir) / OFFICIAL_FILE)
+        distributed.on_main(lambda: save_sealed(self.model.official(), Path(self.output_dir) / OFFICIAL_FILE))
         super().after_train()
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:

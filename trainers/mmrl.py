@@ -21,12 +21,15 @@ from dassl.utils import InputError
 from trainers.base import (
     Batch,
     ClassPrompts,
+    ContextTokens,
+    Depth,
     Losses,
     Method,
     Options,
     Output,
     Precision,
     PromptTrainer,
+    Width,
     check_depth,
     cosine_distance,
     frozen_image_features,
@@ -42,9 +45,9 @@ class MMRLOptions(Options):
     PREC: Precision = "amp"
     ALPHA: float = 0.7  # share of the class token's logits, and of their loss
     REG_WEIGHT: float = 1.0  # weight of the losses `image` and `text` (lambda)
-    REP_LAYERS: tuple[int, ...] = (6, 7, 8, 9, 10, 11, 12)  # layers with inserted tokens, counted from 1
-    REP_DIM: int = 512  # length of the learned vectors
-    N_REP_TOKENS: int = 5  # number of the learned vectors, and of inserted tokens
+    REP_LAYERS: tuple[Depth, ...] = (6, 7, 8, 9, 10, 11, 12)  # layers with inserted tokens, counted from 1
+    REP_DIM: Width = 512  # length of the learned vectors
+    N_REP_TOKENS: ContextTokens = 5  # number of the learned vectors, and of inserted tokens
     FUSE: bool = True  # False: only the class token's logits are used, also for trained classes
 
 

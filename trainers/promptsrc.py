@@ -19,9 +19,11 @@ from dassl.utils import InputError
 from trainers.base import (
     ENSEMBLE_TEMPLATES,
     Batch,
+    ContextTokens,
     Losses,
     Output,
     PromptTrainer,
+    VisionTokens,
     check_depth,
     frozen_image_features,
     frozen_text_features,
@@ -33,8 +35,8 @@ from trainers.independent_vl import IVLPOptions, LanguagePromptedCLIP
 class PromptSRCOptions(IVLPOptions):
     """The options of PromptSRC, in the config node TRAINER.PROMPTSRC."""
 
-    N_CTX_TEXT: int = 4
-    N_CTX_VISION: int = 4
+    N_CTX_TEXT: ContextTokens = 4
+    N_CTX_VISION: VisionTokens = 4
     TEXT_LOSS_WEIGHT: float = 25.0  # weight of the loss `text`
     IMAGE_LOSS_WEIGHT: float = 10.0  # weight of the loss `image`
     GPA_MEAN: float = 15.0  # epoch, counted from 1, with the largest weight in the average of the prompts

@@ -14,6 +14,7 @@ from msgspec import Meta
 from torch import nn
 
 from clip.model import CLIP
+from dassl.config import Int64
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import (
     Batch,
@@ -49,7 +50,7 @@ class SoftCPTOptions(Options):
     TASK_CSC: bool = False  # True: learn separate added tokens for each task name (TS variants); False: shared
     TASK_TOKEN_POSITION: Position = "end"  # position of the task name among the added tokens
     PG_TYPE: Literal["lin", "linmean", "lincls"] = "lin"  # C variants: input of the meta network; see `PromptGenerator`
-    PG_RATIO: int = 1  # not used; it exists because the published configs set it
+    PG_RATIO: Int64 = 1  # not used; it exists because the published configs set it
     CLS_SAMPLE_RATE: Share = 0.0  # C variants: a step uses this share of the classes that the batch lacks; 0: all
     FREEZE_CLS_PROMPT: bool = False  # True: don't learn the tokens added to the class names
     LEGACY_STEPS: bool = False  # True: one optimiser step per module for each batch, as in the published code

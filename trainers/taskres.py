@@ -5,7 +5,7 @@ residual to the feature of each class (section 3.2). The towers aren't changed. 
 new class gets the residual 0, which is zero-shot CLIP.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,12 +102,15 @@ def read_projection(path: str, projection: torch.Tensor) -> torch.Tensor:
         projection: CLIP's text projection, whose shape and dtype the result has.
 
     Raises:
-        InputError: the file doesn't hold such a projection.
+        InputError: the file doesn't hold such a projection, or the projection has infinite or NaN values.
     """
-    weight = load_checkpoint(path).get("state_dict", {}).get("weight")
-    if not isinstance(weight, torch.Tensor) or weight.t().shape != projection.shape:
+    state = load_checkpoint(path).get("state_dict")
+    weight = state.get("weight") if isinstance(state, Mapping) else None
+    if not isinstance(weight, torch.Tensor) or weight.ndim != 2 or weight.t().shape != projection.shape:
         expected = tuple(projection.t().shape)
         raise InputError(f"{path} (TRAINER.TaskRes.ENHANCED_BASE) has no tensor weight of shape {expected}")
+    if not torch.isfinite(weight).all():
+        raise InputError(f"{path} (TRAINER.TaskRes.ENHANCED_BASE): weight contains infinite or NaN values")
     return weight.t().to(projection)
 
 

@@ -7,13 +7,15 @@ learns the keys; see `tip_adapter_f.py`. On classes that weren't trained, both a
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import nn
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import InputError, unknown
+from dassl.utils import unknown
 from trainers.base import (
     CachedOptions,
     CachedTrainer,
@@ -21,6 +23,7 @@ from trainers.base import (
     LabelledFeatures,
     Method,
     Output,
+    Positive,
     TrainingFeatures,
     frozen_text_features,
     node_of,
@@ -28,16 +31,22 @@ from trainers.base import (
 )
 from trainers.imagenet_templates import IMAGENET_TEMPLATES_SELECT
 
+_Count = Annotated[int, Meta(ge=1, le=10_000)]
+_Steps = Annotated[tuple[_Count, _Count], Meta(description="two numbers from 1 to 10000, for beta and alpha")]
+_Scales = Annotated[tuple[float, float], Meta(description="two numbers, for beta and alpha")]
+
 
 @dataclass(frozen=True)
 class TipAdapterOptions(CachedOptions):
     """The options of Tip-Adapter, in the config nodes TRAINER.TIPADAPTER and TRAINER.TIPADAPTERF."""
 
-    AUGMENT_EPOCH: int = 10  # the keys are means over this number of augmentations of each training image
+    AUGMENT_EPOCH: Positive = 10  # the keys are means over this number of augmentations of each training image
     INIT_ALPHA: float = 1.17  # weight of the cache's logits, before the search and in training
     INIT_BETA: float = 1.0  # sharpness of the similarity to a key, before the search and in training
-    SEARCH_SCALE: tuple[float, ...] = (7.0, 3.0)  # the search tries values of beta and alpha from 0.1 up to these
-    SEARCH_STEP: tuple[int, ...] = (200, 20)  # numbers of values of beta and alpha that the search tries
+    #: the search tries values of beta and alpha from 0.1 up to these
+    SEARCH_SCALE: _Scales = (7.0, 3.0)
+    #: numbers of values of beta and alpha that the search tries
+    SEARCH_STEP: _Steps = (200, 20)
     SEARCH_ON: str = "val"  # images of the search: val, test (a leak, as in the original code for ImageNet) or none
     KEEP_BEST_ON: str = "none"  # Tip-Adapter-F: none, or test: test the epoch with the best test accuracy (a leak)
     ENSEMBLE: bool = False  # True: use the mean over seven templates for ImageNet instead of the data set's template
@@ -75,8 +84,6 @@ class TipAdapterCLIP(Method):
             raise unknown("images (SEARCH_ON)", options.SEARCH_ON, ("val", "test", "none"))
         if options.KEEP_BEST_ON not in ("test", "none"):
             raise unknown("images (KEEP_BEST_ON)", options.KEEP_BEST_ON, ("test", "none"))
-        if options.AUGMENT_EPOCH < 1:
-            raise InputError(f"AUGMENT_EPOCH is {options.AUGMENT_EPOCH}, but the keys need at least one augmentation")
         self.text = self.encode_text()
         self.adapter = Cache(self.text.clone(), self.learns_keys)  # `fit` replaces these keys
         self.register_buffer("values", torch.arange(len(classnames), device=self.text.device))

@@ -28,6 +28,7 @@ from dassl.config.nodes import (
     Positive,
     Share,
     VisionTokens,
+    Width,
     described_node,
     field_types,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "Setting",
     "Share",
     "VisionTokens",
+    "Width",
     "check_setting",
     "check_values",
     "clean_cfg",

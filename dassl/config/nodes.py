@@ -21,6 +21,8 @@ NotNegative = Annotated[float, Meta(ge=0)]
 #: Number of learned tokens in a text prompt (CLIP's context has 77 tokens), and among an image's patches.
 ContextTokens = Annotated[int, Meta(ge=1, le=77)]
 VisionTokens = Annotated[int, Meta(ge=0, le=1000)]
+#: Rank of a matrix, or length of a learned vector. The upper limit only excludes values that fill the memory.
+Width = Annotated[int, Meta(ge=1, le=16_384)]
 #: Number of layers with prompts. Methods compare it with the tower's number of layers.
 Depth = Annotated[int, Meta(ge=0, le=1000)]
 

@@ -160,8 +160,10 @@ def write_picks(trainer: "SimpleTrainer") -> None:
 def _relative(impath: str, trainer: "SimpleTrainer") -> str:
     """Return `impath` relative to DATASET.PATH, or relative to the data set's root folder if DATASET.PATH is "".
 
-    If DATASET.PATH is a file that lists images, the returned path is relative to the folder of that file.
+    If DATASET.PATH is a file that lists images, the returned path is relative to the folder of that file. The path is
+    text in UTF-8, whatever the locale is.
     """
     cfg = trainer.cfg.DATASET
     base = Path(os.path.expanduser(cfg.PATH or trainer.dm.dataset.root or cfg.ROOT))
-    return os.path.relpath(impath, base.parent if base.is_file() else base)
+    relative = os.path.relpath(impath, base.parent if base.is_file() else base)
+    return os.fsencode(relative).decode(errors="backslashreplace")

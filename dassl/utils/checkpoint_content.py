@@ -58,6 +58,8 @@ def load_optimizer(optimizer: Optimizer, saved: dict[str, object]) -> None:
                 raise ValueError(f"a parameter's state has {_listed(state)} instead of {_listed(expected)}")
             for name, value in state.items():
                 _check_value(name, value, parameter)
+            if expected is not None:
+                _step(optimizer, group, _small(state))
 
 
 def load_schedule(schedule: LRScheduler, saved: dict[str, object]) -> None:
@@ -83,15 +85,36 @@ def _names_of_state(optimizer: Optimizer, group: dict) -> set[str] | None:
 
     A copy of the optimiser does a step on a parameter of one number.
     """
-    parameter = nn.Parameter(torch.zeros(1, device=group["params"][0].device if group["params"] else None))
-    parameter.grad = torch.zeros_like(parameter)
     try:
-        probe = copy.copy(optimizer)
-        probe.state, probe.param_groups = defaultdict(dict), [{**group, "params": [parameter]}]
-        type(optimizer).step(probe)
+        return set(_step(optimizer, group, {}))
     except Exception:  # an optimiser of a third party may do anything
         return None
-    return set(probe.state[parameter])
+
+
+def _step(optimizer: Optimizer, group: dict, state: dict) -> dict:
+    """Do a step on a parameter of one number, in a copy of the optimiser. Return the parameter's state.
+
+    Raises ValueError if the group or `state` holds a number with which PyTorch can't compute a step, such as a step -1.
+    """
+    parameter = nn.Parameter(torch.zeros(1, device=group["params"][0].device if group["params"] else None))
+    parameter.grad = torch.zeros_like(parameter)
+    probe = copy.copy(optimizer)
+    probe.state, probe.param_groups = defaultdict(dict), [{**group, "params": [parameter]}]
+    if state:
+        probe.state[parameter] = state
+    try:
+        type(optimizer).step(probe)
+    except (ArithmeticError, RuntimeError, TypeError) as error:
+        raise ValueError(f"a step isn't possible: {error}") from error
+    return probe.state[parameter]
+
+
+def _small(state: dict) -> dict:
+    """Return a copy of a parameter's state that fits a parameter of one number."""
+    return {
+        name: value.flatten()[:1].clone() if isinstance(value, torch.Tensor) and value.ndim else copy.deepcopy(value)
+        for name, value in state.items()
+    }
 
 
 def _check_value(name: object, value: object, parameter: nn.Parameter) -> None:

@@ -75,7 +75,11 @@ def _read(store: Path) -> Known:
 
 def _write(known: Known, store: Path) -> None:
     try:
-        write_bytes(seal(io.BytesIO(msgspec.json.encode(known))), store, durable=False)
+        content = msgspec.json.encode(known)
+    except UnicodeEncodeError:  # in an ASCII locale, Python can't decode all names. The files are hashed in each call
+        return
+    try:
+        write_bytes(seal(io.BytesIO(content)), store, durable=False)
     except OSError as error:
         warnings.warn(
             f"can't write {store}: {error.strerror}. Set XDG_CACHE_HOME to use another cache folder", stacklevel=3

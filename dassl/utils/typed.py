@@ -6,7 +6,6 @@ and which values are allowed. This module imports neither torch nor NumPy.
 """
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +17,8 @@ from dassl.utils import checksums
 from dassl.utils.errors import InputError, unknown
 
 T = TypeVar("T")
+#: Largest number in a config. PyTorch computes in float32, whose largest number is 3e38.
+_LARGEST = 1e30
 _LONGEST = 80  # number of characters of a wrong value that a message shows
 
 
@@ -29,8 +30,8 @@ def convert(value: object, kind: type[T], name: str, where: str = "") -> T:
         where: end of the message, for example " in my.yaml".
 
     Raises:
-        InputError: the value has another type or is out of range, a number is infinite or NaN, or a string contains a
-            null character or isn't valid Unicode.
+        InputError: the value has another type or is out of range, a number is infinite, NaN or larger than 1e30, or a
+            string contains a null character or isn't valid Unicode.
     """
     try:
         converted = msgspec.convert(value, kind)
@@ -44,11 +45,12 @@ def check_plain(value: object, name: str, where: str = "") -> None:
     """Check all numbers and strings in a value, which may consist of nested lists and dicts.
 
     Raises:
-        InputError: a number is infinite or NaN, or a string contains a null character or isn't valid Unicode.
+        InputError: a number is infinite, NaN or larger than 1e30, or a string contains a null character or isn't valid
+            Unicode.
     """
     for item in _leaves(value):
-        if isinstance(item, float) and not math.isfinite(item):
-            raise InputError(f"{name} must be finite, not {item}{where}")
+        if isinstance(item, float) and not abs(item) <= _LARGEST:  # also true for NaN
+            raise InputError(f"{name} must be finite and at most {_LARGEST:g}, not {item}{where}")
         if isinstance(item, str) and ("\0" in item or not _is_unicode(item)):
             raise InputError(f"{name} must be text in UTF-8 without null characters, not {shown(item)}{where}")
 
