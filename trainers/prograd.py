@@ -18,6 +18,7 @@ from trainers.base import (
     PAPER_DATASETS,
     Batch,
     ClassPrompts,
+    ContextTokens,
     Losses,
     Method,
     Options,
@@ -34,7 +35,7 @@ from trainers.base import (
 class ProGradOptions(Options):
     """The options of ProGrad, in the config node TRAINER.PROGRAD."""
 
-    N_CTX: int = 16  # number of context tokens
+    N_CTX: ContextTokens = 16  # number of context tokens
     CSC: bool = False  # True: learn one context for each class; ignored if CTX_INIT is True
     CTX_INIT: bool = False  # True: the last tokens of the context start from the template's words; False: random values
     LAMBDA: float = 1.0  # share of the conflicting part that is removed from the gradient

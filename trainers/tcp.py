@@ -22,6 +22,7 @@ from dassl.utils import InputError
 from trainers.base import (
     Batch,
     ClassPrompts,
+    ContextTokens,
     Losses,
     Method,
     Options,
@@ -40,7 +41,7 @@ from trainers.base import (
 class TCPOptions(Options):
     """The options of TCP, in the config node TRAINER.TCP."""
 
-    N_CTX: int = 4  # number of context tokens, and of each class's prompts
+    N_CTX: ContextTokens = 4  # number of context tokens, and of each class's prompts
     CTX_INIT: bool = False  # True: the context starts from the first N_CTX words of "a photo of a"; False: random
     DEPTH: int = 9  # the layer, counted from 1, whose input gets the prompts of the classes
     W_KG: float = 8.0  # weight of the loss `kg`
