@@ -19,9 +19,11 @@ from dassl.utils import InputError
 from trainers.base import (
     ENSEMBLE_TEMPLATES,
     Batch,
+    ContextTokens,
     Losses,
     Output,
     PromptTrainer,
+    VisionTokens,
     check_depth,
     frozen_image_features,
     frozen_text_features,
@@ -33,8 +35,8 @@ from trainers.independent_vl import IVLPOptions, LanguagePromptedCLIP
 class PromptSRCOptions(IVLPOptions):
     """The options of PromptSRC, in the config node TRAINER.PROMPTSRC."""
 
-    N_CTX_TEXT: int = 4
-    N_CTX_VISION: int = 4
+    N_CTX_TEXT: ContextTokens = 4
+    N_CTX_VISION: VisionTokens = 4
     TEXT_LOSS_WEIGHT: float = 25.0  # weight of the loss `text`
     IMAGE_LOSS_WEIGHT: float = 10.0  # weight of the loss `image`
     GPA_MEAN: float = 15.0  # epoch, counted from 1, with the largest weight in the average of the prompts
@@ -52,11 +54,15 @@ class GaussianAverage:
         if std <= 0:
             raise InputError(f"TRAINER.PROMPTSRC.GPA_STD is {std}, but it must be greater than 0")
         self.mean, self.std = mean, std
+        self.newest = -1  # the last epoch that was added
         self.log_total = -math.inf  # logarithm of the sum of the weights so far; the weights themselves could underflow
         self.tensors: dict[str, torch.Tensor] = {}  # the average so far, on the CPU
 
     def add(self, epoch: int, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Add the tensors at the end of an epoch. `epoch` is counted from 0."""
+        """Add the tensors at the end of an epoch, unless they were added already. `epoch` is counted from 0."""
+        if epoch == self.newest:  # early stopping ends an epoch twice
+            return
+        self.newest = epoch
         log_weight = -((epoch + 1 - self.mean) ** 2) / (2 * self.std**2)
         largest = max(self.log_total, log_weight)
         self.log_total = largest + math.log(math.exp(self.log_total - largest) + math.exp(log_weight - largest))

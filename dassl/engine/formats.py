@@ -52,9 +52,10 @@ class Result(RunFields, kw_only=True):
 
 
 class Metrics(Struct):
-    """A line of metrics.jsonl: the values of one training batch."""
+    """A line of metrics.jsonl: the values of one training batch, or the results of a validation."""
 
-    loss: _Loss
+    loss: _Loss | None = None
+    split: str = "train"  # only the lines of validations name their split
 
 
 class PlannedFields(Struct, kw_only=True):
@@ -96,9 +97,12 @@ def read_losses(folder: Path) -> list[float]:
         return []
     decoder = msgspec.json.Decoder(Metrics)
     try:
-        return [metrics.loss for metrics in decoder.decode_lines(path.read_bytes())]
+        losses = [line.loss for line in decoder.decode_lines(path.read_bytes()) if line.split == "train"]
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} has a line without a loss: {one_place(error)}") from error
+        raise InputError(f"{path} has a damaged line: {one_place(error)}") from error
+    if None in losses:
+        raise InputError(f"{path} has a line without a loss")
+    return [loss for loss in losses if loss is not None]
 
 
 def read_predictions(folder: Path) -> Predictions:
