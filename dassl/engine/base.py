@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from yacs.config import CfgNode
 
 from dassl import distributed
 from dassl.data.seeds import mix_seed
@@ -28,7 +27,6 @@ class TrainerBase(RegisteredModels):
     A subclass must define at least `run_epoch`.
     """
 
-    cfg: CfgNode
     start_epoch: int
     max_epoch: int
     num_batches: int  # number of batches in an epoch

@@ -6,7 +6,6 @@ and sometimes `test`, `load_model` or the hooks of `TrainerBase`. A training run
 """
 
 import datetime
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +20,7 @@ from dassl import distributed
 from dassl.data import DataManager
 from dassl.engine.base import ParsedBatch
 from dassl.engine.finite import check_parameters
+from dassl.engine.loggers import find_loggers
 from dassl.engine.metrics_log import MetricsLog
 from dassl.engine.results import write_result
 from dassl.engine.resume import restore_best, tidy
@@ -72,6 +72,8 @@ class SimpleTrainer(ValidatingTrainer):
     def __init__(self, cfg: CfgNode):
         super().__init__()
         self.check_cfg(cfg)
+        if not cfg.TEST.EVAL_ONLY:
+            find_loggers(cfg)  # raises InputError if one is missing
         self.device = choose_device(cfg.USE_CUDA)
         distributed.check_run(self.device.type, cfg.SEED, "" if self.shares_work else cfg.TRAINER.NAME)
         self.start_epoch = self.epoch = 0
@@ -139,7 +141,7 @@ class SimpleTrainer(ValidatingTrainer):
         if distributed.is_main():
             tidy(targets, saved_here, cfg.TRAIN.CHECKPOINT_FREQ)
             remove_unfinished(Path(self.output_dir))
-            self.init_writer(os.path.join(self.output_dir, "tensorboard"))
+            self.open_loggers(self.output_dir)
         self.metrics = MetricsLog(self.output_dir if distributed.is_main() else None, saved_here)
         self.time_start = time.time()
 
@@ -222,9 +224,8 @@ class SimpleTrainer(ValidatingTrainer):
                 f"{losses} lr {lr:.4e} eta {eta}"
             )
         n_iter = self.epoch * self.num_batches + self.batch_idx
-        for name, meter in losses.meters.items():
-            self.write_scalar(f"train/{name}", meter.avg, n_iter)
-        self.write_scalar("train/lr", lr, n_iter)
+        averages = {f"train/{name}": meter.avg for name, meter in losses.meters.items()}
+        self.write_scalars({**averages, "train/lr": lr}, n_iter)
         values = {name: meter.val for name, meter in losses.meters.items()}
         self.metrics.write(epoch=self.epoch + 1, batch=step, lr=lr, **values)
 
