@@ -44,6 +44,9 @@ class Result(RunFields, kw_only=True):
 
     accuracy: Percent
     split: Literal["test", "val"] = "test"
+    macro_f1: Percent | None = None
+    ece: Percent | None = None  # expected calibration error; older results lack it
+    top5_accuracy: Percent | None = None  # only if there are at least six classes; older results lack it
     options: dict[str, Any] = {}  # the trainer's options
     per_class: dict[str, Percent] = {}  # class name -> accuracy
     threads: _Threads | None = None
