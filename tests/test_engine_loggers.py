@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 import torch
 from conftest import result_of
-from tiny_engine import LinearTrainer, register_two_classes
+from tiny_engine import Killed, LinearTrainer, kill_at, register_two_classes
 
 from dassl.engine import loggers
 from dassl.engine.loggers import LOGGER_REGISTRY, RunLogger
@@ -43,27 +43,6 @@ def recorder(monkeypatch):
     monkeypatch.setitem(LOGGER_REGISTRY._objects, "Recorder", Recorder)
     monkeypatch.setattr(Recorder, "fails_at", None)
     return Recorder
-
-
-class Killed(BaseException):
-    """Stands for a kill signal."""
-
-
-def train_with_a_kill(make_config, *words):
-    """Train two epochs. Kill the training at the start of the second one, then resume it."""
-    cut = LinearTrainer(make_config("OPTIM.MAX_EPOCH", 2, *words))
-    run_epoch = cut.run_epoch
-
-    def run_until():
-        if cut.epoch == 1:
-            raise Killed
-        run_epoch()
-
-    cut.run_epoch = run_until
-    with pytest.raises(Killed):
-        cut.train()
-    cut.close_writer()
-    LinearTrainer(make_config("OPTIM.MAX_EPOCH", 2, *words)).train()
 
 
 def test_a_logger_of_a_plugin_gets_all_values(make_config, tmp_path, recorder):
@@ -119,7 +98,13 @@ def test_wandb(make_config, tmp_path, monkeypatch):
 @pytest.mark.skipif(not importlib.util.find_spec("mlflow"), reason="mlflow isn't installed")
 def test_mlflow(make_config, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    train_with_a_kill(make_config, "TRAIN.LOGGERS", ("mlflow",), "TRAIN.VAL_FREQ", 1)
+    words = ("OPTIM.MAX_EPOCH", 2, "TRAIN.LOGGERS", ("mlflow",), "TRAIN.VAL_FREQ", 1)
+    cut = LinearTrainer(make_config(*words))
+    kill_at(cut, 1)
+    with pytest.raises(Killed):
+        cut.train()
+    cut.close_writer()
+    LinearTrainer(make_config(*words)).train()
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=(tmp_path / "out/mlflow/store").as_uri())

@@ -2,16 +2,15 @@
 
 import json
 import random
-import shutil
 
 import numpy as np
 import pytest
 import torch
-from conftest import result_of
+from conftest import config, result_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_engine import LinearTrainer, register_two_classes
-from tiny_methods import TRAINERS
+from tiny_engine import Killed, LinearTrainer, kill_at, register_two_classes
 
+from dassl.config import check_values, differing
 from dassl.utils import InputError, load_checkpoint
 
 
@@ -39,20 +38,9 @@ class Scripted(LinearTrainer):
         return self.results[self.epoch]
 
 
-class Killed(BaseException):
-    """Stands for a kill signal."""
-
-
 def killed(trainer, epoch, before):
     """Train until `trainer` calls its method `before` in an epoch (from 0), then stop as a kill would."""
-    original = getattr(trainer, before)
-
-    def kill(*args, **kwargs):
-        if trainer.epoch == epoch:
-            raise Killed
-        return original(*args, **kwargs)
-
-    setattr(trainer, before, kill)
+    kill_at(trainer, epoch, before)
     with pytest.raises(Killed):
         trainer.train()
 
@@ -91,10 +79,10 @@ def test_missing_validation_images_are_an_error_at_the_start(make_config):
         trainer.train()
 
 
-def test_patience_without_validations_is_an_error(run):
-    code, _, err = run("TRAIN.PATIENCE", 2)
-    assert code == 2
-    assert "TRAIN.PATIENCE 2 needs validations. Set TRAIN.VAL_FREQ to 1 or more" in err
+def test_patience_without_validations_is_an_error():
+    with pytest.raises(InputError, match=r"PATIENCE 2 needs validations\. Set TRAIN\.VAL_FREQ to 1 or more"):
+        check_values(config("TRAIN.PATIENCE", 2))
+    check_values(config("TRAIN.PATIENCE", 2, "TEST.FINAL_MODEL", "best_val"))
 
 
 @pytest.mark.parametrize(("final", "tested"), [("last_step", 4), ("best_val", 2)])
@@ -105,7 +93,7 @@ def test_a_stopped_run_is_finished(make_config, tmp_path, final, tested, capsys)
     assert [line["epoch"] for line in lines_of(tmp_path / "out")[1]] == [1, 2, 3, 4]
     assert result_of(tmp_path / "out")["epoch"] == tested
     out = capsys.readouterr().out
-    assert "Stop after epoch 4/6: the last 2 validations (TRAIN.PATIENCE) didn't improve the result" in out
+    assert "Stop after epoch 4/6: TRAIN.PATIENCE 2 is reached without a better validation result" in out
     assert out.index("Stop after") < out.index("Finish training")
 
 
@@ -137,27 +125,30 @@ def test_a_lost_best_model_is_found_out_after_an_epoch_without_validation(make_c
         Scripted(make_config(*words)).train()
 
 
-def test_the_frequency_does_not_make_another_run_unless_validations_matter(run, tmp_path):
-    assert run()[0] == 0
-    assert "Finished already" in run("TRAIN.VAL_FREQ", 1)[1]
-    assert "TRAIN.PATIENCE (0 in the file, 1 now)" in run("TRAIN.VAL_FREQ", 1, "TRAIN.PATIENCE", 1)[2]
-    shutil.rmtree(tmp_path / "out")
-    assert run("TRAIN.VAL_FREQ", 1, "TRAIN.PATIENCE", 1)[0] == 0
-    assert "TRAIN.VAL_FREQ (1 in the file, 2 now)" in run("TRAIN.VAL_FREQ", 2, "TRAIN.PATIENCE", 1)[2]
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ((), set()),
+        (("TRAIN.PATIENCE", 1), {"TRAIN.VAL_FREQ"}),
+        (("TEST.FINAL_MODEL", "best_val"), {"TRAIN.VAL_FREQ"}),
+    ],
+)
+def test_the_frequency_does_not_make_another_run_unless_validations_matter(tmp_path, words, found):
+    (tmp_path / "config.yaml").write_text(config("TRAIN.VAL_FREQ", 1, *words).dump())
+    assert set(differing(config("TRAIN.VAL_FREQ", 2, *words), tmp_path / "config.yaml")) == found
 
 
-@pytest.mark.parametrize("trainer", ["TipAdapterF", "LinearProbe"])
-def test_prompt_trainers_validate(trainer, run, tmp_path):
-    """Also methods that search after the last epoch, or that are trained without a loop."""
+def test_a_search_after_the_training_is_not_changed(run, tmp_path):
+    """Tip-Adapter-F searches alpha and beta after the last epoch only."""
     words = ("OPTIM.MAX_EPOCH", 2, "DATASET.NUM_SHOTS", 1)
-    assert run(*words, trainer=trainer, output=tmp_path / "plain")[0] == 0
-    code, _, err = run(*words, "TRAIN.VAL_FREQ", 1, trainer=trainer)
+    assert run(*words, trainer="TipAdapterF", output=tmp_path / "plain")[0] == 0
+    code, _, err = run(*words, "TRAIN.VAL_FREQ", 1, trainer="TipAdapterF")
     assert code == 0, err
-    for folder in TRAINERS[trainer].checkpoints:
-        path = next((tmp_path / "out" / folder).glob("model.pth.tar-*"))
-        ours, plain = (load_checkpoint(tmp_path / run / folder / path.name)["state_dict"] for run in ("out", "plain"))
-        assert all(torch.equal(tensor, plain[name]) for name, tensor in ours.items())
-        assert lines_of(tmp_path / "out")[1]
+    ours, plain = (
+        load_checkpoint(tmp_path / name / "tip_adapter/model.pth.tar-2")["state_dict"] for name in ("out", "plain")
+    )
+    assert all(torch.equal(tensor, plain[name]) for name, tensor in ours.items())
+    assert [line["epoch"] for line in lines_of(tmp_path / "out")[1]] == [1, 2]
 
 
 def test_a_method_finishes_its_training_if_it_is_stopped(run, tmp_path, monkeypatch):
@@ -166,10 +157,9 @@ def test_a_method_finishes_its_training_if_it_is_stopped(run, tmp_path, monkeypa
 
     tested = SimpleTrainer.test
     monkeypatch.setattr(SimpleTrainer, "test", lambda self, split=None: min(tested(self, split), 0.0))
-    stopped = ("OPTIM.MAX_EPOCH", 4, "TRAIN.VAL_FREQ", 1, "TRAIN.PATIENCE", 1, "OPTIM.LR_SCHEDULER", "single_step")
-    assert run(*stopped, trainer="PromptSRC")[0] == 0
-    plain = ("OPTIM.MAX_EPOCH", 2, "OPTIM.LR_SCHEDULER", "single_step", "OPTIM.STEPSIZE", "(4,)")
-    assert run(*plain, trainer="PromptSRC", output=tmp_path / "short")[0] == 0
+    words = ("DATASET.NUM_SHOTS", 1, "OPTIM.LR_SCHEDULER", "single_step", "OPTIM.STEPSIZE", "(4,)", "OPTIM.MAX_EPOCH")
+    assert run(*words, 4, "TRAIN.VAL_FREQ", 1, "TRAIN.PATIENCE", 1, trainer="PromptSRC")[0] == 0
+    assert run(*words, 2, trainer="PromptSRC", output=tmp_path / "short")[0] == 0
     ours, short = (
         load_checkpoint(tmp_path / name / "VLPromptLearner/model.pth.tar-2")["state_dict"] for name in ("out", "short")
     )

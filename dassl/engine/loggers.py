@@ -62,12 +62,17 @@ def find_loggers(cfg: CfgNode) -> dict[str, type[RunLogger]]:
     found: dict[str, type[RunLogger]] = {}
     for name in cfg.TRAIN.LOGGERS:
         cls = find(LOGGER_REGISTRY, "logger (TRAIN.LOGGERS)", known.get(name.lower(), name))
-        if cls.module and importlib.util.find_spec(cls.module) is None:
+        if cls.module and not _is_installed(cls.module):
             raise InputError(
                 f"TRAIN.LOGGERS names {name}, but its package isn't installed. Run: pip install {cls.package}"
             )
         found[name.lower()] = cls
     return found
+
+
+def _is_installed(module: str) -> bool:
+    spec = importlib.util.find_spec(module)
+    return spec is not None and spec.origin is not None  # without origin: a folder of this name, such as wandb's logs
 
 
 def open_logger(cls: type[RunLogger], folder: Path, cfg: CfgNode) -> RunLogger:

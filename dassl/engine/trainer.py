@@ -134,6 +134,7 @@ class SimpleTrainer(ValidatingTrainer):
             folders, newest = [directory / name for name in names], self.resumed
             self.best_result = distributed.on_main(lambda: restore_best(folders, newest, targets))
         self.val_results = list(self.resumed[0][1].get("val_results", ())) if self.resumed else []
+        self.best_result = max(self.val_results, default=self.best_result)
         if self.is_out_of_patience:  # the training had stopped early
             self.max_epoch = self.start_epoch
         self.resumed = []  # the checkpoints' content isn't needed any more

@@ -44,13 +44,14 @@ class ValidatingTrainer(ModelTester):
         scores = self.tested_scores or {"result": result}  # a third party's `test` doesn't set `tested_scores`
         self.metrics.write(epoch=done, split="val", **scores)
         self.val_results.append(result)
-        print(f"Validation after epoch {done}/{self.max_epoch}: {result:.2f} (best: {max(self.val_results):.2f})")
+        best = max(self.best_result, result)
+        print(f"Validation after epoch {done}/{self.max_epoch}: {result:.2f} (best: {best:.2f})")
         return result
 
     def stop_if_out_of_patience(self) -> None:
         """End the training after this epoch if TRAIN.PATIENCE validations in a row didn't improve the result."""
         if self.epoch + 1 < self.max_epoch and self.is_out_of_patience:
-            reason = f"the last {self.cfg.TRAIN.PATIENCE} validations (TRAIN.PATIENCE) didn't improve the result"
+            reason = f"TRAIN.PATIENCE {self.cfg.TRAIN.PATIENCE} is reached without a better validation result"
             print(f"Stop after epoch {self.epoch + 1}/{self.max_epoch}: {reason}")
             self.max_epoch = self.epoch + 1
             self.stop_early()
