@@ -26,9 +26,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--format", choices=FORMS, default="terminal")
     add(
         "--layout",
-        choices=("runs", "paper"),
+        choices=("runs", "paper", "details"),
         default="runs",
-        help="runs: a row for each method and data set (default); paper: methods by data sets, best values marked",
+        help="runs: a row for each method and data set (default); paper: methods by data sets, best values "
+        "marked; details: also macro F1, top-5 accuracy and calibration error",
     )
     add("--html", metavar="FILE", help="also write an HTML page with tables and plots to FILE")
     add("--compare", metavar="A,B", help="two trainers whose accuracy per class the HTML page compares")
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def make_report(args: argparse.Namespace) -> None:
     """Print the tables, and write the HTML page if --html is given. Raises InputError for a wrong input."""
-    from reporting import paper, tables
+    from reporting import details, paper, tables
     from reporting.read import ReportError, read
 
     runs, notes = read(args.folder)
@@ -70,6 +71,8 @@ def make_report(args: argparse.Namespace) -> None:
             print(f"\n{name}\n" if args.format == "terminal" else f"\n## {name}\n")
         if args.layout == "paper":
             print(paper.show(paper.table(rows, runs, name), name, args.format))
+        elif args.layout == "details":
+            print(details.show(runs, name, args.format))
         else:
             print(tables.show(rows, name, args.format))
     for note in notes:

@@ -53,6 +53,7 @@ setup(
             "onnxscript>=0.3",
             "onnxruntime>=1.20",
         ],
+        "track": ["wandb>=0.19", "mlflow-skinny>=2.20"],
         "cluster": ["submitit>=1.5.1", "ray>=2.30"],
         "export": ["onnx>=1.17", "onnxscript>=0.3", "onnxruntime>=1.20"],
     },

@@ -41,7 +41,7 @@ def repeat(folder: Path, output: Path) -> dict[str, str]:
     result = read_result(folder)
     cfg = config_of_folder(folder)
     cfg.OUTPUT_DIR, cfg.RESUME, cfg.TEST.CACHE_FEATURES = str(output), "", False
-    cfg.TRAINER.TEXT_CHUNK = result.text_chunk
+    cfg.TRAINER.TEXT_CHUNK, cfg.TRAIN.LOGGERS = result.text_chunk, ()
     cfg.freeze()
     if cfg.SEED < 0:
         raise InputError(

@@ -82,11 +82,12 @@ def summarize(frames: Sequence[pd.DataFrame], measures: Sequence[str]) -> tuple[
         means["hm"] = harmonic_mean(means["base"], means["new"])
         averages = with_harmonic_mean(averages)
     for name, mean in means.items():
-        values[str(name)] = _with_spread(float(mean), averages[name].dropna())
+        values[str(name)] = with_spread(float(mean), averages[name].dropna())
     return values, [int(seed) for seed in seeds]
 
 
-def _with_spread(mean: float, by_seed: pd.Series) -> Value:
+def with_spread(mean: float, by_seed: pd.Series) -> Value:
+    """Return the value with this mean, and with the spread of the values of the seeds."""
     from scipy import stats  # imported here because a report with one seed doesn't need this slow import
 
     count = len(by_seed)

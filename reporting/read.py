@@ -43,6 +43,9 @@ class Run:
     backbone: str | None
     test_only: bool
     accuracy: float  # NaN for an unfinished run
+    macro_f1: float | None
+    top5_accuracy: float | None
+    ece: float | None  # expected calibration error
     depth: int | None  # number of layers with prompts (PROMPT_DEPTH)
     length: int | None  # number of context tokens (N_CTX)
     state: str  # "finished", "failed", "cut off" (interrupted) or "to do" (planned)

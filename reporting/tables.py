@@ -21,12 +21,6 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
 }  # fmt: skip
 
-#: Characters that have a meaning in LaTeX, and how they are written.
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
-}  # fmt: skip
-
 
 def escape_latex(text: str) -> str:
     """Return `text` with LaTeX's special characters escaped."""
@@ -187,20 +181,35 @@ def show(table: Sequence[Row], protocol: str, form: str) -> str:
         form: the format. The formats terminal, markdown and latex show the mean, the spread and the difference from the
             paper. The formats csv and json hold all keys of `Row.as_dict`.
     """
+    return render([row.as_dict() for row in table], [cells(row, protocol) for row in shown(table)], form)
+
+
+def render(content: list[dict[str, object]], texts: list[dict[str, str]], form: str) -> str:
+    """Return a table as text in the format `form`.
+
+    Args:
+        content: the rows for csv and json. A cell of the csv shows the elements of a list in one line.
+        texts: the rows for the other formats, as texts by column. Columns without any text are left out.
+    """
     if form == "json":
-        return json.dumps([row.as_dict() for row in table], indent=1)
+        return json.dumps(content, indent=1)
     if form == "csv":
-        frame = pd.DataFrame([row.as_dict() for row in table])
-        frame["seeds"] = [" ".join(map(str, row.seeds)) for row in table]
-        frame["missing"] = ["; ".join(row.missing) for row in table]
+        frame = pd.DataFrame(content)
+        frame = frame.assign(
+            **{name: [_joined(values) for values in frame[name]] for name in ("seeds", "missing") if name in frame}
+        )
         return frame.to_csv(index=False).rstrip()
-    frame = pd.DataFrame(without_empty_columns([cells(row, protocol) for row in shown(table)]))
+    frame = pd.DataFrame(without_empty_columns(texts))
     if form == "latex":
         frame = frame.map(lambda cell: escape_latex(str(cell)))
         return frame.to_latex(index=False).rstrip()
     if form == "markdown":
         frame = frame.map(lambda cell: str(cell).replace("|", r"\|"))
     return frame.to_markdown(index=False, tablefmt="github" if form == "markdown" else "simple", disable_numparse=True)
+
+
+def _joined(values: list[object]) -> str:
+    return ("; " if any(isinstance(value, str) for value in values) else " ").join(map(str, values))
 
 
 def shown(table: Sequence[Row]) -> list[Row]:
@@ -214,6 +223,12 @@ def without_empty_columns(table: list[dict[str, str]]) -> list[dict[str, str]]:
     return [{key: text for key, text in row.items() if any(other[key] for other in table)} for row in table]
 
 
+def value_text(value: Value) -> str:
+    """Return the mean and the spread as text, or "" if the mean is unknown."""
+    spread = "" if value.std is None else f" ± {value.std:.2f}"
+    return "" if value.mean is None else f"{value.mean:.2f}{spread}"
+
+
 def cells(row: Row, protocol: str) -> dict[str, str]:
     """Return the texts of a table row, as a dict that maps the title of each column to the text in the column."""
     texts = {
@@ -222,8 +237,7 @@ def cells(row: Row, protocol: str) -> dict[str, str]:
     }  # fmt: skip
     for name in MEASURES[protocol]:
         title, value = "HM" if name == "hm" else name, row.values[name]
-        spread = "" if value.std is None else f" ± {value.std:.2f}"
-        texts[title] = "-" if value.mean is None else f"{value.mean:.2f}{spread}"
+        texts[title] = value_text(value) or "-"
         mark = "*" if value.is_off else ""
         texts[f"{title} - paper"] = "" if value.difference is None else f"{value.difference:+.2f}{mark}"
     missing = row.missing

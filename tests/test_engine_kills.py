@@ -15,6 +15,7 @@ METHODS = {
     "CoCoOp": (),
     "SoftCPT": ("TEST.FINAL_MODEL", "best_val"),
     "LinearProbe": (),
+    "PromptSRC": ("OPTIM.MAX_EPOCH", 4, "TRAIN.VAL_FREQ", 1, "TRAIN.PATIENCE", 1),  # stops after epoch 3
 }
 
 

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from tiny_engine import LinearTrainer, register_two_classes
+from tiny_engine import Killed, LinearTrainer, kill_at, register_two_classes
 
 from dassl.utils import InputError, load_checkpoint
 
@@ -12,22 +12,6 @@ from dassl.utils import InputError, load_checkpoint
 @pytest.fixture
 def make_config(tmp_path, monkeypatch):
     return register_two_classes(tmp_path, monkeypatch)
-
-
-class Killed(BaseException):
-    """Stands for a kill signal."""
-
-
-def kill_at(trainer, epoch):
-    """Make `trainer` raise `Killed` at the start of an epoch."""
-    run_epoch = trainer.run_epoch
-
-    def run_until():
-        if trainer.epoch == epoch:
-            raise Killed
-        run_epoch()
-
-    trainer.run_epoch = run_until
 
 
 @pytest.mark.parametrize("stop", [1, 2])

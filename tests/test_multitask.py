@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 
 import pytest
 import torch
@@ -71,6 +72,9 @@ def test_scores_are_by_task_and_their_mean(two_tasks, capsys):
     record = evaluator.record()
     assert record["per_task"] == {"fruit recognition": 75.0, "tool recognition": 50.0}
     assert record["per_class"]["tool recognition/saw"] == 50.0
+    fruit, tools = math.e / (math.e + 2), math.e / (math.e + 1)  # confidences, from the classes of the task
+    assert record["ece"] == pytest.approx(100 * (abs(2 / 3 - fruit) + abs(1 / 2 - tools)) / 2)
+    assert "top5_accuracy" not in record
     out = capsys.readouterr().out
     assert "* overall_metric: 62.50%" in out
     assert "* fruit recognition: 75.00%" in out

@@ -19,8 +19,8 @@ def test_what_a_run_leaves(run, tmp_path, own_data):
     result = result_of(folder)
     assert set(result) == {
         "dataset", "trained_on", "test_only", "split", "subsample_classes", "trainer", "backbone", "config", "options",
-        "shots", "seed", "epoch", "accuracy", "macro_f1", "n_total", "n_correct", "per_class", "seconds", "threads",
-        "processes",
+        "shots", "seed", "epoch", "accuracy", "macro_f1", "ece", "n_total", "n_correct", "per_class", "seconds",
+        "threads", "processes",
         "text_chunk", "versions", "command", "protocol", "fingerprint", "prompts", "files", "checksum",
     }  # fmt: skip
     assert (result["dataset"], result["split"], result["shots"], result["seed"]) == (own_data.name, "val", 2, 1)

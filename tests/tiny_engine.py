@@ -52,6 +52,22 @@ def register_two_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
     return lambda *more: config(*overrides, "OUTPUT_DIR", str(tmp_path / "out"), *more)
 
 
+class Killed(BaseException):
+    """Stands for a kill signal."""
+
+
+def kill_at(trainer, epoch, before="run_epoch"):
+    """Make `trainer` raise `Killed` when it calls its method `before` in an epoch, counted from 0."""
+    original = getattr(trainer, before)
+
+    def kill(*args, **kwargs):
+        if trainer.epoch == epoch:
+            raise Killed
+        return original(*args, **kwargs)
+
+    setattr(trainer, before, kill)
+
+
 class LinearTrainer(TrainerX):
     """A linear layer over pixels."""
 

@@ -54,11 +54,15 @@ class GaussianAverage:
         if std <= 0:
             raise InputError(f"TRAINER.PROMPTSRC.GPA_STD is {std}, but it must be greater than 0")
         self.mean, self.std = mean, std
+        self.newest = -1  # the last epoch that was added
         self.log_total = -math.inf  # logarithm of the sum of the weights so far; the weights themselves could underflow
         self.tensors: dict[str, torch.Tensor] = {}  # the average so far, on the CPU
 
     def add(self, epoch: int, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Add the tensors at the end of an epoch. `epoch` is counted from 0."""
+        """Add the tensors at the end of an epoch, unless they were added already. `epoch` is counted from 0."""
+        if epoch == self.newest:  # early stopping ends an epoch twice
+            return
+        self.newest = epoch
         log_weight = -((epoch + 1 - self.mean) ** 2) / (2 * self.std**2)
         largest = max(self.log_total, log_weight)
         self.log_total = largest + math.log(math.exp(self.log_total - largest) + math.exp(log_weight - largest))

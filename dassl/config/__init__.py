@@ -5,7 +5,7 @@
 
 from yacs.config import CfgNode
 
-from dassl.config.checks import check_setting, check_values
+from dassl.config.checks import check_setting, check_values, chooses_by_validation
 from dassl.config.defaults import get_cfg_default
 from dassl.config.files import Setting, config_files, read_config_file
 from dassl.config.merge import (
@@ -55,6 +55,7 @@ __all__ = [
     "Width",
     "check_setting",
     "check_values",
+    "chooses_by_validation",
     "clean_cfg",
     "config_files",
     "described_node",

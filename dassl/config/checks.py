@@ -63,11 +63,18 @@ def check_values(cfg: CfgNode) -> None:
         raise InputError(f"INPUT.GB_K {opts.GB_K} is too large for images of INPUT.SIZE {tuple(opts.SIZE)}")
     if opts.RRCROP_SCALE[0] > opts.RRCROP_SCALE[1]:
         raise InputError(f"INPUT.RRCROP_SCALE must be (low, high), not {tuple(opts.RRCROP_SCALE)}")
+    if cfg.TRAIN.PATIENCE and not cfg.TRAIN.VAL_FREQ and (cfg.TEST.FINAL_MODEL != "best_val" or cfg.TEST.NO_TEST):
+        raise InputError(f"TRAIN.PATIENCE {cfg.TRAIN.PATIENCE} needs validations. Set TRAIN.VAL_FREQ to 1 or more")
     if optim.NAME == "sgd" and optim.SGD_NESTEROV and (optim.MOMENTUM == 0 or optim.SGD_DAMPNING != 0):
         raise InputError(
             f"OPTIM.SGD_NESTEROV needs OPTIM.MOMENTUM greater than 0 and OPTIM.SGD_DAMPNING 0, "
             f"not {optim.MOMENTUM} and {optim.SGD_DAMPNING}"
         )
+
+
+def chooses_by_validation(cfg: CfgNode) -> bool:
+    """Return whether validations affect the training's result: they choose the best model, or stop the training."""
+    return cfg.TEST.FINAL_MODEL == "best_val" or cfg.TRAIN.PATIENCE > 0
 
 
 def _as_text(value: object, name: str, where: str) -> object:

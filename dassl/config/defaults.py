@@ -170,6 +170,11 @@ class OptimKeys:
 class TrainKeys:
     CHECKPOINT_FREQ: Count = 0  # 0: keep only the last checkpoint; N > 0: also keep the checkpoint of every N-th epoch
     PRINT_FREQ: Positive = 10  # number of batches between two log lines
+    #: names of loggers: tensorboard, wandb, mlflow, or loggers of plugins (docs/tools.md)
+    LOGGERS: tuple[str, ...] = ("tensorboard",)
+    #: validate after every N-th epoch and after the last one; 0: never, or after each epoch if FINAL_MODEL is best_val
+    VAL_FREQ: Count = 0
+    PATIENCE: Count = 0  # stop after this number of validations without a better result; 0: train all epochs
     #: loader that sets the length of TrainerXU's epochs
     COUNT_ITER: Literal["train_x", "train_u", "smaller_one"] = "train_x"
 

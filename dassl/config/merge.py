@@ -11,7 +11,7 @@ import msgspec
 import yaml
 from yacs.config import CfgNode as CN
 
-from dassl.config.checks import decode, read_value
+from dassl.config.checks import chooses_by_validation, decode, read_value
 from dassl.config.defaults import get_cfg_default
 from dassl.config.files import Setting, read_config_file
 from dassl.config.nodes import types_of
@@ -132,7 +132,8 @@ def _set_by_example(cfg: CN, key: str, value: object, old: object, where: str) -
         ) from error
 
 
-#: Keys that don't affect a result. Two configs that differ only in these keys describe the same run.
+#: Keys that don't affect a result. Two configs that differ only in these keys describe the same run. TRAIN.VAL_FREQ is
+#: such a key, too, unless validations choose the model or stop the training.
 NEUTRAL = (
     "PROTOCOL",
     "OUTPUT_DIR",
@@ -147,6 +148,7 @@ NEUTRAL = (
     "TRAINER.CUDA_GRAPH",
     "TRAINER.TEXT_ATTENTION",
     "TRAINER.TEXT_CHUNK",
+    "TRAIN.LOGGERS",
     "TRAIN.PRINT_FREQ",
     "TRAIN.CHECKPOINT_FREQ",
 )
@@ -182,8 +184,9 @@ def differing(cfg: CN, path: str | Path, nodes: Sequence[str] = ()) -> dict[str,
     earlier = dict(keys(read_saved_config(path)))
     defaults = dict(keys(get_cfg_default()))
     found = {}
+    neutral = NEUTRAL if chooses_by_validation(cfg) else (*NEUTRAL, "TRAIN.VAL_FREQ")
     for key, value in keys(CN(yaml.safe_load(cfg.dump()))):
-        if key in NEUTRAL or (nodes and key.split(".")[0] not in nodes):
+        if key in neutral or (nodes and key.split(".")[0] not in nodes):
             continue
         before = earlier.get(key, defaults.get(key, value))
         if _tuples_as_lists(before) != _tuples_as_lists(value):

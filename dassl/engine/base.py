@@ -1,52 +1,38 @@
-"""`TrainerBase`: the loop over epochs, the registered models, and their checkpoints.
+"""`TrainerBase`: the loop over epochs with its hooks, and the checkpoints of the registered models.
 
-`SimpleTrainer` and its subclasses derive from `TrainerBase`. A trainer registers each model under a name, together with
-the model's optimiser and schedule. `TrainerBase` then sets the mode of all registered models, steps their optimisers
-and saves their checkpoints.
+`SimpleTrainer` and its subclasses derive from `TrainerBase`. See `models.py` for the registered models.
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
-from yacs.config import CfgNode
 
 from dassl import distributed
 from dassl.data.seeds import mix_seed
+from dassl.engine.models import RegisteredModels
 from dassl.engine.resume import Loaded, load_matching, load_newest, replace_best
-from dassl.engine.scalars import ScalarLog
 from dassl.utils.checkpoint_content import report_misfit
 from dassl.utils.checkpoint_files import BEST, NEXT_BEST
-from dassl.utils.errors import InputError
-from dassl.utils.tools import set_random_seed, tolist_if_not
+from dassl.utils.tools import set_random_seed
 from dassl.utils.torchtools import Checkpoint, find_checkpoint, restore, save_checkpoint
 
 ParsedBatch = Any  # result of parse_batch_train, as forward_backward needs it; its type depends on the trainer
 
 
-class TrainerBase(ScalarLog):
-    """The base class of trainers. It has the loop over epochs, the loop's hooks, and the registered models.
+class TrainerBase(RegisteredModels):
+    """The base class of trainers. It has the loop over epochs, the loop's hooks, and the checkpoints.
 
     A subclass must define at least `run_epoch`.
     """
 
-    cfg: CfgNode
-    epoch: int = 0  # index of the current epoch, from 0
     start_epoch: int
     max_epoch: int
-    batch_idx: int = 0  # index of the current batch in its epoch, from 0
     num_batches: int  # number of batches in an epoch
     loaded_epoch: int | None = None  # epoch of the checkpoint that `load_model` loaded, counted from 1
+    val_results: Sequence[float] = ()  # results of all validations so far
     resumed: Loaded = []  # path and content of each model's checkpoint from which the training was resumed
-
-    def __init__(self) -> None:
-        self._models: OrderedDict[str, nn.Module] = OrderedDict()
-        self._optims: OrderedDict[str, torch.optim.Optimizer | None] = OrderedDict()
-        self._scheds: OrderedDict[str, LRScheduler | None] = OrderedDict()
 
     # ---- the loop ----
 
@@ -55,13 +41,15 @@ class TrainerBase(ScalarLog):
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
         self.before_train()  # sets start_epoch if the run is resumed
-        for epoch in range(self.start_epoch, self.max_epoch):
+        epoch = self.start_epoch
+        while epoch < self.max_epoch:  # early stopping lowers max_epoch
             self.epoch = epoch
             self.seed_epoch()
             self.before_epoch()
             self.run_epoch()  # all batches
             self.end_epoch()
             self.after_epoch()  # validate and save
+            epoch += 1
         self.after_train()
 
     def seed_epoch(self) -> None:
@@ -83,6 +71,12 @@ class TrainerBase(ScalarLog):
 
     def end_epoch(self) -> None:
         """Called after the batches of an epoch, before validation and the checkpoint. Does nothing by default."""
+
+    def stop_early(self) -> None:
+        """Called if early stopping ends the training after this epoch, before the checkpoint. Does nothing by default.
+
+        `max_epoch` is lowered already. `end_epoch` was called when it wasn't known that this epoch is the last one.
+        """
 
     def after_epoch(self) -> None:
         """Called at the end of an epoch. `SimpleTrainer` validates and saves here."""
@@ -127,96 +121,6 @@ class TrainerBase(ScalarLog):
         """Evaluate the model on a split, and return the evaluator's first result."""
         raise TypeError(f"{type(self).__name__} must define test")
 
-    # ---- registered models ----
-
-    def register_model(
-        self,
-        name: str = "model",
-        model: nn.Module | None = None,
-        optim: torch.optim.Optimizer | None = None,
-        sched: LRScheduler | None = None,
-    ) -> None:
-        """Register a model. The trainer sets the model's mode, steps `optim` and saves the model in the folder `name`.
-
-        Raises:
-            RuntimeError: `TrainerBase.__init__` hasn't been called.
-            KeyError: another model is registered under this name.
-        """
-        if self.__dict__.get("_models") is None:
-            raise RuntimeError("call super().__init__() before registering a model")
-        if name in self._models:
-            raise KeyError(f"another model is already registered as {name!r}")
-        self._models[name] = model  # type: ignore[assignment]  # Dassl allows a model that is None
-        self._optims[name] = optim
-        self._scheds[name] = sched
-
-    def get_model_names(self, names: str | Sequence[str] | None = None) -> list[str]:
-        """Return `names` as a list, or all registered names if `names` is None.
-
-        Raises:
-            InputError: one of `names` isn't registered.
-        """
-        if names is None:
-            return list(self._models)
-        wanted = tolist_if_not(names)
-        for name in wanted:
-            if name not in self._models:
-                raise InputError(f"no model {name!r} is registered; registered models: {', '.join(self._models)}")
-        return wanted
-
-    def set_model_mode(self, mode: str = "train", names: str | Sequence[str] | None = None) -> None:
-        """Set the models to training mode ("train") or to evaluation mode ("test" or "eval").
-
-        Raises KeyError for any other `mode`.
-        """
-        if mode not in ("train", "test", "eval"):
-            raise KeyError(mode)
-        for name in self.get_model_names(names):
-            self._models[name].train(mode == "train")
-
-    def model_backward_and_update(self, loss: torch.Tensor, names: str | Sequence[str] | None = None) -> None:
-        """Zero the gradients, compute the gradients of `loss`, and step the optimisers."""
-        self.model_zero_grad(names)
-        self.model_backward(loss)
-        self.model_update(names)
-
-    def model_zero_grad(self, names: str | Sequence[str] | None = None) -> None:
-        """Zero the gradients of the models that have an optimiser."""
-        for name in self.get_model_names(names):
-            optim = self._optims[name]
-            if optim is not None:
-                optim.zero_grad()
-
-    def detect_anomaly(self, loss: torch.Tensor) -> None:
-        """Raise FloatingPointError if the loss is infinite or NaN."""
-        if not torch.isfinite(loss).all():
-            raise FloatingPointError(f"Loss is infinite or NaN! (epoch {self.epoch + 1}, batch {self.batch_idx + 1})")
-
-    def model_backward(self, loss: torch.Tensor) -> None:
-        """Compute the gradients of `loss`. Raises FloatingPointError if the loss is infinite or NaN."""
-        self.detect_anomaly(loss)
-        loss.backward()
-
-    def model_update(self, names: str | Sequence[str] | None = None) -> None:
-        """Step the optimisers."""
-        for name in self.get_model_names(names):
-            optim = self._optims[name]
-            if optim is not None:
-                optim.step()
-
-    def update_lr(self, names: str | Sequence[str] | None = None) -> None:
-        """Step the schedules. Trainers call this method after the last batch of an epoch."""
-        for name in self.get_model_names(names):
-            sched = self._scheds[name]
-            if sched is not None:
-                sched.step()
-
-    def get_current_lr(self, names: str | Sequence[str] | None = None) -> float:
-        """Return the learning rate of the first parameter group of the first model."""
-        optim = self._optims[self.get_model_names(names)[0]]
-        assert optim is not None
-        return optim.param_groups[0]["lr"]
-
     # ---- checkpoints ----
 
     def save_model(
@@ -239,6 +143,7 @@ class TrainerBase(ScalarLog):
                 "optimizer": optim.state_dict() if optim is not None else None,
                 "scheduler": sched.state_dict() if sched is not None else None,
                 "val_result": val_result,
+                **({"val_results": list(self.val_results)} if self.val_results else {}),
             } | self.extra_state()
             save_checkpoint(state, Path(directory) / name, model_name=NEXT_BEST if is_best else model_name)
         if is_best:

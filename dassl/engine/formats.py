@@ -44,6 +44,9 @@ class Result(RunFields, kw_only=True):
 
     accuracy: Percent
     split: Literal["test", "val"] = "test"
+    macro_f1: Percent | None = None
+    ece: Percent | None = None  # expected calibration error; older results lack it
+    top5_accuracy: Percent | None = None  # only if there are at least six classes; older results lack it
     options: dict[str, Any] = {}  # the trainer's options
     per_class: dict[str, Percent] = {}  # class name -> accuracy
     threads: _Threads | None = None
@@ -52,9 +55,10 @@ class Result(RunFields, kw_only=True):
 
 
 class Metrics(Struct):
-    """A line of metrics.jsonl: the values of one training batch."""
+    """A line of metrics.jsonl: the values of one training batch, or the results of a validation."""
 
-    loss: _Loss
+    loss: _Loss | None = None
+    split: str = "train"  # only the lines of validations name their split
 
 
 class PlannedFields(Struct, kw_only=True):
@@ -96,9 +100,12 @@ def read_losses(folder: Path) -> list[float]:
         return []
     decoder = msgspec.json.Decoder(Metrics)
     try:
-        return [metrics.loss for metrics in decoder.decode_lines(path.read_bytes())]
+        losses = [line.loss for line in decoder.decode_lines(path.read_bytes()) if line.split == "train"]
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} has a line without a loss: {one_place(error)}") from error
+        raise InputError(f"{path} has a damaged line: {one_place(error)}") from error
+    if None in losses:
+        raise InputError(f"{path} has a line without a loss")
+    return [loss for loss in losses if loss is not None]
 
 
 def read_predictions(folder: Path) -> Predictions:

@@ -1,5 +1,7 @@
 """The log of training metrics, `metrics.jsonl`. `SimpleTrainer` writes a line of JSON for each training batch.
 
+A validation writes a line with the entry `"split": "val"`. Lines of training batches don't have this entry.
+
 Every line ends with the CRC-32 of its other values, so that a line that was damaged later isn't taken for a result.
 """
 
@@ -13,10 +15,11 @@ from dassl.utils.files import report_full_disk, write_text
 
 NAME = "metrics.jsonl"
 _CHECKSUM = "crc32"  # last entry of each line
+Values = dict[str, float | str]
 
 
 class MetricsLog:
-    """Appends one line of JSON per training batch to `metrics.jsonl`.
+    """Appends one line of JSON per training batch or validation to `metrics.jsonl`.
 
     A resumed run repeats the epoch in which it was killed, so the old lines of that epoch are deleted first. Damaged
     lines are deleted too, with a warning.
@@ -33,12 +36,12 @@ class MetricsLog:
         self.path, self.start_epoch = Path(folder) / NAME, start_epoch
         before = self.path.read_bytes() if self.path.is_file() else None
         lines, damaged = _split(before or b"")
-        epochs = [int(values["epoch"]) for _, values in lines]
-        kept = [line for (line, _), epoch in zip(lines, epochs, strict=True) if epoch <= start_epoch]
-        self.batches = Counter(epoch for epoch in epochs if epoch <= start_epoch)  # number of lines of each epoch
+        kept = [(line, values) for line, values in lines if int(values["epoch"]) <= start_epoch]
+        #: number of batches that are logged for each epoch
+        self.batches = Counter(int(values["epoch"]) for _, values in kept if "split" not in values)
         if damaged and start_epoch:
             print(f"Warning: dropped {damaged} damaged lines of {self.path}")
-        text = "".join(line + "\n" for line in kept)
+        text = "".join(line + "\n" for line, _ in kept)
         if text.encode() != before:
             write_text(text, self.path)
 
@@ -51,8 +54,8 @@ class MetricsLog:
             print(f"Warning: {self.path} lacks batches of the epochs {', '.join(map(str, lost))}")
         self.start_epoch = 0  # warn only once
 
-    def write(self, **values: float) -> None:
-        """Append a line with the values of one batch."""
+    def write(self, **values: float | str) -> None:
+        """Append a line with the values of one batch or validation."""
         if self.is_discarded:
             return
         line = json.dumps(values | {_CHECKSUM: _crc(values)})
@@ -67,11 +70,11 @@ class MetricsLog:
             os.fsync(file.fileno())
 
 
-def _crc(values: dict[str, float]) -> int:
+def _crc(values: Values) -> int:
     return zlib.crc32(json.dumps(values).encode())
 
 
-def _split(content: bytes) -> tuple[list[tuple[str, dict[str, float]]], int]:
+def _split(content: bytes) -> tuple[list[tuple[str, Values]], int]:
     """Return the undamaged lines, each with its values, and the number of damaged lines.
 
     An incomplete last line isn't counted as damaged, because a kill can leave it in the last epoch.

@@ -119,7 +119,7 @@ def restore_best(folders: Sequence[Path], newest: Loaded, targets: Sequence[Path
             replace_best(folders)
             current = [_read_or_none(folder / BEST) for folder in folders]
     found = [content for content in current if content]
-    if not found and newest[0][1].get("val_result") is None:
+    if not found and newest[0][1].get("val_result") is None and not newest[0][1].get("val_results"):
         return -math.inf
     if len(found) < len(folders) or len({content["epoch"] for content in found}) > 1:
         run = folders[0].parent

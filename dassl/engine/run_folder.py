@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from yacs.config import CfgNode
 
 from dassl import distributed
-from dassl.config import differing
+from dassl.config import chooses_by_validation, differing
 from dassl.config.merge import ConfigValue
 from dassl.utils.checkpoint_files import POINTER, find_checkpoints, saved_epochs
 from dassl.utils.checksums import KEY, check_sealed, file_digest, sealed_digest
@@ -29,7 +29,7 @@ FINGERPRINT = "fingerprint.json"  # hashes of the data and weights; `experiments
 
 #: Keys that set what a test writes or prints. If a key is set that wasn't set before, the run must test again.
 _OUTPUTS = ("TEST.PER_CLASS_RESULT", "TEST.PER_TASK_RESULT", "TEST.COMPUTE_CMAT", "TEST.SAVE_PREDICTIONS")
-#: Keys that set what is tested and how. They change the training only if it chooses the best model by validation.
+#: Keys that set what is tested and how. They change the training only if it depends on validations.
 _TESTED = ("TEST.SPLIT", "TEST.EVALUATOR", "TEST.NO_TEST", "DATALOADER.TEST.SAMPLER", "DATALOADER.TEST.BATCH_SIZE")
 
 #: {name of a file, relative to a folder: its checksum}
@@ -89,7 +89,7 @@ def _check_config(cfg: CfgNode, folder: Path) -> str:
 
 def _refused(found: Mapping[str, tuple[ConfigValue, ConfigValue]], cfg: CfgNode) -> str:
     """Return a text that names the differing keys, except those that only change the test."""
-    tests_only = (*_OUTPUTS, *(() if cfg.TEST.FINAL_MODEL == "best_val" else _TESTED))
+    tests_only = (*_OUTPUTS, *(() if chooses_by_validation(cfg) else _TESTED))
     trained = {key: values for key, values in found.items() if key not in tests_only}
     return ", ".join(f"{key} ({before!r} in the file, {now!r} now)" for key, (before, now) in trained.items())
 

@@ -1,7 +1,7 @@
 """`ModelTester` tests the model on the validation or the test images. `SimpleTrainer` derives from it."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -29,6 +29,7 @@ class ModelTester(TrainerBase):
     tested_split = ""  # split of the last test
     test_seconds = 0.0  # duration of the last test in seconds
     tested_paths: Sequence[str] = ()  # paths of the images of the last test, in the order of the logits
+    tested_scores: Mapping[str, float] = {}  # results of the last test, as the evaluator has named them
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
@@ -60,8 +61,8 @@ class ModelTester(TrainerBase):
             self.evaluator.process(output, label)
         self.test_seconds, self.tested_paths = time.time() - started, paths
         results = distributed.on_main(self.evaluator.evaluate)  # the main process has the predictions of all
-        for key, value in results.items():
-            self.write_scalar(f"{split}/{key}", value, self.epoch)
+        self.tested_scores = {name: float(value) for name, value in results.items()}
+        self.write_scalars({f"{split}/{name}": value for name, value in results.items()}, self.epoch)
         return next(iter(results.values()))
 
     def predictions(self, loader: DataLoader, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[str]]]:

@@ -6,12 +6,10 @@ and sometimes `test`, `load_model` or the hooks of `TrainerBase`. A training run
 """
 
 import datetime
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
@@ -22,18 +20,18 @@ from dassl import distributed
 from dassl.data import DataManager
 from dassl.engine.base import ParsedBatch
 from dassl.engine.finite import check_parameters
+from dassl.engine.loggers import find_loggers
 from dassl.engine.metrics_log import MetricsLog
 from dassl.engine.results import write_result
 from dassl.engine.resume import restore_best, tidy
 from dassl.engine.run_folder import check_resume
-from dassl.engine.testing import ModelTester
+from dassl.engine.validation import ValidatingTrainer
 from dassl.evaluation import build_evaluator
 from dassl.modeling import SimpleNet
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, load_pretrained_weights
 from dassl.utils.checkpoint_files import remove_old_checkpoints
 from dassl.utils.devices import choose_device
-from dassl.utils.errors import InputError
 from dassl.utils.files import remove_unfinished
 from dassl.utils.logger import print_step
 from dassl.utils.meters import AverageMeter, MetricMeter
@@ -57,7 +55,7 @@ def __getattr__(name: str) -> type:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-class SimpleTrainer(ModelTester):
+class SimpleTrainer(ValidatingTrainer):
     """A trainer that builds the data, the model and the evaluator from the config, then trains or tests."""
 
     optim: torch.optim.Optimizer
@@ -74,6 +72,8 @@ class SimpleTrainer(ModelTester):
     def __init__(self, cfg: CfgNode):
         super().__init__()
         self.check_cfg(cfg)
+        if not cfg.TEST.EVAL_ONLY:
+            find_loggers(cfg)  # raises InputError if one is missing
         self.device = choose_device(cfg.USE_CUDA)
         distributed.check_run(self.device.type, cfg.SEED, "" if self.shares_work else cfg.TRAINER.NAME)
         self.start_epoch = self.epoch = 0
@@ -84,7 +84,6 @@ class SimpleTrainer(ModelTester):
             self.build_data_loader()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname, dataset=self.dm.dataset)
-        self.best_result = -np.inf
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Raise InputError for a config that the trainer can't use. Subclasses override this hook.
@@ -127,20 +126,23 @@ class SimpleTrainer(ModelTester):
         cfg, names = self.cfg, self.get_model_names()
         directory = Path(cfg.RESUME or cfg.OUTPUT_DIR)
         check_resume(cfg)
-        if self._selects_best and self.val_loader is None and names and self.max_epoch:
-            raise InputError(f"TEST.FINAL_MODEL best_val needs validation images, but {cfg.DATASET.NAME} has none")
+        self.check_validation()
         self.start_epoch = self.resume_model_if_exist(str(directory))
         check_parameters(self._models, "before the training")
         targets = [Path(self.output_dir) / name for name in names]
         if self.resumed and cfg.TEST.FINAL_MODEL == "best_val":
             folders, newest = [directory / name for name in names], self.resumed
             self.best_result = distributed.on_main(lambda: restore_best(folders, newest, targets))
+        self.val_results = list(self.resumed[0][1].get("val_results", ())) if self.resumed else []
+        self.best_result = max(self.val_results, default=self.best_result)
+        if self.is_out_of_patience:  # the training had stopped early
+            self.max_epoch = self.start_epoch
         self.resumed = []  # the checkpoints' content isn't needed any more
         saved_here = self.start_epoch if directory == Path(cfg.OUTPUT_DIR) else 0  # last epoch saved in OUTPUT_DIR
         if distributed.is_main():
             tidy(targets, saved_here, cfg.TRAIN.CHECKPOINT_FREQ)
             remove_unfinished(Path(self.output_dir))
-            self.init_writer(os.path.join(self.output_dir, "tensorboard"))
+            self.open_loggers(self.output_dir)
         self.metrics = MetricsLog(self.output_dir if distributed.is_main() else None, saved_here)
         self.time_start = time.time()
 
@@ -152,25 +154,21 @@ class SimpleTrainer(ModelTester):
                 loader.dataset.epoch = self.epoch  # type: ignore[attr-defined]  # read by DatasetWrapper
 
     def after_epoch(self) -> None:
-        """Save a checkpoint. If FINAL_MODEL is best_val, first evaluate on the validation split.
+        """Save a checkpoint. If a validation is due, validate first.
 
-        If this evaluation gives the best result so far, save the model as the best model, too.
+        If FINAL_MODEL is best_val and the validation gives the best result so far, save the best model, too.
         """
-        result = None
-        self.metrics.sync()
         check_parameters(self._models, f"after epoch {self.epoch + 1}")
-        if self._selects_best:
-            result = self.test(split="val")
-            if result > self.best_result:
-                self.best_result = result
+        result = self.validate()
+        if result is not None and result > self.best_result:
+            self.best_result = result
+            if self._selects_best:
                 self.save_model(self.epoch, self.output_dir, is_best=True, val_result=result)
+        self.stop_if_out_of_patience()
+        self.metrics.sync()
         self.save_model(self.epoch, self.output_dir, val_result=result)  # every epoch, so that a killed run can resume
         for name in self.get_model_names() if distributed.is_main() else ():
             remove_old_checkpoints(Path(self.output_dir) / name, self.epoch + 1, self.cfg.TRAIN.CHECKPOINT_FREQ)
-
-    @property
-    def _selects_best(self) -> bool:
-        return self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
 
     def after_train(self) -> None:
         """Test the last or the best model, write `result.json`, and close the logs."""
@@ -227,9 +225,8 @@ class SimpleTrainer(ModelTester):
                 f"{losses} lr {lr:.4e} eta {eta}"
             )
         n_iter = self.epoch * self.num_batches + self.batch_idx
-        for name, meter in losses.meters.items():
-            self.write_scalar(f"train/{name}", meter.avg, n_iter)
-        self.write_scalar("train/lr", lr, n_iter)
+        averages = {f"train/{name}": meter.avg for name, meter in losses.meters.items()}
+        self.write_scalars({**averages, "train/lr": lr}, n_iter)
         values = {name: meter.val for name, meter in losses.meters.items()}
         self.metrics.write(epoch=self.epoch + 1, batch=step, lr=lr, **values)
 

@@ -1,4 +1,4 @@
-"""The registry of evaluators, and two evaluators that compute accuracy and F1 from logits and labels."""
+"""The registry of evaluators, and two evaluators that compute accuracy and other scores from logits and labels."""
 
 from dassl.evaluation.evaluator import EVALUATOR_REGISTRY, Classification, EvaluatorBase, build_evaluator
 from dassl.evaluation.multitask import ClassificationMT

@@ -1,4 +1,4 @@
-"""`Classification` computes accuracy and F1 from logits, and prints them in the format that log parsers expect.
+"""`Classification` computes scores from logits, and prints them in the format that log parsers expect.
 
 `SimpleTrainer.test` calls `reset`, then `process` for each batch, then `evaluate`. `write_result` calls `record` to get
 the scores for `result.json`. TEST.EVALUATOR names the evaluator. A third-party evaluator may omit `record`.
@@ -7,12 +7,12 @@ the scores for `result.json`. TEST.EVALUATOR names the evaluator. A third-party 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 import torch
 from yacs.config import CfgNode
 
+from dassl.evaluation import confidence
 from dassl.utils.errors import InputError
 from dassl.utils.plugins import find
 from dassl.utils.registry import Registry
@@ -64,7 +64,7 @@ class EvaluatorBase:
         return {name: float(value) for name, value in self.evaluate().items()}
 
 
-class ClassificationRecord(TypedDict):
+class ClassificationRecord(confidence.Scores):
     """The fields of `result.json` that come from `Classification`. Scores are in percent."""
 
     accuracy: float
@@ -76,7 +76,7 @@ class ClassificationRecord(TypedDict):
 
 @EVALUATOR_REGISTRY.register()
 class Classification(EvaluatorBase):
-    """Computes accuracy, error rate and macro F1, in percent.
+    """Computes accuracy, error rate, macro F1, calibration error and top-5 accuracy, in percent.
 
     Macro F1 is the mean of the F1 scores of all classes that occur in the labels. If TEST.PER_CLASS_RESULT is set, the
     accuracy of each class is printed, too. If TEST.COMPUTE_CMAT is set, the confusion matrix is saved as `cmat.pt`.
@@ -96,6 +96,7 @@ class Classification(EvaluatorBase):
     def reset(self) -> None:
         self._y_true: list[int] = []
         self._y_pred: list[int] = []
+        self._confidences, self._n_classes = confidence.Confidences(), 0
         self.logits: list[torch.Tensor] = []
         self.labels: list[torch.Tensor] = []
 
@@ -106,6 +107,8 @@ class Classification(EvaluatorBase):
             )
         self._y_true.extend(gt.tolist())
         self._y_pred.extend(mo.argmax(1).tolist())
+        self._confidences.add(mo, gt)
+        self._n_classes = mo.shape[1]
         if self.cfg.TEST.SAVE_PREDICTIONS:
             self.logits.append(mo.float().cpu())
             self.labels.append(gt.cpu())
@@ -127,6 +130,7 @@ class Classification(EvaluatorBase):
             "n_total": len(hits),
             "n_correct": int(hits.sum()),
             "per_class": {self._name(label): float(100 * hits[y_true == label].mean()) for label in labels},
+            **self._confidences.scores(hits, np.zeros(len(hits)), {0: self._n_classes}),
         }
 
     def evaluate(self) -> OrderedDict[str, float]:
@@ -140,8 +144,9 @@ class Classification(EvaluatorBase):
             f"* correct: {record['n_correct']:,}\n"
             f"* accuracy: {results['accuracy']:.1f}%\n"
             f"* error: {results['error_rate']:.1f}%\n"
-            f"* macro_f1: {results['macro_f1']:.1f}%"
+            f"* macro_f1: {results['macro_f1']:.1f}%{confidence.lines(record)}"
         )
+        results |= confidence.results(record)
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._print_per_class()
         if self.cfg.TEST.COMPUTE_CMAT:

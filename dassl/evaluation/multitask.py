@@ -7,12 +7,13 @@ SoftCPT and its baselines use this evaluator: they set TEST.EVALUATOR to Classif
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypedDict, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from yacs.config import CfgNode
 
+from dassl.evaluation import confidence
 from dassl.evaluation.evaluator import EVALUATOR_REGISTRY, EvaluatorBase, macro_f1
 from dassl.utils.errors import InputError
 
@@ -35,7 +36,7 @@ class TaskTable(Protocol):
         """The range (start, end) of each task's columns in the logits. Column `end` isn't part of the task."""
 
 
-class MultiTaskRecord(TypedDict):
+class MultiTaskRecord(confidence.Scores):
     """The fields of `result.json` that come from `ClassificationMT`. Scores are in percent."""
 
     accuracy: float  # mean of the tasks' scores
@@ -82,13 +83,16 @@ class ClassificationMT(EvaluatorBase):
         self._y_true: list[int] = []  # for each image, the column of its class in the logits
         self._y_pred: list[int] = []  # for each image, the column of its predicted class in the logits
         self._tasks: list[int] = []  # index of each image's task
+        self._confidences = confidence.Confidences()
         self.logits: list[torch.Tensor] = []
         self.labels: list[torch.Tensor] = []
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
         """Add a batch: logits (batch, all classes) and label rows (batch, all classes)."""
-        self._y_true.extend(gt.argmax(1).tolist())
-        self._y_pred.extend(mo.masked_fill(gt < 0, -torch.inf).argmax(1).tolist())
+        of_task, labels = mo.masked_fill(gt < 0, -torch.inf), gt.argmax(1)  # (batch, all classes), (batch,)
+        self._y_true.extend(labels.tolist())
+        self._y_pred.extend(of_task.argmax(1).tolist())
+        self._confidences.add(of_task, labels)
         # In a label row, the first entry that isn't -1 is at the first column of the image's task.
         self._tasks.extend(self._starts.index(start) for start in (gt >= 0).int().argmax(1).tolist())
         if self.cfg.TEST.SAVE_PREDICTIONS:
@@ -103,6 +107,7 @@ class ClassificationMT(EvaluatorBase):
         for task, (name, metric) in enumerate(zip(self.dataset.tasknames, self.dataset.metrics, strict=True)):
             classes = [per_class[label] for label in np.unique(y_true[tasks == task])]
             per_task[name] = float(np.mean(classes) if metric == "mean_acc" else 100 * hits[tasks == task].mean())
+        n_classes = {task: end - start for task, (start, end) in enumerate(self.dataset.columns) if task in tasks}
         task_of = {label: self.dataset.tasknames[tasks[y_true == label][0]] for label in per_class}
         return {
             "accuracy": float(np.mean(list(per_task.values()))),
@@ -113,6 +118,7 @@ class ClassificationMT(EvaluatorBase):
             "n_correct": int(hits.sum()),
             "per_task": per_task,
             "per_class": {f"{task_of[label]}/{self._lab2cname[label]}": acc for label, acc in per_class.items()},
+            **self._confidences.scores(hits, tasks, n_classes),
         }
 
     def evaluate(self) -> OrderedDict[str, float]:
@@ -121,5 +127,6 @@ class ClassificationMT(EvaluatorBase):
         if self.cfg.TEST.PER_TASK_RESULT:
             for name, score in record["per_task"].items():
                 print(f"* {name}: {score:.2f}%")
-        print(f"* overall_metric: {record['accuracy']:.2f}%\n* accuracy: {record['accuracy']:.2f}%")
-        return OrderedDict(metric=record["accuracy"], macro_f1=record["macro_f1"])
+        accuracy = f"{record['accuracy']:.2f}%"
+        print(f"* overall_metric: {accuracy}\n* accuracy: {accuracy}{confidence.lines(record)}")
+        return OrderedDict(metric=record["accuracy"], macro_f1=record["macro_f1"], **confidence.results(record))

@@ -31,6 +31,7 @@ class _Entries(msgspec.Struct):
     classnames: list[str | tuple[str, list[str]]] | None = None  # class names, or (task, its class names)
     template: str = ""
     text_chunk: Annotated[int, msgspec.Meta(ge=0, le=2**40)] = 0
+    val_results: list[float] = []  # results of all validations so far
 
 
 def check_entries(content: Mapping[object, object], path: str | Path) -> None:

@@ -4,6 +4,7 @@ The file helpers are defined in `files.py`. Because Dassl defines the file helpe
 them from here, too.
 """
 
+import contextlib
 import functools
 import os
 import platform
@@ -84,6 +85,24 @@ def set_random_seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def restored_generators() -> Iterator[None]:
+    """A context manager that restores the states of the CPU's random generators (Python, NumPy and torch).
+
+    Evaluation draws only from these generators, for example when it starts a data loader.
+    """
+    import numpy as np
+    import torch
+
+    python, arrays, tensors = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(arrays)
+        torch.set_rng_state(tensors)
 
 
 def set_deterministic(on: bool) -> None:

@@ -259,12 +259,14 @@ class Method(nn.Module):
     def search(self, data: TrainingFeatures) -> None:
         """Choose scalars on the validation images. Runs in evaluation mode, without gradients.
 
-        Called after the last epoch, before its checkpoint is saved. If TEST.FINAL_MODEL is best_val, `search` is also
-        called after each earlier epoch, so that the best checkpoint holds the chosen scalars.
+        Called after the last epoch, and after each epoch if validations choose the model or stop the training.
         """
 
     def end_epoch(self, epoch: int, is_last: bool) -> None:
-        """Update the method after epoch number `epoch` (from 0). Called before validation and before saving."""
+        """Update the method after epoch number `epoch` (from 0). Called before validation and before saving.
+
+        Called again for the same epoch, with `is_last`, if the validation stops the training.
+        """
 
     @property
     def changes_between_epochs(self) -> bool:

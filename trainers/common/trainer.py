@@ -21,6 +21,7 @@ from clip.compiling import compile_blocks
 from clip.memory import fitting_chunk
 from clip.model import CLIP
 from dassl import distributed
+from dassl.config import chooses_by_validation
 from dassl.data.datasets import DatasetBase
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import InputError, count_num_param, device_memory, load_pretrained_weights, set_random_seed
@@ -180,18 +181,20 @@ class PromptTrainer(CachedEvaluation):
         distributed.check_equal(self.model.parameters(), "the parameters")
         is_last = self.epoch + 1 == self.max_epoch
         self.model.end_epoch(self.epoch, is_last)
-        if is_last or self.cfg.TEST.FINAL_MODEL == "best_val":
+        if is_last or chooses_by_validation(self.cfg):
             self.model.eval()
             with torch.no_grad(), self._autocast():
                 self.model.search(self._training_features())
         if self.captured and self.model.changes_between_epochs:
             self.captured.forget()
 
-    def extra_state(self) -> dict[str, object]:
-        """Return the entries that a checkpoint holds in addition to the parameters.
+    def stop_early(self) -> None:
+        self.end_epoch()  # now, this epoch is the last
 
-        The dict holds the class names, the template, the text tower's chunk size, the method's state and, with amp, the
-        state of the loss scaler.
+    def extra_state(self) -> dict[str, object]:
+        """Return the class names, the template, the text tower's chunk size, the method's state and the loss scaler's.
+
+        These are the entries that a checkpoint holds in addition to the parameters.
         """
         state: dict[str, object] = {
             "classnames": plain_names(self.model.classnames),
