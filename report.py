@@ -70,7 +70,7 @@ def make_report(args: argparse.Namespace) -> None:
         if args.format in ("terminal", "markdown") and len(found) > 1:
             print(f"\n{name}\n" if args.format == "terminal" else f"\n## {name}\n")
         if args.layout == "paper":
-            print(paper.show(paper.table(rows, runs, name), name, args.format))
+            print(paper.show(paper.table(rows, name), name, args.format))
         elif args.layout == "details":
             print(details.show(runs, name, args.format))
         else:

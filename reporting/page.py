@@ -109,7 +109,7 @@ def _plots(
 
 def _plots_of_protocol(runs: pd.DataFrame, protocol: str, rows: list[tables.Row]) -> Iterator[Plot]:
     shots = max(row.shots for row in rows)
-    content = paper.table([row for row in rows if row.shots == shots], runs, protocol)
+    content = paper.table([row for row in rows if row.shots == shots], protocol)
     caption = " ".join(["means, with the standard deviation over seeds.", *paper.notes(content)])
     figures = {"bars": (caption, plots.bars(content, protocol, f"accuracy, % ({shots} shots)"))}
     for by in ("shots", "depth", "length"):

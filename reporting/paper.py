@@ -7,11 +7,10 @@ data set, backbone and number of shots. The average covers only the data sets th
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
 from tabulate import tabulate
 
-from reporting.measures import Value, by_seed, summarize
-from reporting.protocols import MEASURES, of_protocol
+from reporting.measures import Value, summarize
+from reporting.protocols import MEASURES
 from reporting.tables import Row, escape_latex
 
 #: The formats of `show`.
@@ -38,12 +37,8 @@ class Table:
     left_out: list[str]  # data sets that the average leaves out, because a method lacks them
 
 
-def table(rows: Sequence[Row], runs: pd.DataFrame, protocol: str) -> Table:
-    """Arrange the rows of `tables.rows` as methods by data sets.
-
-    Args:
-        runs: the runs from which `rows` were made. The averages are computed from them.
-    """
+def table(rows: Sequence[Row], protocol: str) -> Table:
+    """Arrange the rows of `tables.rows` as methods by data sets."""
     by_method: dict[tuple[str, str, int, str], dict[str, Row]] = {}
     for row in rows:
         if row.dataset != _AVERAGE:
@@ -54,25 +49,20 @@ def table(rows: Sequence[Row], runs: pd.DataFrame, protocol: str) -> Table:
     common = [dataset for dataset in targets if all(dataset in found for found in by_method.values())]
     kinds = list(zip(*by_method, strict=True))
     shown = [place for place, kind in enumerate(kinds) if place == 0 or len(set(kind)) > 1]
-    runs = of_protocol(runs, protocol)
     methods = []
     for key, found in by_method.items():
         values: dict[str, Mapping[str, Value]] = {dataset: row.values for dataset, row in found.items()}
         if len(targets) > 1:
-            values[_AVERAGE] = _average(runs, key, common, protocol)
+            values[_AVERAGE] = _average(found, common, protocol)
         methods.append(Method(tuple(str(key[place]) for place in shown), values))
     heads = tuple(("method", "config", "shots", "backbone")[place] for place in shown)
     columns = [*datasets, *([_AVERAGE] if len(targets) > 1 else [])]
     return Table(heads, columns, methods, [dataset for dataset in targets if dataset not in common])
 
 
-def _average(
-    runs: pd.DataFrame, key: tuple[str, str, int, str], datasets: Sequence[str], protocol: str
-) -> Mapping[str, Value]:
-    """Average a method's results over data sets. Without data sets, all values are unknown."""
-    trainer, config, shots, _ = key
-    of_method = runs[(runs["trainer"] == trainer) & (runs["config"] == config) & (runs["shots"] == shots)]
-    frames = [by_seed(of_method[of_method["dataset"] == dataset], protocol) for dataset in datasets]
+def _average(rows: Mapping[str, Row], datasets: Sequence[str], protocol: str) -> Mapping[str, Value]:
+    """Average a method's results, {data set: row}, over data sets. Without data sets, all values are unknown."""
+    frames = [frame for dataset in datasets if (frame := rows[dataset].by_seed) is not None]
     return summarize(frames, MEASURES[protocol])[0] if frames else dict.fromkeys(MEASURES[protocol], Value())
 
 

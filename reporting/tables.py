@@ -39,6 +39,7 @@ class Row:
     values: dict[str, Value]  # maps each measure to its value
     seeds: list[int]
     missing: list[str]  # a text for each run that is missing, cut off or failed
+    by_seed: pd.DataFrame | None = None  # accuracies: a row for each seed, a column for each measure; None for averages
 
     @property
     def method(self) -> tuple[str, str]:
@@ -104,22 +105,23 @@ def _rows_of_method(
     measures = MEASURES[protocol]
     table, all_missing = [], []
     averaged: dict[str, pd.DataFrame] = {}
+    by_dataset, seeds = dict(iter(runs.groupby("dataset"))), sorted(expected["seed"].unique())
     for dataset in expected["dataset"].unique():
-        of_dataset = runs[runs["dataset"] == dataset]
-        if of_dataset.empty:
+        if dataset not in by_dataset:
             all_missing.append(dataset)
             continue
-        missing = _missing(of_dataset, sorted(expected["seed"].unique()), measures)
+        of_dataset = by_dataset[dataset]
+        missing = _missing(of_dataset, seeds, measures)
         all_missing += [f"{dataset}: {text}" for text in missing]
         frame = by_seed(of_dataset, protocol)
         is_source = (of_dataset["role"] == "source").any()
         if not is_source:
             averaged[dataset] = frame
-        values, seeds = summarize([frame], measures)
+        values, found = summarize([frame], measures)
         name = f"{dataset} (source)" if is_source else dataset
-        table.append(replace(method, dataset=name, values=values, seeds=seeds, missing=missing))
-    values, seeds = summarize(list(averaged.values()), measures)
-    table.append(replace(method, dataset="average", values=values, seeds=seeds, missing=all_missing))
+        table.append(replace(method, dataset=name, values=values, seeds=found, missing=missing, by_seed=frame))
+    values, found = summarize(list(averaged.values()), measures)
+    table.append(replace(method, dataset="average", values=values, seeds=found, missing=all_missing))
     return table, set(averaged)
 
 
