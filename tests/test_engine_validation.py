@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_engine import Killed, LinearTrainer, kill_at, register_two_classes
 
 from dassl.config import check_values, differing
+from dassl.engine.formats import read_losses
 from dassl.utils import InputError, load_checkpoint
 
 
@@ -49,6 +50,7 @@ def test_a_validation_is_logged_every_n_epochs_and_after_the_last(make_config, t
     LinearTrainer(make_config("TRAIN.VAL_FREQ", 2)).train()
     batches, validations = lines_of(tmp_path / "out")
     assert len(batches) == 6
+    assert read_losses(tmp_path / "out") == [line["loss"] for line in batches]
     assert [line["epoch"] for line in validations] == [2, 3]
     events = EventAccumulator(str(tmp_path / "out/tensorboard"))
     events.Reload()

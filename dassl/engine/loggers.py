@@ -124,7 +124,7 @@ class WandB(RunLogger):
             name=_name(cfg),
             id=_stored_id(folder) or _store_id(uuid.uuid4().hex[:8], folder),
             resume="allow",  # a resumed run continues its curves
-            dir=folder.parent,  # wandb appends /wandb
+            dir=str(folder.parent),  # wandb appends /wandb
             config=yaml.safe_load(cfg.dump()),
             settings=wandb.Settings(console="off"),  # the run has a log of its own
         )
