@@ -102,10 +102,10 @@ def serve(args: argparse.Namespace) -> None:
     if importlib.util.find_spec("gradio") is None:
         raise InputError('the web page needs gradio: pip install -e ".[serve]" in the project')
     names = class_names(args.classes)
-    from inference.page import ServedRun
+    from inference.page import load_runs
     from inference.page_server import serve_page
 
-    serve_page([ServedRun(source, names, args.device) for source in sources], args.topk, args.host, args.port)
+    serve_page(load_runs(sources, names, args.device), args.topk, args.host, args.port)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,8 +19,8 @@ async function take(list) {
   if (!all.length) return;
   let total = 0;
   for (const file of all.slice(0, props.max_images)) {
-    total += file.size;
-    const fits = file.size && file.size <= props.max_bytes && total <= props.max_total;
+    const fits = file.size && file.size <= props.max_bytes && total + file.size <= props.max_total;
+    if (fits) total += file.size;
     files.push({name: file.name, size: file.size, data: fits ? await encoded(file) : null});
   }
   held = {files, more: all.length - files.length};

@@ -73,14 +73,14 @@ def uploads(message: object) -> list[Upload | InputError]:
     for file in sent.files[:MAX_IMAGES]:
         name = shown_name(file.name)
         size = max(file.size, len(file.data or b""))
-        total += size
         if size > MAX_BYTES:
             accepted.append(InputError(f"{name} has {megabytes(size)}, more than {megabytes(MAX_BYTES)}"))
-        elif total > MAX_TOTAL:
+        elif total + size > MAX_TOTAL:
             accepted.append(InputError(f"{name} is left out: all images together have over {megabytes(MAX_TOTAL)}"))
         elif not file.data:
             accepted.append(InputError(f"can't read the image {name}: the file is empty or couldn't be sent"))
         else:
+            total += size
             accepted.append(Upload(name, _reader(name, file.data)))
     if left := len(sent.files[MAX_IMAGES:]) + max(sent.more, 0):
         accepted.append(InputError(f"{left} more images are left out: at most {MAX_IMAGES} are classified at once"))
@@ -131,7 +131,7 @@ class ServedRun:
 
     Attributes:
         classifier: the classifier with the run's own classes.
-        title: trainer and data set.
+        title: trainer and data set; `load_runs` adds a number if two runs have the same.
         details: CLIP, shots, seed and accuracy, as far as they are known.
         shown_names: the class names to edit, one per line; "" if the run's classes belong to several tasks.
         fixed: why other class names can't be used; "" if they can.
@@ -176,6 +176,16 @@ class ServedRun:
                 print(f"error: {error}", file=sys.stderr)  # this message may contain paths
                 raise InputError(f"{self.title} can't use these class names. The terminal shows the reason") from error
         return self._renamed[1]
+
+
+def load_runs(sources: Sequence[str], names: Sequence[str] | None = None, device: str | None = None) -> list[ServedRun]:
+    """Load runs with different titles. Arguments and errors as in `ServedRun`."""
+    runs = [ServedRun(source, names, device) for source in sources]
+    titles = [run.title for run in runs]
+    for number, run in enumerate(runs, 1):
+        if titles.count(run.title) > 1:
+            run.title = f"{number}. {run.title}"
+    return runs
 
 
 def _description(source: str, classifier: Classifier) -> tuple[str, str]:

@@ -72,22 +72,30 @@ def _html(text: str) -> None:
 
 def _drop_zone() -> gr.HTML:
     text = _ZONE.format(formats=", ".join(IMAGE_FORMATS), images=page.MAX_IMAGES, size=page.megabytes(page.MAX_BYTES))
-    limits = {"max_images": page.MAX_IMAGES, "max_bytes": page.MAX_BYTES, "max_total": page.MAX_TOTAL}
-    return gr.HTML(html_template=text, js_on_load=_DROP, apply_default_css=False, **limits)
+    return gr.HTML(
+        html_template=text,
+        js_on_load=_DROP,
+        apply_default_css=False,
+        max_images=page.MAX_IMAGES,  # these three are `props` in page.js
+        max_bytes=page.MAX_BYTES,
+        max_total=page.MAX_TOTAL,
+    )
 
 
 def _run_column(run: ServedRun) -> gr.Textbox:
     """Show a run with its class names, and return the box in which they are edited."""
     with gr.Column(scale=2, min_width=280):
         _html(page_html.heading(run))
-        return gr.Textbox(
-            "\n".join(run.classifier.classes) if run.fixed else run.shown_names,
-            label="Class names, one per line",
-            info=run.fixed or "Edit the names, then classify again. If the box is empty, the run's classes are used.",
-            lines=5,
-            max_lines=8,
-            interactive=not run.fixed,
-        )
+        label = "Class names" if run.fixed else "Edit the class names"
+        with gr.Accordion(f"{label} ({len(run.classifier.classes)})", open=False):
+            return gr.Textbox(
+                "\n".join(run.classifier.classes) if run.fixed else run.shown_names,
+                label="One name per line",
+                info="" if run.fixed else "Then classify again. An empty box means the run's own classes.",
+                lines=6,
+                max_lines=10,
+                interactive=not run.fixed,
+            )
 
 
 def _connect(

@@ -53,7 +53,8 @@ def results(runs: Sequence[ServedRun], found: Sequence[Classified | InputError])
 def _card(runs: Sequence[ServedRun], each: Classified | InputError) -> str:
     if isinstance(each, InputError):
         return problem(each)
-    answers = "".join(_answer(run, answer) for run, answer in zip(runs, each.answers, strict=True))
+    titles = [run.title if len(runs) > 1 else "" for run in runs]
+    answers = "".join(map(_answer, titles, each.answers))
     name = escaped(each.name)
     return (
         f'<article class="card"><figure><img src="{thumbnail(each.image)}" alt="{name}">'
@@ -61,18 +62,20 @@ def _card(runs: Sequence[ServedRun], each: Classified | InputError) -> str:
     )
 
 
-def _answer(run: ServedRun, answer: Prediction) -> str:
+def _answer(title: str, answer: Prediction) -> str:
     rows = "".join(
         f'<li><span class="name">{escaped(name)}</span><span class="score">{100 * score:.1f}%</span>'
         f'<span class="bar"><i style="width:{100 * score:.1f}%"></i></span></li>'
         for name, score in zip(answer.classes, answer.scores, strict=True)
     )
-    return f'<section class="answer"><h3>{escaped(run.title)}</h3><ol>{rows}</ol></section>'
+    title = f"<h3>{escaped(title)}</h3>" if title else ""
+    return f'<section class="answer">{title}<ol>{rows}</ol></section>'
 
 
 def heading(run: ServedRun) -> str:
-    """Return the title and the details of a run."""
-    return f'<div class="run"><h2>{escaped(run.title)}</h2><p>{escaped(run.details)}</p></div>'
+    """Return the title and the details of a run, and why its classes are fixed."""
+    fixed = f"<p>{escaped(run.fixed)}</p>" if run.fixed else ""
+    return f'<div class="run"><h2>{escaped(run.title)}</h2><p>{escaped(run.details)}</p>{fixed}</div>'
 
 
 def gallery(found: Gallery) -> str:
