@@ -43,6 +43,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     for name in ("topk", "batch"):
         if vars(args)[name] < 1:
             parser.error(f"--{name} must be at least 1")
+    if args.port is not None and not 0 < args.port < 2**16:
+        parser.error("--port must be from 1 to 65535")
     others = ("output", "format", "batch") if args.serve else ("compare", "host", "port")
     for name in others:
         if vars(args)[name] != parser.get_default(name):

@@ -17,14 +17,16 @@ function send() {
 async function take(list) {
   const all = [...list], files = [];
   if (!all.length) return;
+  const number = all.length === 1 ? "1 file" : `${all.length} files`;
   let total = 0;
+  count.textContent = `reading ${number}`;
   for (const file of all.slice(0, props.max_images)) {
     const fits = file.size && file.size <= props.max_bytes && total + file.size <= props.max_total;
     if (fits) total += file.size;
     files.push({name: file.name, size: file.size, data: fits ? await encoded(file) : null});
   }
   held = {files, more: all.length - files.length};
-  count.textContent = all.length === 1 ? "1 file" : `${all.length} files`;
+  count.textContent = number;
   again.disabled = false;
   send();
 }

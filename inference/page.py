@@ -31,6 +31,7 @@ MAX_NAMES = 1000  # class names that a user enters
 MAX_NAME_LENGTH = 100  # characters of a class name that a user enters
 MAX_FILE_NAME = 80  # characters of a file name that are shown
 MAX_TOPK = 20
+SIDE = 320  # of a thumbnail, in pixels
 
 
 # ---- uploads ----
@@ -154,7 +155,7 @@ class ServedRun:
         if names is not None and self.fixed:
             raise InputError(f"{source}: {self.fixed} Leave out --classes")
         own = [] if len(self.classifier.record.tasks) > 1 else self.classifier.classes
-        self.shown_names = "\n".join(own if names is None else names)
+        self.shown_names = "\n".join(own if names is None else entered_names("\n".join(names)))
         self._renamed: tuple[list[str], Classifier] | None = None  # the last names that a user entered
 
     def with_names(self, text: str) -> Classifier:
@@ -163,8 +164,10 @@ class ServedRun:
         Raises:
             InputError: the names can't be used. The message contains no path.
         """
+        if self.fixed or text.splitlines() == self.classifier.classes:  # they may exceed the limits for entered names
+            return self.classifier
         names = entered_names(text)
-        if not names or self.fixed or names == self.classifier.classes:
+        if not names:
             return self.classifier
         if self._renamed is None or self._renamed[0] != names:
             self._renamed = None  # frees the memory of the last one
@@ -213,7 +216,7 @@ class Classified(NamedTuple):
     """An image with the answers of all runs."""
 
     name: str
-    image: Image.Image
+    thumbnail: Image.Image
     answers: list[Prediction]  # in the order of the runs
 
 
@@ -222,7 +225,7 @@ def classify(
 ) -> Iterator[Classified | InputError]:
     """Yield the answers for each image, or the error if it can't be read.
 
-    The images are decoded one after another, because a decoded image may need 75 MB.
+    Only one image is in memory at a time, because a decoded image may need 75 MB.
 
     Args:
         names: for each run, the class names that a user entered, one per line. "": the run's.
@@ -243,4 +246,5 @@ def classify(
             yield error
             continue
         answers = [classifier.predict(image, topk)[0] for classifier in classifiers]
+        image.thumbnail((SIDE, SIDE))
         yield Classified(upload.name, image, answers)

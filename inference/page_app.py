@@ -15,12 +15,15 @@ from inference.page import ServedRun, uploads
 from inference.page_examples import gallery_of
 from inference.page_html import answer
 
+MAX_WAITING = 10  # requests that wait; each may hold the images of a user
 _HERE = Path(__file__).parent
 CSS = (_HERE / "page.css").read_text(encoding="utf-8")
 _DROP = (_HERE / "page.js").read_text(encoding="utf-8")
 _SELECT = """element.addEventListener("click", (event) => {
   const example = event.target.closest("[data-index]");
-  if (example) trigger("select", {index: Number(example.dataset.index)});
+  if (!example) return;
+  trigger("select", {index: Number(example.dataset.index)});
+  document.querySelector("#results").scrollIntoView({behavior: "smooth", block: "center"});
 });"""
 _ZONE = """<div class="zone"><label><b>Drop images here, or click to choose</b>
 <small>{formats}</small><small>at most {images} images, {size} each</small>
@@ -45,6 +48,7 @@ def build_page(runs: Sequence[ServedRun], topk: int) -> gr.Blocks:
         _connect(zone.upload, on_drop, [top, *names], results)
         for run in runs:
             _show_gallery(run, runs, [top, *names], results)
+    blocks.queue(max_size=MAX_WAITING, api_open=False)
     return blocks
 
 

@@ -13,12 +13,11 @@ from PIL import Image
 from dassl.engine.formats import read_predictions
 from dassl.engine.results import PREDICTIONS
 from dassl.utils import InputError, cache_folder, read_image
-from inference.page import MAX_PIXELS, ServedRun, Upload
+from inference.page import MAX_PIXELS, SIDE, ServedRun, Upload
 from inference.record import RunRecord
 from trainers.common.options import run_config
 
 EACH = 6  # largest number of right and of wrong examples
-SIDE = 320  # of a thumbnail, in pixels
 
 
 class Example(NamedTuple):

@@ -11,7 +11,7 @@ from PIL import Image
 from dassl.utils import InputError
 from inference.classifier import Prediction
 from inference.page import Classified, ServedRun, Upload, classify
-from inference.page_examples import SIDE, Example, Gallery
+from inference.page_examples import Example, Gallery
 
 #: Gradio's templates replace these characters in texts, so they are escaped as HTML's characters are.
 _TEMPLATE = {ord(character): f"&#{ord(character)};" for character in "${}`"}
@@ -57,7 +57,7 @@ def _card(runs: Sequence[ServedRun], each: Classified | InputError) -> str:
     answers = "".join(map(_answer, titles, each.answers))
     name = escaped(each.name)
     return (
-        f'<article class="card"><figure><img src="{thumbnail(each.image)}" alt="{name}">'
+        f'<article class="card"><figure><img src="{data_address(each.thumbnail)}" alt="{name}">'
         f'<figcaption title="{name}">{name}</figcaption></figure><div class="answers">{answers}</div></article>'
     )
 
@@ -84,20 +84,18 @@ def gallery(found: Gallery) -> str:
     return f'<div class="gallery">{"".join(_example(n, *pair) for n, pair in enumerate(pairs))}</div>'
 
 
-def _example(index: int, example: Example, image: Image.Image) -> str:
+def _example(index: int, example: Example, thumbnail: Image.Image) -> str:
     mark = "right" if example.is_right else "wrong"
     truth = "" if example.is_right else f"<small>is {escaped(example.label)}</small>"
     return (
         f'<button type="button" class="example {mark}" data-index="{index}" title="Classify this image">'
-        f'<img src="{thumbnail(image)}" alt="{escaped(example.label)}"><b>{mark}: {escaped(example.predicted)}</b>'
-        f"<span>{100 * example.score:.1f}%</span>{truth}</button>"
+        f'<img src="{data_address(thumbnail)}" alt="{escaped(example.label)}">'
+        f"<b>{mark}: {escaped(example.predicted)}</b><span>{100 * example.score:.1f}%</span>{truth}</button>"
     )
 
 
-def thumbnail(image: Image.Image) -> str:
-    """Return a small copy of an image in RGB as a `data:` address. So no file of this machine has an address."""
-    small = image.copy()
-    small.thumbnail((SIDE, SIDE))
+def data_address(image: Image.Image) -> str:
+    """Return an address that contains the image. So no file of this machine has an address."""
     content = io.BytesIO()
-    small.save(content, "WEBP", quality=85)
+    image.save(content, "WEBP", quality=85)
     return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -146,6 +146,14 @@ def test_other_names_are_used_where_the_method_can(runs, own_data):
         ServedRun(runs[1].source, ["a cat", "a dog"], "cpu")
 
 
+def test_the_run_s_own_names_may_exceed_the_limits(runs, monkeypatch):
+    monkeypatch.setattr(page, "MAX_NAMES", 1)
+    for run in runs:
+        assert run.with_names(run.shown_names) is run.with_names("") is run.classifier
+    with pytest.raises(InputError, match="at most 1"):
+        runs[0].with_names("a cat\na dog")
+
+
 def test_wrong_names_are_one_line_without_a_path(runs, trained, tmp_path, capsys):
     message = sent(("good.png", png()))
     assert "occurs twice" in shown(runs, message, ("cat\ncat", ""))
