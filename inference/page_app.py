@@ -44,7 +44,7 @@ def build_page(runs: Sequence[ServedRun], topk: int) -> gr.Blocks:
                 zone = _drop_zone()
                 top = gr.Slider(1, page.MAX_TOPK, value=min(topk, page.MAX_TOPK), step=1, label="Classes per image")
             names = [_run_column(run) for run in runs]
-        results = gr.HTML(apply_default_css=False, elem_id="results", min_height=40)
+        results = gr.HTML('<p class="empty">The answers appear here.</p>', apply_default_css=False, elem_id="results")
         _connect(zone.upload, on_drop, [top, *names], results)
         for run in runs:
             _show_gallery(run, runs, [top, *names], results)
@@ -117,6 +117,6 @@ def _connect(
         concurrency_id="classifiers",
         concurrency_limit=1,
         trigger_mode="always_last",
-        show_progress="minimal",
+        show_progress="full",
         api_visibility="private",
     )
