@@ -48,7 +48,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     others = ("output", "format", "batch") if args.serve else ("compare", "host", "port")
     for name in others:
         if vars(args)[name] != parser.get_default(name):
-            parser.error(f"--{name} {'can not be used with' if args.serve else 'needs'} --serve")
+            parser.error(f"--{name} {'is of no use with' if args.serve else 'needs'} --serve")
     if bool(args.images) == args.serve:
         parser.error("--serve takes no IMAGES" if args.serve else "the following arguments are required: IMAGES")
     return args

@@ -242,7 +242,7 @@ def test_without_examples_the_page_says_why(runs, tmp_path, with_data):
         (["."], "required: IMAGES"),
         ([".", "x.jpg", "--serve"], "--serve takes no IMAGES"),
         ([".", "x.jpg", "--compare", "y"], "--compare needs --serve"),
-        ([".", "--serve", "--output", "y"], "--output can not be used with --serve"),
+        ([".", "--serve", "--output", "y"], "--output is of no use with --serve"),
         (["nowhere", "--serve"], "nowhere isn't a folder"),
         ([".", "--serve", "--compare", "nowhere"], "nowhere isn't a folder"),
         ([".", "--serve"], 'pip install -e ".[serve]"'),
