@@ -55,6 +55,7 @@ setup(
         ],
         "track": ["wandb>=0.19", "mlflow-skinny>=2.20"],
         "cluster": ["submitit>=1.5.1", "ray>=2.30"],
+        "serve": ["gradio>=6.31"],
         "export": ["onnx>=1.17", "onnxscript>=0.3", "onnxruntime>=1.20"],
     },
 )

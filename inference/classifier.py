@@ -98,6 +98,11 @@ class Classifier:
         """The names of the classes, in the order of the logits."""
         return self.record.labels
 
+    @property
+    def classes_are_fixed(self) -> bool:
+        """Whether `load` refuses other class names: for exported classifiers, and for methods like the linear probe."""
+        return self._model.classes_are_fixed
+
     def logits(self, images: AnyImage | Sequence[AnyImage], batch: int = 32) -> torch.Tensor:
         """Return the logits (n_images, n_classes), float32. Arguments and errors as in `predict`."""
         return torch.cat([answer.logits for answer in self._answers(images, batch)])

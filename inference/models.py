@@ -31,6 +31,9 @@ class Answer(NamedTuple):
 class Model(Protocol):
     """Maps preprocessed images (batch, 3, height, width) to an answer."""
 
+    #: Whether the model knows no other classes than those of the run. `load_run` refuses other classes then.
+    classes_are_fixed: bool
+
     def __call__(self, images: torch.Tensor) -> Answer: ...
 
 
@@ -42,6 +45,7 @@ class MethodModel:
 
     def __init__(self, method: Method, device: torch.device):
         self.method, self.device = method, device
+        self.classes_are_fixed = method.only_trained_classes
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> Answer:
@@ -118,6 +122,8 @@ class OnnxModel:
 
     The other exported format, torch.export's, isn't loaded here: PyTorch may unpickle parts of such a file.
     """
+
+    classes_are_fixed = True
 
     def __init__(self, file: Path):
         self.session = _session(file)

@@ -27,6 +27,8 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError, load_plugins, read_json
 from experiments import sweep
 
+#: The run of the small project that placeholders and example paths stand for.
+RUN_FOLDER = "output/base2new/train_base/emoji_food/shots_16/MaPLe/vit_mini8/seed1"
 #: Starts of commands that this test doesn't run -> the reason.
 NOT_RUN = {
     "python -m tools.pretrain.conditioning": "encodes ten thousand images several times",
@@ -41,6 +43,7 @@ NOT_RUN = {
     "hf auth login": "needs an account of the Hugging Face hub",
     "python push.py": "needs an account of the Hugging Face hub; tests/test_inference_export.py has a stand-in",
     "python predict.py hf-hub:OWNER/NAME": "needs an account of the Hugging Face hub",
+    f"python predict.py {RUN_FOLDER} --serve": "serves until it is stopped; tests/test_inference_page_browser.py does",
 }
 #: Starts of code blocks without commands -> what they are.
 NO_COMMANDS = {
@@ -59,8 +62,6 @@ NO_COMMANDS = {
     "W  ->": "a formula",
     "map of layer i": "a formula",
 }
-#: The run of the small project that placeholders and example paths stand for.
-RUN_FOLDER = "output/base2new/train_base/emoji_food/shots_16/MaPLe/vit_mini8/seed1"
 #: Placeholders and example paths in the docs -> values to check the commands with.
 PLACEHOLDERS = {
     "DATASET": "dtd",

@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import PIL
 import psutil
@@ -136,14 +136,22 @@ def tolist_if_not(x: object) -> list:
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 
 
-def read_image(path: str | Path) -> Image.Image:
+def read_image(file: str | Path | IO[bytes], name: str = "", max_pixels: int | None = None) -> Image.Image:
     """Return an image in RGB. Every part of the project that reads a user's images calls this function.
+
+    Args:
+        file: a path, or an open binary file.
+        name: what error messages call the image. "": its path.
+        max_pixels: largest width x height that is decoded. None: Pillow's limit, about 180 million pixels.
 
     Raises:
         InputError: the file is missing, is damaged, is too large, or isn't an image in one of `IMAGE_FORMATS`.
     """
     try:
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
+        with Image.open(file, formats=IMAGE_FORMATS) as image:
+            if max_pixels and image.width * image.height > max_pixels:
+                size = f"{image.width} x {image.height}"
+                raise ValueError(f"its size is {size} pixels, more than {max_pixels / 1e6:.3g} million pixels")
             if image.mode.startswith("I;16"):  # without the division below, PIL would clip 16-bit values at 255
                 return image.point(lambda value: value / 256).convert("L").convert("RGB")
             if image.mode in ("I", "F"):
@@ -153,7 +161,7 @@ def read_image(path: str | Path) -> Image.Image:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             reason = f"it is none of {', '.join(IMAGE_FORMATS)}, or it is damaged"
-        raise InputError(f"can't read the image {path}: {reason}") from error
+        raise InputError(f"can't read the image {name or file}: {reason}") from error
 
 
 @functools.cache
