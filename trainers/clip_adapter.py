@@ -12,7 +12,16 @@ import torch
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError
-from trainers.base import CachedOptions, CachedTrainer, FeatureAdapter, Method, Output, Precision, tokenize_classes
+from trainers.base import (
+    CachedOptions,
+    CachedTrainer,
+    FeatureAdapter,
+    Method,
+    Output,
+    Precision,
+    described,
+    tokenize_classes,
+)
 
 
 @dataclass(frozen=True)
@@ -20,8 +29,8 @@ class CLIPAdapterOptions(CachedOptions):
     """The options of CLIP-Adapter, in the config node TRAINER.CLIP_ADAPTER."""
 
     PREC: Precision = "fp32"
-    RATIO: float = 0.2  # share of the adapter's output in the mixed feature
-    REDUCTION: int = 4  # the hidden layer has embed_dim / REDUCTION units
+    RATIO: float = described(0.2, "share of the adapter's output in the mixed feature")
+    REDUCTION: int = described(4, "the hidden layer has embed_dim / REDUCTION units")
 
 
 class AdaptedCLIP(Method):

@@ -18,7 +18,7 @@ from clip.inputs import NO_INPUTS, TowerInputs
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, load_checkpoint, unknown
-from trainers.base import ClassPrompts, Method, Options, Precision, StepScheduleTrainer, check_depth
+from trainers.base import ClassPrompts, Method, Options, Precision, StepScheduleTrainer, check_depth, described
 from trainers.common.low_rank import LoRAAdapter, LowRankTransformer
 
 #: {POSITION: first and last block, for a tower of 12 blocks}. "all" and "top3" are the last blocks.
@@ -32,13 +32,13 @@ class CLIPLoRAOptions(Options):
     """The options of CLIP-LoRA, in the config node TRAINER.CLIPLORA."""
 
     PREC: Precision = "amp"
-    R: int = 2  # rank of the matrices
-    ALPHA: float = 1.0  # the products are multiplied by ALPHA / sqrt(R)
-    DROPOUT: float = 0.25  # dropout rate of the input of the low-rank matrices
-    PARAMS: tuple[str, ...] = ("q", "k", "v")  # maps with low-rank matrices: q, k, v and o
-    POSITION: str = "all"  # blocks with low-rank matrices: all, top3, or a key of POSITIONS
-    ENCODER: str = "both"  # towers with low-rank matrices: text, vision or both
-    N_ITERS: int = 0  # number of training steps per shot, as 500; 0: OPTIM.MAX_EPOCH epochs
+    R: int = described(2, "rank of the matrices")
+    ALPHA: float = described(1.0, "the products are multiplied by ALPHA / sqrt(R)")
+    DROPOUT: float = described(0.25, "dropout rate of the input of the low-rank matrices")
+    PARAMS: tuple[str, ...] = described(("q", "k", "v"), "maps with low-rank matrices: q, k, v and o")
+    POSITION: str = described("all", "blocks with low-rank matrices: all, top3, or a key of POSITIONS")
+    ENCODER: str = described("both", "towers with low-rank matrices: text, vision or both")
+    N_ITERS: int = described(0, "number of training steps per shot, as 500; 0: OPTIM.MAX_EPOCH epochs")
 
 
 def blocks_of(position: str, n_blocks: int) -> list[int]:

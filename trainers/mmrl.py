@@ -29,6 +29,7 @@ from trainers.base import (
     PromptTrainer,
     check_depth,
     cosine_distance,
+    described,
     frozen_image_features,
     frozen_text_features,
     normalized,
@@ -40,12 +41,12 @@ class MMRLOptions(Options):
     """The options of MMRL, in the config node TRAINER.MMRL."""
 
     PREC: Precision = "amp"
-    ALPHA: float = 0.7  # share of the class token's logits, and of their loss
-    REG_WEIGHT: float = 1.0  # weight of the losses `image` and `text` (lambda)
-    REP_LAYERS: tuple[int, ...] = (6, 7, 8, 9, 10, 11, 12)  # layers with inserted tokens, counted from 1
-    REP_DIM: int = 512  # length of the learned vectors
-    N_REP_TOKENS: int = 5  # number of the learned vectors, and of inserted tokens
-    FUSE: bool = True  # False: only the class token's logits are used, also for trained classes
+    ALPHA: float = described(0.7, "share of the class token's logits, and of their loss")
+    REG_WEIGHT: float = described(1.0, "weight of the losses `image` and `text` (lambda)")
+    REP_LAYERS: tuple[int, ...] = described((6, 7, 8, 9, 10, 11, 12), "layers with inserted tokens, counted from 1")
+    REP_DIM: int = described(512, "length of the learned vectors")
+    N_REP_TOKENS: int = described(5, "number of the learned vectors, and of inserted tokens")
+    FUSE: bool = described(True, "False: only the class token's logits are used, also for trained classes")
 
 
 class TokenLearner(nn.Module, ABC):

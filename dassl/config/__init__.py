@@ -28,8 +28,11 @@ from dassl.config.nodes import (
     Positive,
     Share,
     VisionTokens,
+    described,
     described_node,
+    description_of,
     field_types,
+    meaning_of,
 )
 
 
@@ -55,12 +58,15 @@ __all__ = [
     "check_values",
     "clean_cfg",
     "config_files",
+    "described",
     "described_node",
+    "description_of",
     "differences",
     "differing",
     "field_types",
     "get_cfg_default",
     "keys",
+    "meaning_of",
     "merge_file",
     "merge_settings",
     "merge_words",

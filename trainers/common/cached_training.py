@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from dassl.config import described
 from trainers.common.features import LabelledFeatures
 from trainers.common.method import Batch
 from trainers.common.options import Options, node_of
@@ -19,7 +20,9 @@ from trainers.common.trainer import PromptTrainer
 class CachedOptions(Options):
     """The options of methods that a `CachedTrainer` trains."""
 
-    CACHED_PASSES: int = 0  # number of augmentations whose features are computed once; 0: encode all images each epoch
+    CACHED_PASSES: int = described(
+        0, "number of augmentations whose features are computed once; 0: encode all images each epoch"
+    )
 
 
 class CachedTrainer(PromptTrainer):
