@@ -3,8 +3,8 @@
     python -m tools.methods_table
 
 The rows come from the registry. The idea is the first sentence of the method class's docstring. What is learned is in
-the README, published averages in assets/*_results.json, and ours in docs/emoji.md. benchmarks/method_costs.py stores costs:
-its counts must exist, and the columns of its measurements are left out if there are none.
+the README, published averages in assets/*_results.json, and ours in docs/emoji.md. benchmarks/method_costs.py stores
+costs. Its counts must exist. If there are no measurements, their columns are left out.
 """
 
 import re
