@@ -54,6 +54,7 @@ setup(
             "onnxruntime>=1.20",
         ],
         "track": ["wandb>=0.19", "mlflow-skinny>=2.20"],
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26", "nbclient>=0.10", "ipykernel>=6.29"],
         "cluster": ["submitit>=1.5.1", "ray>=2.30"],
         "serve": ["gradio>=6.31"],
         "export": ["onnx>=1.17", "onnxscript>=0.3", "onnxruntime>=1.20"],

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import measure
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from clip.model import CLIP
 from dassl.utils import InputError, count_num_param
@@ -40,9 +40,26 @@ def median_seconds(job: measure.Job, repeats: int) -> float:
     return measure.interleaved({"job": job}, repeats)["job"]
 
 
+def _attention(q: torch.Size, k: torch.Size, v: torch.Size, *_: object, **__: object) -> int:
+    return sdpa_flop_count(q, k, v)
+
+
+def _attention_backward(
+    gradient: torch.Size, q: torch.Size, k: torch.Size, v: torch.Size, *_: object, **__: object
+) -> int:
+    return sdpa_backward_flop_count(gradient, q, k, v)
+
+
+#: PyTorch's counter doesn't know the CPU's attention.
+_CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+
+
 def gflops(job: measure.Job) -> float:
     """Run a job, and return the GFLOPs of its matrix products and convolutions. A multiply-add is two operations."""
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
         job()
     return counter.get_total_flops() / 1e9
 

@@ -104,8 +104,9 @@ def resolve(words: list[str], folder: Path, patch: pytest.MonkeyPatch) -> None:
         assert words[0] == "python", f"add this command to NOT_RUN or resolve(): {words}"
         started = [words[1:]]
     for arguments in started:
-        if arguments[:2] == ["-P", "-m"]:
-            module, rest = arguments[2], arguments[3:]
+        if "-m" in arguments[:2]:
+            number = arguments.index("-m") + 1
+            module, rest = arguments[number], arguments[number + 1 :]
         else:
             module, rest = Path(arguments[0]).stem, arguments[1:]
             patch.syspath_prepend(str((ROOT / arguments[0]).parent))

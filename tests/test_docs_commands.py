@@ -36,6 +36,7 @@ NOT_RUN = {
     "bash scripts/test.sh": "installs packages and runs this test",
     "python3 -m venv": "makes an environment",
     "pip install": "downloads packages",
+    "python -m mkdocs": "builds or serves the site; tests/test_docs_site.py builds it",
     "source .venv/bin/activate": "changes the shell",
     "export DATA=": "changes the shell",
     "bash scripts/run.sh tools.pretrain.pack": "downloads packages from npm",

@@ -1,1 +1,1 @@
-"""Command-line tools: data downloads, linear probes, nearest words of prompts, pictures, pretraining of ViT-Mini/8."""
+"""Command-line tools: downloads, linear probes, nearest words, pictures, pages of docs/, pretraining of ViT-Mini/8."""

@@ -3,7 +3,7 @@
 This file only imports the names. The code is in `trainers/common/`.
 """
 
-from dassl.config import ContextTokens, Count, Depth, NotNegative, Positive, Share, VisionTokens, Width
+from dassl.config import ContextTokens, Count, Depth, NotNegative, Positive, Share, VisionTokens, Width, described
 from dassl.data.datasets import Task
 from trainers.common.backbone import cast_weights, load_backbone
 from trainers.common.cached_training import CachedOptions, CachedTrainer
@@ -60,6 +60,7 @@ __all__ = [
     "cast_weights",
     "check_depth",
     "cosine_distance",
+    "described",
     "frozen_image_features",
     "frozen_text_features",
     "load_backbone",

@@ -20,6 +20,7 @@ from trainers.base import (
     Output,
     Positive,
     Precision,
+    described,
     tokenize_classes,
 )
 
@@ -29,8 +30,8 @@ class CLIPAdapterOptions(CachedOptions):
     """The options of CLIP-Adapter, in the config node TRAINER.CLIP_ADAPTER."""
 
     PREC: Precision = "fp32"
-    RATIO: float = 0.2  # share of the adapter's output in the mixed feature
-    REDUCTION: Positive = 4  # the hidden layer has embed_dim / REDUCTION units
+    RATIO: float = described(0.2, "share of the adapter's output in the mixed feature")
+    REDUCTION: Positive = described(4, "the hidden layer has embed_dim / REDUCTION units")
 
 
 class AdaptedCLIP(Method):

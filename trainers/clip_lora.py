@@ -30,6 +30,7 @@ from trainers.base import (
     StepScheduleTrainer,
     Width,
     check_depth,
+    described,
 )
 from trainers.common.low_rank import LoRAAdapter, LowRankTransformer
 
@@ -44,13 +45,13 @@ class CLIPLoRAOptions(Options):
     """The options of CLIP-LoRA, in the config node TRAINER.CLIPLORA."""
 
     PREC: Precision = "amp"
-    R: Width = 2  # rank of the matrices
-    ALPHA: float = 1.0  # the products are multiplied by ALPHA / sqrt(R)
-    DROPOUT: Share = 0.25  # dropout rate of the input of the low-rank matrices
-    PARAMS: tuple[str, ...] = ("q", "k", "v")  # maps with low-rank matrices: q, k, v and o
-    POSITION: str = "all"  # blocks with low-rank matrices: all, top3, or a key of POSITIONS
-    ENCODER: str = "both"  # towers with low-rank matrices: text, vision or both
-    N_ITERS: Count = 0  # number of training steps per shot, as 500; 0: OPTIM.MAX_EPOCH epochs
+    R: Width = described(2, "rank of the matrices")
+    ALPHA: float = described(1.0, "the products are multiplied by ALPHA / sqrt(R)")
+    DROPOUT: Share = described(0.25, "dropout rate of the input of the low-rank matrices")
+    PARAMS: tuple[str, ...] = described(("q", "k", "v"), "maps with low-rank matrices: q, k, v and o")
+    POSITION: str = described("all", "blocks with low-rank matrices: all, top3, or a key of POSITIONS")
+    ENCODER: str = described("both", "towers with low-rank matrices: text, vision or both")
+    N_ITERS: Count = described(0, "number of training steps per shot, as 500; 0: OPTIM.MAX_EPOCH epochs")
 
 
 def blocks_of(position: str, n_blocks: int) -> list[int]:

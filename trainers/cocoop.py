@@ -20,6 +20,7 @@ from trainers.base import (
     Options,
     Output,
     PromptTrainer,
+    described,
     normalized,
     start_coop_context,
 )
@@ -29,8 +30,10 @@ from trainers.base import (
 class CoCoOpOptions(Options):
     """The options of CoCoOp, in the config node TRAINER.COCOOP."""
 
-    N_CTX: ContextTokens = 16  # number of context tokens
-    CTX_INIT: str = ""  # initial words of the context; the number of words overrides N_CTX. "": random values
+    N_CTX: ContextTokens = described(16, "number of context tokens")
+    CTX_INIT: str = described(
+        "", 'initial words of the context; the number of words overrides N_CTX. "": random values'
+    )
 
 
 class ConditionalPromptLearner(nn.Module):

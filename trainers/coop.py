@@ -13,7 +13,16 @@ import torch
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import ClassPrompts, ContextTokens, Method, Options, Position, PromptTrainer, start_coop_context
+from trainers.base import (
+    ClassPrompts,
+    ContextTokens,
+    Method,
+    Options,
+    Position,
+    PromptTrainer,
+    described,
+    start_coop_context,
+)
 from trainers.base import PromptLearner as LearnedContext
 from trainers.common.coop_names import CustomCLIP, PromptLearner, TextEncoder, load_clip_to_cpu
 
@@ -24,10 +33,12 @@ __all__ = ["CoOp", "CoOpCLIP", "CoOpOptions", "CustomCLIP", "PromptLearner", "Te
 class CoOpOptions(Options):
     """The options of CoOp, in the config node TRAINER.COOP."""
 
-    N_CTX: ContextTokens = 16  # number of context tokens
-    CSC: bool = False  # True: learn one context for each class; ignored if CTX_INIT is given
-    CTX_INIT: str = ""  # initial words of the context; the number of words overrides N_CTX. "": random values
-    CLASS_TOKEN_POSITION: Position = "end"  # position of the class name in the prompt
+    N_CTX: ContextTokens = described(16, "number of context tokens")
+    CSC: bool = described(False, "True: learn one context for each class; ignored if CTX_INIT is given")
+    CTX_INIT: str = described(
+        "", 'initial words of the context; the number of words overrides N_CTX. "": random values'
+    )
+    CLASS_TOKEN_POSITION: Position = described("end", "position of the class name in the prompt")
 
 
 class CoOpCLIP(Method):

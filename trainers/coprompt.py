@@ -26,6 +26,7 @@ from trainers.base import (
     PromptTrainer,
     check_depth,
     cosine_distance,
+    described,
     frozen_image_features,
     frozen_text_features,
     training_dataset,
@@ -40,9 +41,11 @@ DISTANCES: dict[str, Distance] = {"cosine": cosine_distance, "mse": F.mse_loss}
 class CoPromptOptions(MaPLeOptions):
     """The options of CoPrompt, in the config node TRAINER.CoPrompt."""
 
-    W: float = 8.0  # weight of the losses `text` and `image`
-    DISTILL: str = "cosine"  # distance of features in these losses: cosine or mse
-    SENTENCES: str = ""  # JSON file with sentences, {class name: [sentence, ...]}; "": use an ensemble of templates
+    W: float = described(8.0, "weight of the losses `text` and `image`")
+    DISTILL: str = described("cosine", "distance of features in these losses: cosine or mse")
+    SENTENCES: str = described(
+        "", 'JSON file with sentences, {class name: [sentence, ...]}; "": use an ensemble of templates'
+    )
 
 
 def sentence_features(clip: CLIP, path: str, classnames: Sequence[str]) -> torch.Tensor:

@@ -24,6 +24,7 @@ from trainers.base import (
     TowerPrompts,
     VisionTokens,
     check_depth,
+    described,
     start_context,
     words_unless_long,
 )
@@ -33,9 +34,13 @@ from trainers.base import (
 class LanguagePromptingOptions(Options):
     """The options of language prompting, in the config node TRAINER.LANGUAGEPROMPTING."""
 
-    N_CTX_TEXT: ContextTokens = 4  # number of context tokens, and number of prompts in each deeper text layer
-    CTX_INIT: str = "a photo of a"  # initial words of the context; ignored if N_CTX_TEXT > 4
-    PROMPT_DEPTH_TEXT: Depth = 12  # number of layers with prompts in the text tower, starting at the first layer
+    N_CTX_TEXT: ContextTokens = described(
+        4, "number of context tokens, and number of prompts in each deeper text layer"
+    )
+    CTX_INIT: str = described("a photo of a", "initial words of the context; ignored if N_CTX_TEXT > 4")
+    PROMPT_DEPTH_TEXT: Depth = described(
+        12, "number of layers with prompts in the text tower, starting at the first layer"
+    )
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,10 @@ class IVLPOptions(LanguagePromptingOptions):
 
     N_CTX_TEXT: ContextTokens = 2
     PROMPT_DEPTH_TEXT: Depth = 9
-    N_CTX_VISION: VisionTokens = 2  # number of prompts in each layer of the image tower
-    PROMPT_DEPTH_VISION: Depth = 9  # number of layers with prompts, starting at the first layer; 0: no prompts
+    N_CTX_VISION: VisionTokens = described(2, "number of prompts in each layer of the image tower")
+    PROMPT_DEPTH_VISION: Depth = described(
+        9, "number of layers with prompts, starting at the first layer; 0: no prompts"
+    )
 
 
 class LanguagePromptedCLIP(Method):

@@ -20,6 +20,7 @@ from trainers.base import (
     Output,
     PromptTrainer,
     cosine_distance,
+    described,
     frozen_text_features,
 )
 from trainers.coop import CoOpCLIP, CoOpOptions
@@ -29,10 +30,10 @@ from trainers.coop import CoOpCLIP, CoOpOptions
 class KgCoOpOptions(Options):
     """The options of KgCoOp, in the config node TRAINER.KGCOOP."""
 
-    N_CTX: ContextTokens = 16  # number of context tokens; ignored if CTX_INIT is True
-    CSC: bool = False  # True: learn one context for each class; ignored if CTX_INIT is True
-    CTX_INIT: bool = False  # True: the context starts from "a photo of a"; False: from random values
-    W: float = 8.0  # weight of the loss `kg`
+    N_CTX: ContextTokens = described(16, "number of context tokens; ignored if CTX_INIT is True")
+    CSC: bool = described(False, "True: learn one context for each class; ignored if CTX_INIT is True")
+    CTX_INIT: bool = described(False, 'True: the context starts from "a photo of a"; False: from random values')
+    W: float = described(8.0, "weight of the loss `kg`")
 
 
 class KgCoOpCLIP(CoOpCLIP):

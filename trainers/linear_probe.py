@@ -17,7 +17,16 @@ from torch import nn
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError
-from trainers.base import LabelledFeatures, Method, Options, Output, PromptTrainer, TrainingFeatures, normalized
+from trainers.base import (
+    LabelledFeatures,
+    Method,
+    Options,
+    Output,
+    PromptTrainer,
+    TrainingFeatures,
+    described,
+    normalized,
+)
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -31,8 +40,9 @@ Arrays = tuple[np.ndarray, np.ndarray]  # features (n, d) and labels (n,)
 class LinearProbeOptions(Options):
     """The options of the linear probe, in the config node TRAINER.LINEARPROBE."""
 
-    #: number of times that the search for the penalty halves the interval
-    NUM_STEP: Annotated[int, Meta(ge=0, le=100)] = 8
+    NUM_STEP: Annotated[int, Meta(ge=0, le=100)] = described(
+        8, "number of times that the search for the penalty halves the interval"
+    )
 
 
 def fit(features: np.ndarray, labels: np.ndarray, strength: float) -> "LogisticRegression":

@@ -21,6 +21,7 @@ from trainers.base import (
     Options,
     PromptTrainer,
     check_depth,
+    described,
     start_context,
     words_unless_long,
 )
@@ -30,10 +31,10 @@ from trainers.base import (
 class MaPLeOptions(Options):
     """The options of MaPLe, in the config node TRAINER.MAPLE."""
 
-    N_CTX: ContextTokens = 2  # number of context tokens, and number of prompts in each layer
-    CTX_INIT: str = "a photo of a"  # initial words of the context; ignored if N_CTX > 4
-    PROMPT_DEPTH: Depth = 9  # number of layers with learned prompts, starting at the first layer
-    SHARED_PROJECTION: bool = False  # True: all layers share one projection (MaPLe-dagger in the paper)
+    N_CTX: ContextTokens = described(2, "number of context tokens, and number of prompts in each layer")
+    CTX_INIT: str = described("a photo of a", "initial words of the context; ignored if N_CTX > 4")
+    PROMPT_DEPTH: Depth = described(9, "number of layers with learned prompts, starting at the first layer")
+    SHARED_PROJECTION: bool = described(False, "True: all layers share one projection (MaPLe-dagger in the paper)")
 
 
 class MultiModalPromptLearner(nn.Module):

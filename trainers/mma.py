@@ -15,7 +15,7 @@ from clip.inputs import BlockAdapter, TowerInputs
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError
-from trainers.base import ClassPrompts, Depth, Method, Options, Precision, PromptTrainer, Width, check_depth
+from trainers.base import ClassPrompts, Depth, Method, Options, Precision, PromptTrainer, Width, check_depth, described
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class MMAOptions(Options):
     """The options of MMA, in the config node TRAINER.MMADAPTER."""
 
     PREC: Precision = "amp"
-    TEXT_CTX_INIT: str = "a photo of a"  # fixed words before the class name
-    ADAPTER_START: Depth = 5  # first layer with an adapter, counted from 1
-    ADAPTER_END: Depth = 12  # last layer with an adapter, counted from 1
-    ADAPTER_DIM: Width = 32  # number of dimensions between the maps down and up
-    ADAPTER_SCALE: float = 0.001  # factor of the adapters' output (alpha)
+    TEXT_CTX_INIT: str = described("a photo of a", "fixed words before the class name")
+    ADAPTER_START: Depth = described(5, "first layer with an adapter, counted from 1")
+    ADAPTER_END: Depth = described(12, "last layer with an adapter, counted from 1")
+    ADAPTER_DIM: Width = described(32, "number of dimensions between the maps down and up")
+    ADAPTER_SCALE: float = described(0.001, "factor of the adapters' output (alpha)")
 
 
 class ScaledGradient(torch.autograd.Function):

@@ -32,6 +32,7 @@ from trainers.base import (
     Width,
     check_depth,
     cosine_distance,
+    described,
     frozen_image_features,
     frozen_text_features,
     normalized,
@@ -43,12 +44,12 @@ class MMRLOptions(Options):
     """The options of MMRL, in the config node TRAINER.MMRL."""
 
     PREC: Precision = "amp"
-    ALPHA: float = 0.7  # share of the class token's logits, and of their loss
-    REG_WEIGHT: float = 1.0  # weight of the losses `image` and `text` (lambda)
-    REP_LAYERS: tuple[Depth, ...] = (6, 7, 8, 9, 10, 11, 12)  # layers with inserted tokens, counted from 1
-    REP_DIM: Width = 512  # length of the learned vectors
-    N_REP_TOKENS: ContextTokens = 5  # number of the learned vectors, and of inserted tokens
-    FUSE: bool = True  # False: only the class token's logits are used, also for trained classes
+    ALPHA: float = described(0.7, "share of the class token's logits, and of their loss")
+    REG_WEIGHT: float = described(1.0, "weight of the losses `image` and `text` (lambda)")
+    REP_LAYERS: tuple[Depth, ...] = described((6, 7, 8, 9, 10, 11, 12), "layers with inserted tokens, counted from 1")
+    REP_DIM: Width = described(512, "length of the learned vectors")
+    N_REP_TOKENS: ContextTokens = described(5, "number of the learned vectors, and of inserted tokens")
+    FUSE: bool = described(True, "False: only the class token's logits are used, also for trained classes")
 
 
 class TokenLearner(nn.Module, ABC):

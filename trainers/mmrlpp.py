@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 from clip.inputs import TowerInputs
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import PromptTrainer, Width
+from trainers.base import PromptTrainer, Width, described
 from trainers.mmrl import MMRLCLIP, MMRLOptions, TokenLearner, imagenet_schedule
 
 
@@ -23,11 +23,11 @@ from trainers.mmrl import MMRLCLIP, MMRLOptions, TokenLearner, imagenet_schedule
 class MMRLppOptions(MMRLOptions):
     """The options of MMRL++, in the config node TRAINER.MMRLpp."""
 
-    BETA: float = 0.9  # share of a layer's new tokens; the other share is the tokens of the layer before
-    PROJ_LORA_DIM: Width = 64  # rank of what is added to CLIP's projection for the inserted tokens
-    RES_LORA_DIM: Width = 4  # rank of what a layer adds to the shared map
-    TARGET_BETA: bool = (
-        False  # True: cross-dataset tests use the paper's BETA for the tested data set; see the doc page
+    BETA: float = described(0.9, "share of a layer's new tokens; the other share is the tokens of the layer before")
+    PROJ_LORA_DIM: Width = described(64, "rank of what is added to CLIP's projection for the inserted tokens")
+    RES_LORA_DIM: Width = described(4, "rank of what a layer adds to the shared map")
+    TARGET_BETA: bool = described(
+        False, "True: cross-dataset tests use the paper's BETA for the tested data set; see docs/mmrlpp.md"
     )
 
 

@@ -18,6 +18,7 @@ from trainers.base import (
     Position,
     PromptLearner,
     Task,
+    described,
     start_coop_context,
 )
 from trainers.common.multitask import MultiTaskMethod, MultiTaskTrainer
@@ -27,11 +28,13 @@ from trainers.common.multitask import MultiTaskMethod, MultiTaskTrainer
 class MTCoOpHardOptions(Options):
     """The options of hard context sharing, in the config node TRAINER.MTCOOPH."""
 
-    N_CTX: ContextTokens = 16  # number of context tokens
-    CSC: bool = False  # True: one context for each class; ignored if CTX_INIT is given
-    TSC: bool = False  # True: one context for each task; ignored if CSC is True or CTX_INIT is given
-    CTX_INIT: str = ""  # initial words of the context; the number of words overrides N_CTX. "": random values
-    TOKEN_POSITION: Position = "end"  # position of the class name in the prompt
+    N_CTX: ContextTokens = described(16, "number of context tokens")
+    CSC: bool = described(False, "True: one context for each class; ignored if CTX_INIT is given")
+    TSC: bool = described(False, "True: one context for each task; ignored if CSC is True or CTX_INIT is given")
+    CTX_INIT: str = described(
+        "", 'initial words of the context; the number of words overrides N_CTX. "": random values'
+    )
+    TOKEN_POSITION: Position = described("end", "position of the class name in the prompt")
 
 
 class SharedContextCLIP(MultiTaskMethod):

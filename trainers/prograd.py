@@ -25,6 +25,7 @@ from trainers.base import (
     Output,
     PromptLearner,
     PromptTrainer,
+    described,
     frozen_text_features,
     start_context,
     training_dataset,
@@ -35,11 +36,13 @@ from trainers.base import (
 class ProGradOptions(Options):
     """The options of ProGrad, in the config node TRAINER.PROGRAD."""
 
-    N_CTX: ContextTokens = 16  # number of context tokens
-    CSC: bool = False  # True: learn one context for each class; ignored if CTX_INIT is True
-    CTX_INIT: bool = False  # True: the last tokens of the context start from the template's words; False: random values
-    LAMBDA: float = 1.0  # share of the conflicting part that is removed from the gradient
-    T: float = 1.0  # temperature of the softmax in the loss `kl`
+    N_CTX: ContextTokens = described(16, "number of context tokens")
+    CSC: bool = described(False, "True: learn one context for each class; ignored if CTX_INIT is True")
+    CTX_INIT: bool = described(
+        False, "True: the last tokens of the context start from the template's words; False: random values"
+    )
+    LAMBDA: float = described(1.0, "share of the conflicting part that is removed from the gradient")
+    T: float = described(1.0, "temperature of the softmax in the loss `kl`")
 
 
 def context_from_template(clip: CLIP, n_ctx: int, template: str) -> tuple[torch.Tensor, str]:

@@ -25,6 +25,7 @@ from trainers.base import (
     PromptTrainer,
     VisionTokens,
     check_depth,
+    described,
     frozen_image_features,
     frozen_text_features,
 )
@@ -37,10 +38,10 @@ class PromptSRCOptions(IVLPOptions):
 
     N_CTX_TEXT: ContextTokens = 4
     N_CTX_VISION: VisionTokens = 4
-    TEXT_LOSS_WEIGHT: float = 25.0  # weight of the loss `text`
-    IMAGE_LOSS_WEIGHT: float = 10.0  # weight of the loss `image`
-    GPA_MEAN: float = 15.0  # epoch, counted from 1, with the largest weight in the average of the prompts
-    GPA_STD: float = 1.0  # standard deviation of the weights, in epochs
+    TEXT_LOSS_WEIGHT: float = described(25.0, "weight of the loss `text`")
+    IMAGE_LOSS_WEIGHT: float = described(10.0, "weight of the loss `image`")
+    GPA_MEAN: float = described(15.0, "epoch, counted from 1, with the largest weight in the average of the prompts")
+    GPA_STD: float = described(1.0, "standard deviation of the weights, in epochs")
 
 
 class GaussianAverage:

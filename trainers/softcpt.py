@@ -25,6 +25,7 @@ from trainers.base import (
     Position,
     Share,
     Task,
+    described,
     normalized,
     start_coop_context,
 )
@@ -37,23 +38,37 @@ _NameTokens = Annotated[int, Meta(ge=0, le=77)]  # number of learned tokens that
 class SoftCPTOptions(Options):
     """The options of SoftCPT, in the config nodes TRAINER.SOFTCPT and TRAINER.MTCOOP."""
 
-    N_CTX: ContextTokens = 16  # number of generated context tokens
-    CTX_INIT: str = ""  # if not "", the number of words overrides N_CTX; the context doesn't start from the words
-    TOKEN_POSITION: Position = "end"  # position of the class name in the prompt
-    CSC: bool = False  # True: generate one context for each class (C variants); False: one for each task
-    CLASS_N_CTX: _NameTokens = 4  # C variants: number of learned tokens added to a class name before encoding; 0: none
-    CLASS_CTX_INIT: str = ""  # initial words of the added tokens; the number of words overrides CLASS_N_CTX
-    CLASS_CSC: bool = False  # True: learn separate added tokens for each class name (CS variants); False: shared
-    CLASS_TOKEN_POSITION: Position = "end"  # position of the class name among the added tokens
-    TASK_N_CTX: _NameTokens = 4  # number of learned tokens added to a task name before encoding; 0: none
-    TASK_CTX_INIT: str = ""  # initial words of the added tokens; the number of words overrides TASK_N_CTX
-    TASK_CSC: bool = False  # True: learn separate added tokens for each task name (TS variants); False: shared
-    TASK_TOKEN_POSITION: Position = "end"  # position of the task name among the added tokens
-    PG_TYPE: Literal["lin", "linmean", "lincls"] = "lin"  # C variants: input of the meta network; see `PromptGenerator`
-    PG_RATIO: Int64 = 1  # not used; it exists because the published configs set it
-    CLS_SAMPLE_RATE: Share = 0.0  # C variants: a step uses this share of the classes that the batch lacks; 0: all
-    FREEZE_CLS_PROMPT: bool = False  # True: don't learn the tokens added to the class names
-    LEGACY_STEPS: bool = False  # True: one optimiser step per module for each batch, as in the published code
+    N_CTX: ContextTokens = described(16, "number of generated context tokens")
+    CTX_INIT: str = described(
+        "", 'if not "", the number of words overrides N_CTX; the context doesn\'t start from the words'
+    )
+    TOKEN_POSITION: Position = described("end", "position of the class name in the prompt")
+    CSC: bool = described(False, "True: generate one context for each class (C variants); False: one for each task")
+    CLASS_N_CTX: _NameTokens = described(
+        4, "C variants: number of learned tokens added to a class name before encoding; 0: none"
+    )
+    CLASS_CTX_INIT: str = described("", "initial words of the added tokens; the number of words overrides CLASS_N_CTX")
+    CLASS_CSC: bool = described(
+        False, "True: learn separate added tokens for each class name (CS variants); False: shared"
+    )
+    CLASS_TOKEN_POSITION: Position = described("end", "position of the class name among the added tokens")
+    TASK_N_CTX: _NameTokens = described(4, "number of learned tokens added to a task name before encoding; 0: none")
+    TASK_CTX_INIT: str = described("", "initial words of the added tokens; the number of words overrides TASK_N_CTX")
+    TASK_CSC: bool = described(
+        False, "True: learn separate added tokens for each task name (TS variants); False: shared"
+    )
+    TASK_TOKEN_POSITION: Position = described("end", "position of the task name among the added tokens")
+    PG_TYPE: Literal["lin", "linmean", "lincls"] = described(
+        "lin", "C variants: input of the meta network; see `PromptGenerator`"
+    )
+    PG_RATIO: Int64 = described(1, "not used; it exists because the published configs set it")
+    CLS_SAMPLE_RATE: Share = described(
+        0.0, "C variants: a step uses this share of the classes that the batch lacks; 0: all"
+    )
+    FREEZE_CLS_PROMPT: bool = described(False, "True: don't learn the tokens added to the class names")
+    LEGACY_STEPS: bool = described(
+        False, "True: one optimiser step per module for each batch, as in the published code"
+    )
 
 
 class NameEncoder(nn.Module):

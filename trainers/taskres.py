@@ -16,7 +16,15 @@ from yacs.config import CfgNode
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, load_checkpoint
-from trainers.base import CachedOptions, CachedTrainer, ClassNames, Method, TrainingFeatures, mean_text_features
+from trainers.base import (
+    CachedOptions,
+    CachedTrainer,
+    ClassNames,
+    Method,
+    TrainingFeatures,
+    described,
+    mean_text_features,
+)
 from trainers.imagenet_templates import IMAGENET_TEMPLATES_SELECT
 
 NO_FILE = "none"  # the official code's value of ENHANCED_BASE without a file
@@ -26,9 +34,13 @@ NO_FILE = "none"  # the official code's value of ENHANCED_BASE without a file
 class TaskResOptions(CachedOptions):
     """The options of TaskRes, in the config node TRAINER.TaskRes."""
 
-    RESIDUAL_SCALE: float = 0.5  # factor of the residual (alpha in the paper)
-    ENHANCED_BASE: str = "none"  # file of a tuned text projection for the base features; "none": CLIP's projection
-    ENSEMBLE: bool = False  # True: average the base features over the template and seven templates for ImageNet
+    RESIDUAL_SCALE: float = described(0.5, "factor of the residual (alpha in the paper)")
+    ENHANCED_BASE: str = described(
+        "none", 'file of a tuned text projection for the base features; "none": CLIP\'s projection'
+    )
+    ENSEMBLE: bool = described(
+        False, "True: average the base features over the template and seven templates for ImageNet"
+    )
 
 
 class ResidualLearner(nn.Module):

@@ -31,6 +31,7 @@ from trainers.base import (
     PromptTrainer,
     check_depth,
     cosine_distance,
+    described,
     frozen_text_features,
     node_of,
     start_context,
@@ -42,11 +43,15 @@ from trainers.base import (
 class TCPOptions(Options):
     """The options of TCP, in the config node TRAINER.TCP."""
 
-    N_CTX: ContextTokens = 4  # number of context tokens, and of each class's prompts
-    CTX_INIT: bool = False  # True: the context starts from the first N_CTX words of "a photo of a"; False: random
-    DEPTH: Depth = 9  # the layer, counted from 1, whose input gets the prompts of the classes
-    W_KG: float = 8.0  # weight of the loss `kg`
-    PROMPT_SUFFIX: str = ""  # the prompts' text after the context, such as "{} texture."; "": depends on the data set
+    N_CTX: ContextTokens = described(4, "number of context tokens, and of each class's prompts")
+    CTX_INIT: bool = described(
+        False, 'True: the context starts from the first N_CTX words of "a photo of a"; False: random'
+    )
+    DEPTH: Depth = described(9, "the layer, counted from 1, whose input gets the prompts of the classes")
+    W_KG: float = described(8.0, "weight of the loss `kg`")
+    PROMPT_SUFFIX: str = described(
+        "", 'the prompts\' text after the context, such as "{} texture."; "": depends on the data set'
+    )
 
 
 class ClassAwarePromptLearner(nn.Module):

@@ -25,6 +25,7 @@ from trainers.base import (
     Output,
     Positive,
     TrainingFeatures,
+    described,
     frozen_text_features,
     node_of,
     normalized,
@@ -40,16 +41,22 @@ _Scales = Annotated[tuple[float, float], Meta(description="two numbers, for beta
 class TipAdapterOptions(CachedOptions):
     """The options of Tip-Adapter, in the config nodes TRAINER.TIPADAPTER and TRAINER.TIPADAPTERF."""
 
-    AUGMENT_EPOCH: Positive = 10  # the keys are means over this number of augmentations of each training image
-    INIT_ALPHA: float = 1.17  # weight of the cache's logits, before the search and in training
-    INIT_BETA: float = 1.0  # sharpness of the similarity to a key, before the search and in training
-    #: the search tries values of beta and alpha from 0.1 up to these
-    SEARCH_SCALE: _Scales = (7.0, 3.0)
-    #: numbers of values of beta and alpha that the search tries
-    SEARCH_STEP: _Steps = (200, 20)
-    SEARCH_ON: str = "val"  # images of the search: val, test (a leak, as in the original code for ImageNet) or none
-    KEEP_BEST_ON: str = "none"  # Tip-Adapter-F: none, or test: test the epoch with the best test accuracy (a leak)
-    ENSEMBLE: bool = False  # True: use the mean over seven templates for ImageNet instead of the data set's template
+    AUGMENT_EPOCH: Positive = described(
+        10, "the keys are means over this number of augmentations of each training image"
+    )
+    INIT_ALPHA: float = described(1.17, "weight of the cache's logits, before the search and in training")
+    INIT_BETA: float = described(1.0, "sharpness of the similarity to a key, before the search and in training")
+    SEARCH_SCALE: _Scales = described((7.0, 3.0), "the search tries values of beta and alpha from 0.1 up to these")
+    SEARCH_STEP: _Steps = described((200, 20), "numbers of values of beta and alpha that the search tries")
+    SEARCH_ON: str = described(
+        "val", "images of the search: val, test (a leak, as in the original code for ImageNet) or none"
+    )
+    KEEP_BEST_ON: str = described(
+        "none", "Tip-Adapter-F: none, or test: test the epoch with the best test accuracy (a leak)"
+    )
+    ENSEMBLE: bool = described(
+        False, "True: use the mean over seven templates for ImageNet instead of the data set's template"
+    )
 
 
 class Cache(nn.Module):

@@ -20,6 +20,7 @@ from trainers.base import (
     TowerPrompts,
     VisionTokens,
     check_depth,
+    described,
     tokenize_classes,
 )
 
@@ -28,9 +29,11 @@ from trainers.base import (
 class VPTOptions(Options):
     """The options of VPT, in the config node TRAINER.VPT."""
 
-    N_CTX_VISION: VisionTokens = 2  # number of prompts in each layer
-    CTX_INIT: str = "a photo of a"  # the fixed words before each class name
-    PROMPT_DEPTH_VISION: Depth = 1  # number of layers with prompts, starting at the first layer; 1: VPT-shallow
+    N_CTX_VISION: VisionTokens = described(2, "number of prompts in each layer")
+    CTX_INIT: str = described("a photo of a", "the fixed words before each class name")
+    PROMPT_DEPTH_VISION: Depth = described(
+        1, "number of layers with prompts, starting at the first layer; 1: VPT-shallow"
+    )
 
 
 class VisionPromptedCLIP(Method):

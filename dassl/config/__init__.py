@@ -29,8 +29,11 @@ from dassl.config.nodes import (
     Share,
     VisionTokens,
     Width,
+    described,
     described_node,
+    description_of,
     field_types,
+    meaning_of,
 )
 
 
@@ -58,12 +61,15 @@ __all__ = [
     "chooses_by_validation",
     "clean_cfg",
     "config_files",
+    "described",
     "described_node",
+    "description_of",
     "differences",
     "differing",
     "field_types",
     "get_cfg_default",
     "keys",
+    "meaning_of",
     "merge_file",
     "merge_settings",
     "merge_words",

@@ -1,13 +1,14 @@
 """Turns a dataclass that describes a config node into the node, and finds the description of a node's keys.
 
 `defaults.py` describes Dassl's nodes, and every method describes its node of TRAINER. A description gives each key a
-type with a range, a default value and a comment. `merge.py` checks values against it.
+type with a range, a default value and a meaning. `merge.py` checks values against it, and `tools/config_table.py` makes
+docs/config.md from it.
 """
 
 import dataclasses
 import functools
 import typing
-from typing import Annotated
+from typing import Annotated, TypeVar, cast
 
 from msgspec import Meta, inspect
 from yacs.config import CfgNode
@@ -26,7 +27,33 @@ Width = Annotated[int, Meta(ge=1, le=16_384)]
 #: Number of layers with prompts. Methods compare it with the tower's number of layers.
 Depth = Annotated[int, Meta(ge=0, le=1000)]
 
+T = TypeVar("T")
+_MEANING = "meaning"  # key of a field's metadata
 _DESCRIPTION = "_description"  # attribute of a node. yacs keeps it out of the node's keys
+
+
+def described(default: T, meaning: str) -> T:
+    """Return a dataclass field with a default value and one line that says what the config key means.
+
+    A default that is a list is copied for each instance. The return type is that of the default, as for
+    `dataclasses.field`, so type checkers compare it with the field's annotation.
+    """
+    metadata = {_MEANING: meaning}
+    if isinstance(default, list):
+        return cast(T, dataclasses.field(default_factory=lambda: list(default), metadata=metadata))
+    return cast(T, dataclasses.field(default=default, metadata=metadata))
+
+
+def meaning_of(description: type, name: str) -> str:
+    """Return the meaning of a dataclass's field, or "" if there is none.
+
+    A class that only changes the default of an inherited field inherits the meaning.
+    """
+    for cls in description.__mro__:
+        field = vars(cls).get("__dataclass_fields__", {}).get(name)
+        if field is not None and _MEANING in field.metadata:
+            return field.metadata[_MEANING]
+    return ""
 
 
 def described_node(description: type) -> CfgNode:
@@ -46,8 +73,13 @@ def described_node(description: type) -> CfgNode:
 
 def types_of(node: CfgNode) -> dict[str, type]:
     """Return {key: type} for the keys of a node that have a description. A third-party node has none."""
-    description = node.__dict__.get(_DESCRIPTION)
+    description = description_of(node)
     return field_types(description) if description else {}
+
+
+def description_of(node: CfgNode) -> type | None:
+    """Return the dataclass that describes a node. None: the node is third-party."""
+    return node.__dict__.get(_DESCRIPTION)
 
 
 def field_types(description: type) -> dict[str, type]:

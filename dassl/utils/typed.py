@@ -41,6 +41,11 @@ def convert(value: object, kind: type[T], name: str, where: str = "") -> T:
     return converted
 
 
+def allowed_values(kind: type) -> str:
+    """Return the values that a type allows in words, as error messages do: "int, at least 1 and at most 77"."""
+    return _allowed(inspect.type_info(kind)).removeprefix("a value of type ")
+
+
 def check_plain(value: object, name: str, where: str = "") -> None:
     """Check all numbers and strings in a value, which may consist of nested lists and dicts.
 

@@ -7,14 +7,14 @@ import torch
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import ClassPrompts, Method, Options, PromptLearner, PromptTrainer, start_context
+from trainers.base import ClassPrompts, Method, Options, PromptLearner, PromptTrainer, described, start_context
 
 
 @dataclass(frozen=True)
 class ShortPromptOptions(Options):
     """The options of ShortPrompt, in the config node TRAINER.SHORTPROMPT."""
 
-    CTX_INIT: str = "a photo"  # initial words of the context
+    CTX_INIT: str = described("a photo", "initial words of the context")
 
 
 class ShortPromptCLIP(Method):

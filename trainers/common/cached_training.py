@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dassl.config import Count
+from dassl.config import Count, described
 from trainers.common.features import LabelledFeatures
 from trainers.common.method import Batch
 from trainers.common.options import Options, node_of
@@ -20,8 +20,8 @@ from trainers.common.trainer import PromptTrainer
 class CachedOptions(Options):
     """The options of methods that a `CachedTrainer` trains."""
 
-    CACHED_PASSES: Count = (
-        0  # number of augmentations whose features are computed once; 0: encode all images each epoch
+    CACHED_PASSES: Count = described(
+        0, "number of augmentations whose features are computed once; 0: encode all images each epoch"
     )
 
 

@@ -14,6 +14,7 @@ from msgspec import Meta
 from yacs.config import CfgNode
 
 from dassl.config import (
+    described,
     described_node,
     field_types,
     get_cfg_default,
@@ -39,10 +40,11 @@ Position = Literal["end", "middle", "front"]
 class Options:
     """The options that every method has. The options class of a method inherits from this class.
 
-    Field names are the config's keys, so they are in capitals. Every field needs a default.
+    Field names are the config's keys, so they are in capitals. Every field needs a default. `described` adds a line
+    that says what the key means, for docs/config.md.
     """
 
-    PREC: Precision = "fp16"  # on a CPU, fp16 and amp become fp32
+    PREC: Precision = described("fp16", "on a CPU, fp16 and amp become fp32")
 
     @classmethod
     def node(cls) -> CfgNode:
@@ -66,11 +68,14 @@ class Options:
 class CommonKeys(TrainerKeys):
     """The keys of TRAINER that don't belong to a method."""
 
-    #: number of class tokens that the text tower encodes at once; 0: all that fit in memory
-    TEXT_CHUNK: Annotated[int, Meta(ge=0, le=2**40)] = 0
-    TEXT_ATTENTION: Literal["auto", "padded", "by_length"] = "auto"  # auto: the device decides; see docs/speed.md
-    COMPILE: bool = False  # True: use torch.compile for parts of the towers' blocks; see docs/speed.md
-    CUDA_GRAPH: bool = False  # True: capture training steps as CUDA graphs on a CUDA GPU; see docs/speed.md
+    TEXT_CHUNK: Annotated[int, Meta(ge=0, le=2**40)] = described(
+        0, "number of class tokens that the text tower encodes at once; 0: all that fit in memory"
+    )
+    TEXT_ATTENTION: Literal["auto", "padded", "by_length"] = described(
+        "auto", "auto: the device decides; see docs/speed.md"
+    )
+    COMPILE: bool = described(False, "True: use torch.compile for parts of the towers' blocks; see docs/speed.md")
+    CUDA_GRAPH: bool = described(False, "True: capture training steps as CUDA graphs on a CUDA GPU; see docs/speed.md")
 
 
 def node_of(trainer: type) -> str:
