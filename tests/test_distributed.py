@@ -19,6 +19,9 @@ from tiny_methods import TRAINERS
 from dassl.utils import load_checkpoint
 
 CASES = [*TRAINERS, *VARIANTS]
+#: {case: tolerance in float32}, if it isn't 1e-4. This loss over few classes amplifies rounding: in float64, the processes
+#: agree to 1e-9.
+TOLERANCE = {"sampled classes": 1e-3}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,7 @@ def test_processes_equal_one_after_20_steps(case, processes, trained):
 @pytest.mark.parametrize("processes", [2, 4])
 @pytest.mark.parametrize("case", CASES)
 def test_processes_equal_one_in_float32(case, processes, trained):
-    assert_close(trained(processes, "float32")[case], trained(1, "float32")[case], 1e-4)
+    assert_close(trained(processes, "float32")[case], trained(1, "float32")[case], TOLERANCE.get(case, 1e-4))
 
 
 def test_two_processes_repeat_the_same_bits(trained):
