@@ -19,8 +19,7 @@ from tiny_methods import TRAINERS
 from dassl.utils import load_checkpoint
 
 CASES = [*TRAINERS, *VARIANTS]
-#: {case: tolerance in float32}, if it isn't 1e-4. This loss over few classes amplifies rounding: in float64, the processes
-#: agree to 1e-9.
+#: {case: tolerance in float32}, if it isn't 1e-4. This case amplifies rounding; in float64 it agrees to 1e-9.
 TOLERANCE = {"sampled classes": 1e-3}
 
 
