@@ -137,7 +137,7 @@ def trace(method: Method, images: torch.Tensor, precision: str = "fp32") -> Expo
 
     The method must have been called before, so that its text features are cached. They become constants.
     """
-    method.freeze_text()
+    method.freeze()
     if precision == "fp16":
         cast_towers(method.clip, torch.float16)
     program = torch.export.export(ExportedModel(method), (images,), dynamic_shapes={"images": {0: Dim("batch")}})

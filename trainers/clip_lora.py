@@ -17,21 +17,11 @@ from torch import nn
 from clip.inputs import NO_INPUTS, TowerInputs
 from clip.model import CLIP
 from dassl import distributed
+from dassl.config import Count, Share, Width, described
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, load_checkpoint, unknown
 from dassl.utils.torchtools import save_sealed
-from trainers.base import (
-    ClassPrompts,
-    Count,
-    Method,
-    Options,
-    Precision,
-    Share,
-    StepScheduleTrainer,
-    Width,
-    check_depth,
-    described,
-)
+from trainers.base import ClassPrompts, Method, Options, Precision, StepScheduleTrainer, check_depth
 from trainers.common.low_rank import LoRAAdapter, LowRankTransformer
 
 #: {POSITION: first and last block, for a tower of 12 blocks}. "all" and "top3" are the last blocks.
@@ -160,7 +150,15 @@ class LoRACLIP(Method):
         with self.merged():
             return self.prompts.encode_template()
 
+    def freeze(self) -> None:
+        """Merge the low-rank products into the CLIP's weights for good, and fix the text features."""
+        super().freeze()
+        for weight, merged in self._merged_weights():
+            weight.data = merged
+
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        if self._is_frozen:
+            return self.clip.encode_image(images)
         if self.training or torch.is_grad_enabled():
             return self.clip.encode_image(images, self.image_inputs())
         with self.merged() as clip:

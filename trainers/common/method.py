@@ -120,7 +120,7 @@ class Method(nn.Module):
         self.template = template
         self.has_new_classes = False  # True: some classes weren't in training; set when a checkpoint is loaded
         self._cached_text: tuple[list[tuple[int, int]], torch.Tensor] | None = None
-        self._text_is_frozen = False
+        self._is_frozen = False
 
     # ---- inputs of the towers ----
 
@@ -148,7 +148,7 @@ class Method(nn.Module):
         Without gradients, the features are cached until a parameter changes. So a test computes the features only
         once, not for each batch. If `text_is_learned` is False, the features are cached in training too.
         """
-        if self._text_is_frozen and self._cached_text is not None:
+        if self._is_frozen and self._cached_text is not None:
             return self._cached_text[1]
         if torch.is_grad_enabled() and self.text_is_learned:
             return normalized(self.encode_text())
@@ -158,9 +158,9 @@ class Method(nn.Module):
                 self._cached_text = state, normalized(self.encode_text())
         return self._cached_text[1]
 
-    def freeze_text(self) -> None:
-        """Use the cached text features from now on, whatever changes. An export makes them constants of its model."""
-        self._text_is_frozen = True
+    def freeze(self) -> None:
+        """Fix what was learned, before an export. The cached text features become constants of the exported model."""
+        self._is_frozen = True
 
     def clear_text_cache(self) -> None:
         """Delete the cached text features.
