@@ -99,9 +99,9 @@ def measure_once(trainer: str, classes: int) -> dict[str, float] | None:
         return None
     before = psutil.Process().memory_info().rss
     step()
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again at the present size
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # Linux: the peak starts again at the present size
     seconds = complexity.median_seconds(step, 3)
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     peak = 1024 * int(status.split("VmHWM:")[1].split()[0])  # VmHWM is in KiB
     return {"seconds": seconds, "mib": (peak - before) / 2**20}
 

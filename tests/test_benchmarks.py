@@ -81,6 +81,7 @@ def test_a_step_beside_another_trainer_s(tiny_backbone, capsys):
     assert line["ratio"] == pytest.approx(line["baseline_seconds"] / line["seconds"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trainer", "baseline"), [("MaPLe", "naive"), ("CoOp", "first")])
 def test_the_end_to_end_benchmark(trainer, baseline, tiny_backbone, capsys):
     import end_to_end

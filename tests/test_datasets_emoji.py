@@ -87,6 +87,7 @@ def test_scenes_are_made_once_and_again_when_settings_change(monkeypatch, tmp_pa
     assert len(files) == 4  # two versions, both of which may be in use, and their lock files
 
 
+@pytest.mark.slow
 def test_several_processes_make_the_scenes_once(tmp_path):
     code = """
 from dassl.config import get_cfg_default, merge_words

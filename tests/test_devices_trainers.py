@@ -55,8 +55,13 @@ def cut_after_first_epoch(trainer, folder):
             (folder / name / "checkpoint").write_text("model.pth.tar-1\n")
 
 
+QUICK = ("fp32", "fp16")  # the other precisions run with the slow tests
+CASES = [*itertools.product(TRAINERS, PRECISIONS), *((name, "fp16") for name in PLUGINS)]
+
+
 @pytest.mark.parametrize(
-    ("trainer", "precision"), [*itertools.product(TRAINERS, PRECISIONS), *((name, "fp16") for name in PLUGINS)]
+    ("trainer", "precision"),
+    [pytest.param(*case, marks=[] if case[1] in QUICK else pytest.mark.slow) for case in CASES],
 )
 def test_trains_two_steps_tests_saves_and_resumes(trainer, precision, run, pretend, own_data, tmp_path, monkeypatch):
     scaler = partial(torch.amp.GradScaler, init_scale=256.0, growth_interval=1)  # doubled at each step

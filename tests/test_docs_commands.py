@@ -205,6 +205,7 @@ def test_the_python_of_a_page_runs(page: str, in_project: Path) -> None:
         exec(re.sub(r"output/[\w/.+-]+", RUN_FOLDER, text), {"__name__": "readme"})
 
 
+@pytest.mark.slow
 def test_the_examples_of_contributing_run(tmp_path: Path, tiny_path: Path) -> None:
     """The trainer and the data set of CONTRIBUTING.md, in a copy of the project, train and test together."""
     trainer, dataset = code("CONTRIBUTING.md", "python")

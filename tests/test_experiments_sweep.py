@@ -161,7 +161,8 @@ def test_a_failed_run_is_named_and_does_not_stop_the_others(undisturbed, declare
     assert "failed: MaPLe (vit_b16_c2_ep5_batch4_2ctx_bad)" in page
 
 
-@pytest.mark.parametrize("launcher", ["submitit", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["submitit", "ray"])
 def test_every_launcher_gives_the_same_results(launcher, undisturbed, declared, tmp_path):
     pytest.importorskip(launcher)
     code, _, err = finished(start(declared, tmp_path, "--on", launcher, "--trainers", "MaPLe"))

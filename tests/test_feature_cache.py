@@ -122,6 +122,7 @@ def test_a_broken_cache_costs_no_result(encoded, tmp_path, monkeypatch):
         assert np.array_equal(encoded()[0], plain)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 def test_compiled_blocks_equal_uncompiled_ones(encoded, monkeypatch):
     words = ("OPTIM.MAX_EPOCH", 1, "OPTIM.LR", 0.1)

@@ -138,9 +138,14 @@ def test_a_stopped_run_can_be_resumed(number, code, name, coop, tmp_path, monkey
             signal.raise_signal(number)
         run_epoch(trainer)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(PromptTrainer, "run_epoch", stopped)
-        assert coop()[::2] == (code, [f"stopped by {name}. Repeat the command to resume"])
+    handler = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(number, handler)  # a script's background jobs ignore SIGINT
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(PromptTrainer, "run_epoch", stopped)
+            assert coop()[::2] == (code, [f"stopped by {name}. Repeat the command to resume"])
+    finally:
+        signal.signal(number, before)
     assert not (tmp_path / "out/result.json").exists()
     finishes(coop, tmp_path)
 

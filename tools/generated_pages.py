@@ -36,7 +36,7 @@ def write_page(file: Path, text: Callable[[], str], argv: Sequence[str], command
         content = text()
         if not args.check:
             write_text(content, file)
-        elif not file.is_file() or file.read_text() != content:
+        elif not file.is_file() or file.read_text(encoding="utf-8") != content:
             raise InputError(f"{file} is stale. Run: {command}")
 
     return report_errors(write, args.debug)

@@ -116,7 +116,7 @@ def methods() -> dict[str, type[PromptTrainer]]:
 
 def table_rows(page: Path) -> Iterator[list[str]]:
     """Yield the cells of every table row of a Markdown page."""
-    for line in page.read_text().splitlines():
+    for line in page.read_text(encoding="utf-8").splitlines():
         if line.startswith("| "):
             yield [cell.strip() for cell in line.strip("|").split("|")]
 

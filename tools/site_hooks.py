@@ -71,7 +71,7 @@ def api_page() -> str:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that aren't in docs/."""
     for source, page in PAGES.items():
-        files.append(File.generated(config, page, content=(ROOT / source).read_text()))
+        files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
     files.append(File.generated(config, API, content=api_page()))
     return files
 
