@@ -45,12 +45,17 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"--{name} must be at least 1")
     if args.port is not None and not 0 < args.port < 2**16:
         parser.error("--port must be from 1 to 65535")
-    others = ("output", "format", "batch") if args.serve else ("compare", "host", "port")
-    for name in others:
-        if vars(args)[name] != parser.get_default(name):
-            parser.error(f"--{name} {'is of no use with' if args.serve else 'needs'} --serve")
-    if bool(args.images) == args.serve:
-        parser.error("--serve takes no IMAGES" if args.serve else "the following arguments are required: IMAGES")
+    given = {name for name, value in vars(args).items() if value != parser.get_default(name)}
+    if args.serve:
+        for name in sorted(given & {"output", "format", "batch"}):
+            parser.error(f"--{name} can't be used with --serve")
+        if args.images:
+            parser.error("--serve takes no IMAGES")
+    else:
+        for name in sorted(given & {"compare", "host", "port"}):
+            parser.error(f"--{name} needs --serve")
+        if not args.images:
+            parser.error("the following arguments are required: IMAGES")
     return args
 
 

@@ -20,7 +20,7 @@ setup(
         "regex>=2024.4.16",
         "resvg_py>=0.2",
         "gdown>=6.5",
-        "huggingface_hub>=0.24",
+        "huggingface_hub>=0.34",
         "safetensors>=0.4.3",
         "scipy>=1.11",
         "scikit-learn>=1.3",

@@ -25,6 +25,8 @@ def describe(train: Sequence[Item], val: Sequence[Item] | None, test: Sequence[I
     print(f"{root}: {len(classes)} classes; images: {', '.join(f'{n.total()} {name}' for name, n in counts.items())}")
     if len(classes) <= _NAMED:
         print("Images per class for training:", ", ".join(f"{name} {counts['train'][name]}" for name in classes))
+    if not classes:
+        return  # the data set reports this error
     by_count = counts["train"].most_common()
     (largest, most), (smallest, fewest) = by_count[0], by_count[-1]
     if most >= _IMBALANCE * fewest:
@@ -34,10 +36,10 @@ def describe(train: Sequence[Item], val: Sequence[Item] | None, test: Sequence[I
             print(f"Warning: {name} has no test images, so its accuracy isn't measured")
     copies = _copies(train, test, root)
     if copies:
-        first, second = copies[0]
+        first, second = (os.path.relpath(path, root) for path in copies[0])
         print(
             f"Warning: {len(copies)} test images have the same content as a training image, which raises the accuracy. "
-            f"For example, {os.path.relpath(first, root)} is the same as {os.path.relpath(second, root)}"
+            f"For example, {first} is {'a training image, too' if first == second else f'the same as {second}'}"
         )
 
 
@@ -61,7 +63,7 @@ def _copies(train: Sequence[Item], test: Sequence[Item], root: str) -> list[tupl
             by_hash[found].append(item.impath)
     copies = []
     for image in dict.fromkeys(item.impath for item in test):
-        same = [path for path in by_hash.get(hashes.get(image, ""), ()) if path != image]
+        same = by_hash.get(hashes.get(image, ""), ())
         copies += [(image, same[0])] if same else []
     return copies
 

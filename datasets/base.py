@@ -76,6 +76,8 @@ class FewShotDataset(DatasetBase):
                 f"{cls.__name__} doesn't use DATASET.PATH. DATASET.PATH is for your own data, "
                 "which you select by --dataset-config-file configs/datasets/folder.yaml"
             )
+        if cfg.DATASET.LABEL and not cls.takes_path:
+            raise InputError(f"{cls.__name__} doesn't use DATASET.LABEL, which is a name for your own data")
         self.root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
         self.dataset_dir = self.locate(cfg)
         self.image_dir = os.path.join(self.dataset_dir, cls.image_dir)

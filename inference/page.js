@@ -1,7 +1,7 @@
 // The drop zone of the web page. Gradio runs this file when the zone is shown, with `element`, `props` and `trigger`.
 // The browser keeps the files, so that they can be classified again with other class names.
 const input = element.querySelector("input"), again = element.querySelector("button"), count = element.querySelector("output");
-let held = null;
+let held = null, latest = 0;
 
 const encoded = (file) => new Promise((resolve) => {
   const reader = new FileReader();
@@ -15,7 +15,7 @@ function send() {
 }
 
 async function take(list) {
-  const all = [...list], files = [];
+  const all = [...list], files = [], own = ++latest;
   if (!all.length) return;
   const number = all.length === 1 ? "1 file" : `${all.length} files`;
   let total = 0;
@@ -25,6 +25,7 @@ async function take(list) {
     if (fits) total += file.size;
     files.push({name: file.name, size: file.size, data: fits ? await encoded(file) : null});
   }
+  if (own !== latest) return;  // the user has dropped other files in the meantime
   held = {files, more: all.length - files.length};
   count.textContent = number;
   again.disabled = false;

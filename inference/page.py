@@ -17,6 +17,7 @@ from PIL import Image
 from dassl.engine.formats import read_result
 from dassl.engine.run_folder import RESULT, dataset_label
 from dassl.utils import InputError, read_image
+from dassl.utils.errors import ClassNameError
 from inference.classifier import Classifier, Prediction
 from inference.record import ExportedRecord, checked_classes
 from trainers.common.options import run_config
@@ -173,9 +174,9 @@ class ServedRun:
             self._renamed = None  # frees the memory of the last one
             try:
                 self._renamed = names, Classifier.load(self.source, names, self._device)
+            except ClassNameError:
+                raise
             except InputError as error:
-                if str(error).startswith("the class name"):
-                    raise
                 print(f"error: {error}", file=sys.stderr)  # this message may contain paths
                 raise InputError(f"{self.title} can't use these class names. The terminal shows the reason") from error
         return self._renamed[1]

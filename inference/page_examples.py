@@ -99,7 +99,8 @@ def find_examples(source: str, record: RunRecord) -> list[Example]:
     if not (folder / PREDICTIONS).is_file():
         raise InputError(f"the run has no {PREDICTIONS}. The option TEST.SAVE_PREDICTIONS True writes it")
     tested = _read(folder, len(record.labels))
-    base = next((base for base in _data_folders(folder, record) if (base / tested.paths[0]).is_file()), None)
+    folders = _data_folders(folder, record)
+    base = next((base for base in folders if any((base / path).is_file() for path in tested.paths)), None)
     if base is None:
         raise InputError("the run's test images aren't where they were when the run was tested")
     is_right = tested.labels == tested.predicted

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 LOCAL = "127.0.0.1"
-#: Addresses that the page needs. An address that ends in "/" stands for all below it.
+LOOPBACK = (LOCAL, "localhost")  # names of this machine that others can't reach
+#: Addresses that the page needs. An address that ends in "/" includes all addresses below it.
 OPEN = (
     "/assets/",
     "/static/",
@@ -75,7 +76,7 @@ def serve_page(runs: Sequence[ServedRun], topk: int, host: str = LOCAL, port: in
     """
     with PageServer(runs, topk, host, port) as address:
         print(f"The page is at {address}. Press Ctrl-C to stop.", file=sys.stderr)
-        if host != LOCAL:
+        if host not in LOOPBACK:
             print(f"warning: everybody who can reach {host} can use the page", file=sys.stderr)
         try:
             threading.Event().wait()
@@ -99,7 +100,7 @@ class PageServer:
         from inference.page_app import CSS, build_page
 
         # A web site whose name leads to this machine must not read the page. Its requests name the site as their host.
-        hosts = [self.host, "localhost"] if self.host == LOCAL else ["*"]
+        hosts = [*LOOPBACK] if self.host in LOOPBACK else ["*"]
         self._blocks = build_page(self.runs, self.topk)
         try:
             _, address, _ = self._blocks.launch(
@@ -120,8 +121,9 @@ class PageServer:
             )
         except OSError as error:
             self._folder.cleanup()
+            where = f"port {self.port} (--port)" if self.port else "a port from 7860"
             raise InputError(
-                f"can't serve the page at {self.host} (--host), port {self.port} (--port): in use?"
+                f"can't serve the page at {self.host} (--host) on {where}. Is the port in use, or the address wrong?"
             ) from error
         return str(address)
 
@@ -137,4 +139,5 @@ def _set_environment(folder: str) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = folder
     # Gradio asks its own server whether it is up, which must not go through a proxy.
-    os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), LOCAL, "localhost")))
+    without = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(filter(None, (without, *LOOPBACK)))

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from dassl.utils.checksums import with_checksum
-from dassl.utils.errors import InputError
+from dassl.utils.errors import ClassNameError, InputError
 from dassl.utils.files import write_json
 from dassl.utils.typed import read_json_as
 
@@ -153,10 +153,10 @@ def read_record(folder: Path, cls: type[R]) -> R:
 
 
 def checked_classes(names: Sequence[str]) -> list[str]:
-    """Return the class names of a user. Raises InputError if there is none, or if a name is empty or occurs twice."""
+    """Return the class names of a user. Raises ClassNameError if there is none, or if one is empty or occurs twice."""
     classes = [name.strip() for name in names]
     repeated = sorted({name for name in classes if classes.count(name) > 1})
     if not classes or "" in classes or repeated:
         reason = f"{repeated[0]!r} occurs twice" if repeated and repeated[0] else "a name is empty"
-        raise InputError(f"the class names can't be used, because {reason}")
+        raise ClassNameError(f"the class names can't be used, because {reason}")
     return classes

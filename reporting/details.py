@@ -27,6 +27,8 @@ def show(runs: pd.DataFrame, protocol: str, form: str) -> str:
     texts: list[dict[str, str]] = []
     finished = of_protocol(runs, protocol)
     finished = finished[finished["state"] == "finished"]
+    if finished.empty and form not in ("csv", "json"):
+        return "No run is finished."
     for key, group in finished.groupby(_KEYS, sort=False, dropna=False):
         identity = {name: "" if pd.isna(part) else part for name, part in zip(_KEYS, key, strict=True)}
         identity["shots"] = int(identity["shots"])

@@ -46,7 +46,7 @@ def table(rows: Sequence[Row], protocol: str) -> Table:
             by_method.setdefault(key, {})[row.dataset] = row
     datasets = list(dict.fromkeys(dataset for found in by_method.values() for dataset in found))
     targets = [dataset for dataset in datasets if not dataset.endswith("(source)")]
-    common = [dataset for dataset in targets if all(dataset in found for found in by_method.values())]
+    common = [dataset for dataset in targets if all(_is_complete(found.get(dataset)) for found in by_method.values())]
     kinds = list(zip(*by_method, strict=True))
     shown = [place for place, kind in enumerate(kinds) if place == 0 or len(set(kind)) > 1]
     methods = []
@@ -58,6 +58,11 @@ def table(rows: Sequence[Row], protocol: str) -> Table:
     heads = tuple(("method", "config", "shots", "backbone")[place] for place in shown)
     columns = [*datasets, *([_AVERAGE] if len(targets) > 1 else [])]
     return Table(heads, columns, methods, [dataset for dataset in targets if dataset not in common])
+
+
+def _is_complete(row: Row | None) -> bool:
+    """Return whether a method has a result for each measure on a data set. A failed run has none."""
+    return row is not None and all(value.mean is not None for value in row.values.values())
 
 
 def _average(rows: Mapping[str, Row], datasets: Sequence[str], protocol: str) -> Mapping[str, Value]:

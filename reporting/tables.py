@@ -93,7 +93,7 @@ def rows(runs: pd.DataFrame, protocol: str, paper: str | Path = PAPER) -> list[R
 def _rows_of_method(
     method: Row, runs: pd.DataFrame, expected: pd.DataFrame, protocol: str
 ) -> tuple[list[Row], set[str]]:
-    """Return a method's rows, and the names of the data sets that its average covers.
+    """Return a method's rows, and the names of the data sets with a result for each measure.
 
     Args:
         method: a row that holds the method's trainer, config, number of shots and backbone. These values are copied to
@@ -122,7 +122,7 @@ def _rows_of_method(
         table.append(replace(method, dataset=name, values=values, seeds=found, missing=missing, by_seed=frame))
     values, found = summarize(list(averaged.values()), measures)
     table.append(replace(method, dataset="average", values=values, seeds=found, missing=all_missing))
-    return table, set(averaged)
+    return table, {dataset for dataset, frame in averaged.items() if frame.notna().any().all()}
 
 
 def _missing(runs: pd.DataFrame, seeds: Sequence[int], measures: Sequence[str]) -> list[str]:

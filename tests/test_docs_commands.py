@@ -73,6 +73,7 @@ PLACEHOLDERS = {
     "WEIGHTS_FOLDER": RUN_FOLDER,
     "output/.../MultiModalPromptLearner/model.pth.tar-5": f"{RUN_FOLDER}/MultiModalPromptLearner/model.pth.tar-5",
     "output/base2new/train_base/dtd/shots_16/MaPLe/vit_b16_c2_ep5_batch4_2ctx": str(Path(RUN_FOLDER).parent),
+    "output/base2new/train_base/caltech101/shots_16/CoCoOp/vit_b16_c4_ep10_batch1_ctxv1": str(Path(RUN_FOLDER).parent),
 }
 COMMANDS = [
     dataclasses.replace(command, words=[PLACEHOLDERS.get(word, word) for word in command.words])

@@ -207,6 +207,7 @@ def test_examples_are_the_run_s_right_and_wrong_test_images(runs, with_data):
     try:
         text = answer(runs, lambda: gallery.chosen({"index": 0}), ["", ""], 1)
         assert "can&#x27;t read the image of the example" in text
+        assert_has_no_path(text, Path(run.source).parent)
         assert len(gallery_of(run).examples) == len(is_right) - 1
     finally:
         gallery.examples[0].path.with_suffix(".gone").rename(gallery.examples[0].path)
@@ -242,7 +243,7 @@ def test_without_examples_the_page_says_why(runs, tmp_path, with_data):
         (["."], "required: IMAGES"),
         ([".", "x.jpg", "--serve"], "--serve takes no IMAGES"),
         ([".", "x.jpg", "--compare", "y"], "--compare needs --serve"),
-        ([".", "--serve", "--output", "y"], "--output is of no use with --serve"),
+        ([".", "--serve", "--output", "y"], "--output can't be used with --serve"),
         (["nowhere", "--serve"], "nowhere isn't a folder"),
         ([".", "--serve", "--compare", "nowhere"], "nowhere isn't a folder"),
         ([".", "--serve"], 'pip install -e ".[serve]"'),

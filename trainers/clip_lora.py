@@ -90,7 +90,7 @@ class LoRACLIP(Method):
     def inputs(self, tower: str) -> TowerInputs:
         """Return the adapters of a tower. In evaluation without gradients there are none, see `merged`."""
         learned = self.towers().get(tower)
-        if learned is None or not (self.training or torch.is_grad_enabled()):
+        if learned is None or self._is_frozen or not (self.training or torch.is_grad_enabled()):
             return NO_INPUTS
         dropout = self.options.DROPOUT
         return TowerInputs(
@@ -157,9 +157,7 @@ class LoRACLIP(Method):
             weight.data = merged
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        if self._is_frozen:
-            return self.clip.encode_image(images)
-        if self.training or torch.is_grad_enabled():
+        if self._is_frozen or self.training or torch.is_grad_enabled():
             return self.clip.encode_image(images, self.image_inputs())
         with self.merged() as clip:
             return clip.encode_image(images)
@@ -231,7 +229,9 @@ class CLIPLoRA(StepScheduleTrainer):
         return self.cfg.TRAINER.CLIPLORA.N_ITERS * max(1, self.cfg.DATASET.NUM_SHOTS)
 
     def after_train(self) -> None:
-        """Save the official file, too."""
+        """Save the official file, too. It holds the model that is tested."""
+        if self._selects_best:
+            self.load_model(self.output_dir)
         distributed.on_main(lambda: save_sealed(self.model.official(), Path(self.output_dir) / OFFICIAL_FILE))
         super().after_train()
 

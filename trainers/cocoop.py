@@ -99,7 +99,7 @@ class CoCoOpCLIP(Method):
 
 @TRAINER_REGISTRY.register()
 class CoCoOp(PromptTrainer):
-    """Trains CoCoOp. Any batch size works; the original code only supports batch size 1."""
+    """Trains CoCoOp. Any batch size works; the published configs use 1."""
 
     method = CoCoOpCLIP
     options = CoCoOpOptions

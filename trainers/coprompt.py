@@ -1,6 +1,6 @@
 """CoPrompt: Consistency-guided Prompt Learning (Roy and Etemad, ICLR 2024, arXiv 2306.01195).
 
-CoPrompt learns MaPLe's prompts, and an adapter behind each tower. Two losses keep the features close to those of the
+CoPrompt learns MaPLe's prompts, and an adapter after each tower. Two losses keep the features close to those of the
 frozen CLIP, which gets another input: another augmentation of the image, and sentences about the class instead of the
 template (section 3.2).
 """

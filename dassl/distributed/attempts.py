@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch.distributed import PrefixStore, Store
 
-_PAUSE = 0.02  # seconds between two looks into the store
+_PAUSE = 0.02  # seconds between two readings of the store
 
 
 def fresh(store: "Store", rank: int, size: int, timeout: timedelta) -> "PrefixStore":
     """Return a part of the store in which no process has written before. All processes call this function.
 
     torchrun keeps the store when it restarts the processes, so addresses of processes that have ended are still in it.
-    Therefore the main process gives the attempt a random name, and every other process gives itself one. A process goes
-    on only when the main process has repeated the process's own name, which no earlier attempt can have done.
+    Therefore the main process writes a random name of this attempt. Each other process writes a random id of its own
+    under this name, and continues once the main process has written this id back. Earlier attempts can't know the id.
 
     Raises:
         RuntimeError: another process hasn't called this function in time.

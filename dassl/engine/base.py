@@ -40,17 +40,20 @@ class TrainerBase(RegisteredModels):
         """Train from epoch `start_epoch` to epoch `max_epoch` - 1. Both are indices from 0."""
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
-        self.before_train()  # sets start_epoch if the run is resumed
-        epoch = self.start_epoch
-        while epoch < self.max_epoch:  # early stopping lowers max_epoch
-            self.epoch = epoch
-            self.seed_epoch()
-            self.before_epoch()
-            self.run_epoch()  # all batches
-            self.end_epoch()
-            self.after_epoch()  # validate and save
-            epoch += 1
-        self.after_train()
+        try:
+            self.before_train()  # sets start_epoch if the run is resumed
+            epoch = self.start_epoch
+            while epoch < self.max_epoch:  # early stopping lowers max_epoch
+                self.epoch = epoch
+                self.seed_epoch()
+                self.before_epoch()
+                self.run_epoch()  # all batches
+                self.end_epoch()
+                self.after_epoch()  # validate and save
+                epoch += 1
+            self.after_train()
+        finally:
+            self.close_writer()  # the loggers also show how a training failed
 
     def seed_epoch(self) -> None:
         """Seed the random generators from SEED and the epoch, so that a resumed run draws the same numbers."""

@@ -111,7 +111,8 @@ class TensorBoard(RunLogger):
 class WandB(RunLogger):
     """Logs to Weights & Biases. wandb's environment variables choose the project, the account and the mode.
 
-    With WANDB_MODE=offline, the run is stored in the logger's folder, and `wandb sync` uploads it later.
+    With WANDB_MODE=offline, the run is stored in the logger's folder, and `wandb sync` uploads it later. wandb itself
+    appends the folder's name to the output folder.
     """
 
     module = package = "wandb"
@@ -148,7 +149,7 @@ class MLflow(RunLogger):
 
     module, package = "mlflow", "mlflow-skinny"
     _DELAY = 5.0  # seconds between two writes, because a server needs milliseconds for each
-    _MOST = 500  # values of one write; a server accepts 1,000
+    _BATCH_SIZE = 500  # values of one write; a server accepts 1,000
 
     def __init__(self, folder: Path, cfg: CfgNode):
         uri = os.environ.get("MLFLOW_TRACKING_URI")
@@ -167,8 +168,8 @@ class MLflow(RunLogger):
         else:
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
             experiment = self.client.get_experiment_by_name(name)
-            number = experiment.experiment_id if experiment else self.client.create_experiment(name)
-            run_id = _store_id(self.client.create_run(number, run_name=_name(cfg)).info.run_id, folder)
+            experiment_id = experiment.experiment_id if experiment else self.client.create_experiment(name)
+            run_id = _store_id(self.client.create_run(experiment_id, run_name=_name(cfg)).info.run_id, folder)
             params = [Param(key, str(value)[:6000]) for key, value in keys(cfg)]  # MLflow's limit
             for start in range(0, len(params), 100):  # MLflow's limit
                 self.client.log_batch(run_id, params=params[start : start + 100])
@@ -179,13 +180,13 @@ class MLflow(RunLogger):
 
         now = int(1000 * time.time())
         self.waiting += [Metric(tag, float(value), now, step or 0) for tag, value in values.items()]
-        if len(self.waiting) >= self._MOST or time.monotonic() > self.written + self._DELAY:
+        if len(self.waiting) >= self._BATCH_SIZE or time.monotonic() > self.written + self._DELAY:
             self._flush()
 
     def _flush(self) -> None:
         waiting, self.waiting, self.written = self.waiting, [], time.monotonic()
-        for start in range(0, len(waiting), self._MOST):
-            self.client.log_batch(self.run_id, metrics=waiting[start : start + self._MOST])
+        for start in range(0, len(waiting), self._BATCH_SIZE):
+            self.client.log_batch(self.run_id, metrics=waiting[start : start + self._BATCH_SIZE])
 
     def close(self) -> None:
         self._flush()

@@ -248,9 +248,10 @@ def own_data_name(path: str, label: str) -> str:
 def dataset_label(cfg: CfgNode) -> str:
     """Return the name that results use for the data set.
 
-    If DATASET.PATH is set, return the name of the user's own data set (`own_data_name`). If the data set has several
+    If DATASET.PATH is set, return the name of the user's own data set (`own_data_name`). The config of an older run has
+    no DATASET.LABEL. If the data set has several
     tasks, return the name of its config file. Otherwise, return the name of the data set's class.
     """
     if cfg.DATASET.PATH:
-        return own_data_name(cfg.DATASET.PATH, cfg.DATASET.LABEL)
+        return own_data_name(cfg.DATASET.PATH, cfg.DATASET.get("LABEL", ""))
     return cfg.DATASET.CONFIG if cfg.DATASET.TASKS else cfg.DATASET.NAME

@@ -62,7 +62,8 @@ class ModelTester(TrainerBase):
         self.test_seconds, self.tested_paths = time.time() - started, paths
         results = distributed.on_main(self.evaluator.evaluate)  # the main process has the predictions of all
         self.tested_scores = {name: float(value) for name, value in results.items()}
-        self.write_scalars({f"{split}/{name}": value for name, value in results.items()}, self.epoch)
+        epoch = self.epoch if split == "val" else max(self.tested_epoch - 1, 0)  # from 0
+        self.write_scalars({f"{split}/{name}": value for name, value in results.items()}, epoch)
         return next(iter(results.values()))
 
     def predictions(self, loader: DataLoader, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[str]]]:

@@ -130,11 +130,11 @@ class SimpleTrainer(ValidatingTrainer):
         self.start_epoch = self.resume_model_if_exist(str(directory))
         check_parameters(self._models, "before the training")
         targets = [Path(self.output_dir) / name for name in names]
-        if self.resumed and cfg.TEST.FINAL_MODEL == "best_val":
+        if self.resumed and self._selects_best:
             folders, newest = [directory / name for name in names], self.resumed
             self.best_result = distributed.on_main(lambda: restore_best(folders, newest, targets))
         self.val_results = list(self.resumed[0][1].get("val_results", ())) if self.resumed else []
-        self.best_result = max(self.val_results, default=self.best_result)
+        self.best_result = max([self.best_result, *self.val_results])
         if self.is_out_of_patience:  # the training had stopped early
             self.max_epoch = self.start_epoch
         self.resumed = []  # the checkpoints' content isn't needed any more
@@ -190,15 +190,18 @@ class SimpleTrainer(ValidatingTrainer):
 
     # ---- batches ----
 
-    def run_batches(self, batches: Iterable[tuple], num_batches: int) -> None:
+    def run_batches(self, batches: Iterable[tuple], num_batches: int, whole_epoch: int = 0) -> None:
         """Call `forward_backward(*batch)` for each batch, and log the values that it returns.
 
         Sets `batch_idx` and `num_batches`, which trainers compare to detect the last batch of an epoch.
+
+        Args:
+            whole_epoch: number of batches of the other epochs, if this epoch is shorter; 0: `num_batches`.
         """
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
-        self.num_batches = num_batches
-        self.metrics.warn_of_missing_lines(num_batches)
+        self.num_batches, whole_epoch = num_batches, whole_epoch or num_batches
+        self.metrics.warn_of_missing_lines(whole_epoch)
         end = time.time()
         # disable=None: the bar appears only in a terminal
         with tqdm(total=num_batches, desc=f"epoch {self.epoch + 1}/{self.max_epoch}", leave=False, disable=None) as bar:
@@ -206,15 +209,18 @@ class SimpleTrainer(ValidatingTrainer):
                 data_time.update(time.time() - end)
                 losses.update(self.forward_backward(*batch))
                 batch_time.update(time.time() - end)
-                self._report(losses, batch_time, data_time)
+                self._report(losses, batch_time, data_time, self.epoch * whole_epoch + self.batch_idx)
                 if not bar.disable:
                     shown = {name: losses.meters[name].avg for name in ("loss", "acc") if name in losses.meters}
                     bar.set_postfix(shown, refresh=False)
                     bar.update()
                 end = time.time()
 
-    def _report(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> None:
-        """Write a batch's values to metrics.jsonl and TensorBoard. Also print the values every PRINT_FREQ batches."""
+    def _report(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter, n_iter: int) -> None:
+        """Write a batch's values to metrics.jsonl and the loggers. Also print the values every PRINT_FREQ batches.
+
+        `n_iter` is the number of batches before this one, in all epochs.
+        """
         step, freq, lr = self.batch_idx + 1, self.cfg.TRAIN.PRINT_FREQ, self.get_current_lr()
         if step % freq == 0 or self.num_batches < freq:
             left = self.num_batches - step + (self.max_epoch - self.epoch - 1) * self.num_batches
@@ -224,7 +230,6 @@ class SimpleTrainer(ValidatingTrainer):
                 f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) data {data_time.val:.3f} ({data_time.avg:.3f}) "
                 f"{losses} lr {lr:.4e} eta {eta}"
             )
-        n_iter = self.epoch * self.num_batches + self.batch_idx
         averages = {f"train/{name}": meter.avg for name, meter in losses.meters.items()}
         self.write_scalars({**averages, "train/lr": lr}, n_iter)
         values = {name: meter.val for name, meter in losses.meters.items()}

@@ -1,6 +1,6 @@
 """`ValidatingTrainer` validates the model during the training, and can stop early. `SimpleTrainer` derives from it.
 
-TRAIN.VAL_FREQ and TEST.FINAL_MODEL set when the model is validated, TRAIN.PATIENCE when the training stops. Early
+TRAIN.VAL_FREQ and TEST.FINAL_MODEL set when the model is validated. TRAIN.PATIENCE sets when the training stops. Early
 stopping lowers `max_epoch`, so the rest of the code needn't know why a training has ended.
 """
 

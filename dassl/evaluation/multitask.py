@@ -105,6 +105,8 @@ class ClassificationMT(EvaluatorBase):
         per_class = {label: float(100 * hits[y_true == label].mean()) for label in np.unique(y_true)}
         per_task = {}
         for task, (name, metric) in enumerate(zip(self.dataset.tasknames, self.dataset.metrics, strict=True)):
+            if task not in tasks:
+                continue  # the task has no validation images
             classes = [per_class[label] for label in np.unique(y_true[tasks == task])]
             per_task[name] = float(np.mean(classes) if metric == "mean_acc" else 100 * hits[tasks == task].mean())
         n_classes = {task: end - start for task, (start, end) in enumerate(self.dataset.columns) if task in tasks}

@@ -16,6 +16,10 @@ class InputError(ValueError):
         super().__init__(str(message).rsplit("InputError: ", maxsplit=1)[-1].strip())
 
 
+class ClassNameError(InputError):
+    """Raised if a class name can't be used. The message names the class, and no path of this machine."""
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
     """Return an error for an unknown `name`. The message suggests the closest known name and lists all known names.
 

@@ -159,6 +159,8 @@ def read_image(file: str | Path | IO[bytes], name: str = "", max_pixels: int | N
             return image.convert("RGB")
     except Exception as error:  # decoding a damaged image can raise almost any error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror  # without the path, which the web page must not show
         if isinstance(error, UnidentifiedImageError):
             reason = f"it is none of {', '.join(IMAGE_FORMATS)}, or it is damaged"
         raise InputError(f"can't read the image {name or file}: {reason}") from error

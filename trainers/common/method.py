@@ -38,8 +38,7 @@ class Batch:
     #: (batch, 3, resolution, resolution); or the images' features (batch, embed_dim), see common/cached_training.py
     images: torch.Tensor
     labels: torch.Tensor  # (batch,), or (batch, n_classes) for several tasks; see datasets/multitask.py
-    #: All augmentations of the images, each shaped like `images`. views[0] is `images`. The number of augmentations is
-    #: DATALOADER.K_TRANSFORMS.
+    #: The DATALOADER.K_TRANSFORMS augmentations of the images, each shaped like `images`. views[0] is `images`.
     views: tuple[torch.Tensor, ...] = ()
 
 
@@ -55,9 +54,8 @@ class Output:
     def detached(self) -> "Output":
         """Return the same output without gradients, so that the autograd graph of the step can be freed."""
         text = None if self.text_features is None else self.text_features.detach()
-        return replace(
-            self, logits=self.logits.detach(), image_features=self.image_features.detach(), text_features=text
-        )
+        images = self.image_features.detach()
+        return replace(self, logits=self.logits.detach(), image_features=images, text_features=text)
 
 
 def normalized(features: torch.Tensor) -> torch.Tensor:
@@ -159,7 +157,9 @@ class Method(nn.Module):
         return self._cached_text[1]
 
     def freeze(self) -> None:
-        """Fix what was learned, before an export. The cached text features become constants of the exported model."""
+        """Fix what was learned, before an export. The text features become constants of the exported model."""
+        with torch.no_grad():
+            self.text_features()
         self._is_frozen = True
 
     def clear_text_cache(self) -> None:

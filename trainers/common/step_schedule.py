@@ -38,4 +38,4 @@ class StepScheduleTrainer(PromptTrainer):
             return
         n_batches = min(per_epoch, limit - self.epoch * per_epoch)
         loader = self._present(self.train_loader_x, "training")
-        self.run_batches(((batch,) for batch in itertools.islice(loader, n_batches)), n_batches)
+        self.run_batches(((batch,) for batch in itertools.islice(loader, n_batches)), n_batches, per_epoch)

@@ -12,6 +12,7 @@ from clip.clip import tokenize
 from clip.model import CLIP
 from clip.simple_tokenizer import tokenizer
 from dassl.utils import InputError
+from dassl.utils.errors import ClassNameError
 
 _NAMED_WORDS = 10  # a warning names this number of words
 
@@ -35,7 +36,7 @@ def tokenize_classes(
             text = name if keep_underscores else name.replace("_", " ")
             rows.append(tokenize(template.replace("{}", text), clip.context_length))
         except RuntimeError as error:
-            raise InputError(f"the class name {name!r} is too long: {error}") from error
+            raise ClassNameError(f"the class name {name!r} is too long: {error}") from error
     ids = torch.cat(rows)
     _warn_of_equal_prompts(ids, classnames)
     if clip.trained_rows is not None:
