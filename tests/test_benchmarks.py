@@ -103,6 +103,7 @@ def test_launches_of_a_step_of_maple(capsys):
     assert found["10"]["evaluation"] < 170
 
 
+@pytest.mark.slow
 def test_the_memory_benchmark(tiny_backbone, capsys):
     import memory
 

@@ -30,7 +30,8 @@ def text_case(seed: int, count: int, most: int | None = None):
 
 
 @pytest.mark.parametrize(
-    ("count", "seed"), [*((count, seed) for count in (1, 2, 7, 40) for seed in range(4)), (1000, 0)]
+    ("count", "seed"),
+    [*((count, seed) for count in (1, 2, 7, 40) for seed in range(4)), pytest.param(1000, 0, marks=pytest.mark.slow)],
 )
 def test_the_text_tower(count, seed, tiny_clip):
     """Both ways of attention, chunks of any size and the reference path are equal, for names of any length."""

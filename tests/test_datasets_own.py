@@ -6,6 +6,8 @@ import pytest
 from conftest import load_dataset
 from layouts import folders
 
+from dassl.config import get_cfg_default, merge_words
+from dassl.data.datasets import build_dataset
 from dassl.utils import InputError, load_plugins
 
 load_plugins("datasets")
@@ -174,3 +176,11 @@ def test_counts_imbalance_and_copies_are_logged(tmp_path, capsys):
     assert "few has no test images" in out
     assert "1 test images have the same content as a training image" in out
     assert f"{tmp_path}: " in out
+
+
+def test_a_label_is_for_own_data(run, tmp_path):
+    cfg = get_cfg_default()
+    merge_words(cfg, ["DATASET.NAME", "DescribableTextures", "DATASET.ROOT", str(tmp_path), "DATASET.LABEL", "mine"])
+    with pytest.raises(InputError, match=r"DescribableTextures doesn't use DATASET\.LABEL"):
+        build_dataset(cfg)
+    assert run("DATASET.LABEL", "../mine")[0] == 2

@@ -127,6 +127,7 @@ def test_a_run_of_two_processes_equals_one(trainer, argv, tmp_path, monkeypatch)
     assert result_of(tmp_path / "out2")["processes"] == 2
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_run_which_other_processes_resume(argv, tmp_path):
     words, started = argv(tmp_path / "cut"), time.time()
     main, last = several_processes.run(2, distributed_jobs.run_main, words, "", 1)

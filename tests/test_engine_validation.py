@@ -167,3 +167,19 @@ def test_a_method_finishes_its_training_if_it_is_stopped(run, tmp_path, monkeypa
     )
     assert all(torch.equal(tensor, short[name]) for name, tensor in ours.items())
     assert result_of(tmp_path / "out")["epoch"] == 2
+
+
+def test_a_run_without_a_test_saves_no_best_model_and_resumes(make_config, tmp_path):
+    words = ["TEST.FINAL_MODEL", "best_val", "TEST.NO_TEST", True, "TRAIN.VAL_FREQ", 1]
+    killed(LinearTrainer(make_config(*words)), 2, "run_epoch")
+    LinearTrainer(make_config(*words)).train()
+    assert [line["epoch"] for line in lines_of(tmp_path / "out")[1]] == [1, 2, 3]
+
+
+def test_loggers_are_closed_when_a_training_fails(make_config, monkeypatch):
+    closed = []
+    monkeypatch.setattr(LinearTrainer, "close_writer", lambda self: closed.append(1))
+    monkeypatch.setattr(LinearTrainer, "after_epoch", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        LinearTrainer(make_config()).train()
+    assert closed

@@ -75,6 +75,9 @@ def test_scores_are_by_task_and_their_mean(two_tasks, capsys):
     fruit, tools = math.e / (math.e + 2), math.e / (math.e + 1)  # confidences, from the classes of the task
     assert record["ece"] == pytest.approx(100 * (abs(2 / 3 - fruit) + abs(1 / 2 - tools)) / 2)
     assert "top5_accuracy" not in record
+    evaluator.reset()
+    evaluator.process(logits[:3], labels[:3])
+    assert evaluator.record()["accuracy"] == 75.0, "a task without images, as in a validation, has no score"
     out = capsys.readouterr().out
     assert "* overall_metric: 62.50%" in out
     assert "* fruit recognition: 75.00%" in out

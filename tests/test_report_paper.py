@@ -1,5 +1,6 @@
 """report.py --layout paper: methods by data sets, the averages, the marks, and LaTeX that compiles."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -50,6 +51,18 @@ def test_averages_cover_the_same_data_sets(folder, capsys):
     text = show(folder, capsys, "--format", "markdown")
     assert cells(text, "Base classes")["MaPLe"]["average"].startswith("**87.33**")
     assert "leaves out" not in text
+
+
+def test_averages_leave_out_data_sets_where_a_run_failed(folder, capsys):
+    shutil.rmtree(folder / "base/EuroSAT/VPT")
+    shutil.rmtree(folder / "new/EuroSAT/VPT")
+    for part in ("base", "new"):
+        for result in (folder / part / "DescribableTextures/CoOp").glob("*/result.json"):
+            content = json.loads(result.read_text())
+            del content["accuracy"]
+            result.with_name("result.json").write_text(json.dumps(content))
+    base = cells(show(folder, capsys, "--format", "markdown"), "Base classes")
+    assert base["MaPLe"]["average"] == "**93.67** ± 1.53", "that of EuroSAT"
 
 
 def test_published_figures_stand_below(folder, capsys):

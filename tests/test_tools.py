@@ -94,6 +94,7 @@ def test_nearest_words(trainer, run, tmp_path, tiny_path, capsys):
     assert found
 
 
+@pytest.mark.slow
 def test_the_complexity_table(capsys):
     complexity = module("benchmarks/complexity.py")
     arguments = "--trainers MaPLe ZeroshotCLIP VPT --backbone vit_b32 --classes 3 --batch 2 --repeats 1"

@@ -119,6 +119,7 @@ def test_a_full_disk_is_one_line_of_the_logs(coop, tmp_path, monkeypatch):
         check_full_disk(coop(), "/dev/full")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_of_a_report(coop, tmp_path, capsys):
     assert coop()[0] == 0
     page = tmp_path / "page.html"

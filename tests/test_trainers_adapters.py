@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import relative
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_methods import NAMES, make
 from torch import nn
 
@@ -80,6 +81,9 @@ def test_lora_writes_and_reads_the_official_file(run, tmp_path):
     assert code == 0, err
     assert "epoch [1/2] batch [3/3]" in out
     assert "epoch [2/2] batch [1/1]" in out  # the training stops amid the second epoch
+    events = EventAccumulator(str(tmp_path / "out/tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [0, 1, 2, 3]
     official = load_checkpoint(tmp_path / "out/lora_weights.pt")
     assert official["weights"]["layer_5"]["v_proj"]["w_lora_A"].shape == (2, 192)
     (tmp_path / "released").mkdir()
@@ -200,3 +204,24 @@ def test_a_rebuilt_lora_gives_the_logits_of_its_run(run, tmp_path):
     assert code == 0, err
     method = load_method(tmp_path / "out")
     assert math.isfinite(method(torch.randn(1, 3, 32, 32)).sum().item())
+
+
+def test_a_frozen_lora_ignores_gradients(tiny_clip):
+    """freeze merges the products for good, so they must not be added again."""
+    model, images = make("CLIPLoRA", tiny_clip).eval(), torch.randn(2, 3, 32, 32)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    with torch.no_grad():
+        expected = model(images)
+    model.freeze()
+    assert relative(model(images), expected) < 1e-5
+
+
+def test_the_official_file_of_a_lora_holds_the_tested_model(run, tmp_path):
+    words = ["TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", 3, "OPTIM.LR", 5.0]
+    code, _, err = run(*words, trainer="CLIPLoRA")
+    assert code == 0, err
+    best = load_checkpoint(tmp_path / "out/lora/model-best.pth.tar")["state_dict"]
+    official = load_checkpoint(tmp_path / "out/lora_weights.pt")["weights"]
+    layer = best["transformer.resblocks.0.attn.q_proj.w_lora_B"]
+    assert torch.equal(official["layer_0"]["q_proj"]["w_lora_B"], layer)
