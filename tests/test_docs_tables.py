@@ -79,7 +79,7 @@ def test_stored_parameters_are_those_of_the_docstrings() -> None:
     checked = 0
     for name, cls in methods_table.methods().items():
         found = re.search(r"With ViT-B/16.* learns ([\d,]+) parameters", (cls.__doc__ or "").splitlines()[0])
-        if found and name != "CoPrompt":  # its docstring is for other options than the default config's
+        if found:
             assert f"{costs[name].parameters:,}" == found[1], name
             checked += 1
     assert checked > 5

@@ -132,7 +132,7 @@ _BY_DATASET = {
 
 @TRAINER_REGISTRY.register()
 class CoPrompt(PromptTrainer):
-    """Trains CoPrompt. With ViT-B/16, 12 layers and 4 prompts, CoPrompt learns 5,014,528 parameters."""
+    """Trains CoPrompt. With ViT-B/16 and the default options, CoPrompt learns 3,817,216 parameters."""
 
     method = CoPromptCLIP
     options = CoPromptOptions
