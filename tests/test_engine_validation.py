@@ -183,3 +183,11 @@ def test_loggers_are_closed_when_a_training_fails(make_config, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         LinearTrainer(make_config()).train()
     assert closed
+
+
+def test_a_resume_warns_of_a_lost_validation(make_config, tmp_path, capsys):
+    killed(LinearTrainer(make_config("TRAIN.VAL_FREQ", 1)), 2, "run_epoch")
+    file = tmp_path / "out/metrics.jsonl"
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if '"epoch": 2, "split"' not in line))
+    LinearTrainer(make_config("TRAIN.VAL_FREQ", 1)).train()
+    assert f"Warning: {file} lacks 1 of 2 validations" in capsys.readouterr().out

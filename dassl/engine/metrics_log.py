@@ -27,9 +27,10 @@ class MetricsLog:
     Args:
         folder: the output folder. None: the lines are discarded, because another process writes them.
         start_epoch: index of the first epoch of this process, from 0.
+        validations: number of validations before this process. If the file has fewer, a warning is printed.
     """
 
-    def __init__(self, folder: str | Path | None, start_epoch: int):
+    def __init__(self, folder: str | Path | None, start_epoch: int, validations: int = 0):
         self.is_discarded = folder is None
         if folder is None:
             return
@@ -39,6 +40,9 @@ class MetricsLog:
         kept = [(line, values) for line, values in lines if int(values["epoch"]) <= start_epoch]
         #: number of batches that are logged for each epoch
         self.batches = Counter(int(values["epoch"]) for _, values in kept if "split" not in values)
+        found = len(kept) - self.batches.total()
+        if found < validations:
+            print(f"Warning: {self.path} lacks {validations - found} of {validations} validations")
         if damaged and start_epoch:
             print(f"Warning: dropped {damaged} damaged lines of {self.path}")
         text = "".join(line + "\n" for line, _ in kept)

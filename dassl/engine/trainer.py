@@ -143,7 +143,8 @@ class SimpleTrainer(ValidatingTrainer):
             tidy(targets, saved_here, cfg.TRAIN.CHECKPOINT_FREQ)
             remove_unfinished(Path(self.output_dir))
             self.open_loggers(self.output_dir)
-        self.metrics = MetricsLog(self.output_dir if distributed.is_main() else None, saved_here)
+        log_folder, n_validations = self.output_dir if distributed.is_main() else None, len(self.val_results)
+        self.metrics = MetricsLog(log_folder, saved_here, n_validations if saved_here else 0)
         self.time_start = time.time()
 
     def seed_epoch(self) -> None:
