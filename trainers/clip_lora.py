@@ -152,6 +152,8 @@ class LoRACLIP(Method):
 
     def freeze(self) -> None:
         """Merge the low-rank products into the CLIP's weights for good, and fix the text features."""
+        with torch.no_grad():
+            self.text_features()
         super().freeze()
         for weight, merged in self._merged_weights():
             weight.data = merged

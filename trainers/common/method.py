@@ -157,9 +157,7 @@ class Method(nn.Module):
         return self._cached_text[1]
 
     def freeze(self) -> None:
-        """Fix what was learned, before an export. The text features become constants of the exported model."""
-        with torch.no_grad():
-            self.text_features()
+        """Fix what was learned, before an export. The cached text features become constants of the exported model."""
         self._is_frozen = True
 
     def clear_text_cache(self) -> None:
