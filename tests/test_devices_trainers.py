@@ -14,6 +14,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint, read_image
 from dassl.utils.torchtools import find_checkpoint
 from trainers.base import load_method
+from trainers.common.cached_training import CachedTrainer
 from trainers.common.options import PRECISIONS, run_config
 
 
@@ -69,6 +70,8 @@ def test_trains_two_steps_tests_saves_and_resumes(trainer, precision, run, prete
     words = ["OPTIM.MAX_EPOCH", 2, "TRAIN.CHECKPOINT_FREQ", 1, "TEST.SAVE_PREDICTIONS", True]
     words += ["DATASET.NUM_SHOTS", 1, "DATALOADER.TRAIN_X.BATCH_SIZE", 4]  # one step in each epoch
     words += [f"TRAINER.{node_of(trainer)}.PREC", precision]
+    if precision == "fp16" and issubclass(TRAINER_REGISTRY.get(trainer), CachedTrainer):
+        words += [f"TRAINER.{node_of(trainer)}.CACHED_PASSES", 1]  # the other precisions encode in each epoch
     folder = tmp_path / "out"
     code, out, err = run(*words, trainer=trainer)
     assert code == 0, err

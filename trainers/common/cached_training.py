@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from dassl.config import Count, described
+from dassl.utils.tools import restored_generators
 from trainers.common.features import LabelledFeatures
 from trainers.common.method import Batch
 from trainers.common.options import Options, node_of
@@ -58,7 +59,8 @@ class CachedTrainer(PromptTrainer):
     def _pass(self, number: int) -> LabelledFeatures:
         if number not in self._passes:
             self.model.eval()
-            found = self._training_features().augmented(number)
+            with restored_generators():  # a resumed run encodes in another epoch, but must draw the same batches
+                found = self._training_features().augmented(number)
             self._passes[number] = LabelledFeatures(*(part.to(self.device) for part in found))
             self.model.train()
         return self._passes[number]
