@@ -155,6 +155,42 @@ def trained(own_data, tmp_path_factory):
 
 
 @pytest.fixture
+def make_config(tmp_path, monkeypatch):
+    """make_config(*KEY VALUE pairs) -> a config that names the data set `TwoClasses`, which is registered here."""
+    from tiny_engine import register_two_classes
+
+    return register_two_classes(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def cpu_as_gpu(monkeypatch):
+    from captured_steps import count_cpu_as_gpu
+
+    count_cpu_as_gpu(monkeypatch)
+
+
+@pytest.fixture
+def make_trainer(tiny_weights, monkeypatch):
+    """See `captured_steps.maker`."""
+    from captured_steps import maker
+
+    return maker(tiny_weights, monkeypatch)
+
+
+@pytest.fixture
+def browser():
+    """Headless Chromium, as playwright sees it. The test is skipped if either is missing."""
+    browser_of = pytest.importorskip("playwright.sync_api").sync_playwright
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("no Chromium here")
+    with browser_of() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
 def pretend():
     """The pretend accelerator, which trainers choose during the test; see `pretend_device.py`."""
     if not pretend_device.is_supported():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import config
 from PIL import Image
-from tiny_engine import TwoClasses, register_two_classes
+from tiny_engine import TwoClasses
 from torch.utils.data import DataLoader, RandomSampler
 
 from dassl.data import DataManager, DatasetWrapper, build_data_loader
@@ -16,12 +16,6 @@ from dassl.data.datasets import Datum
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import build_transform
 from dassl.utils import InputError
-
-
-@pytest.fixture
-def make_config(tmp_path, monkeypatch):
-    return register_two_classes(tmp_path, monkeypatch)
-
 
 # ---- samplers ----
 

@@ -8,16 +8,11 @@ import pytest
 import torch
 from conftest import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_engine import LinearTrainer, LinearTrainerXU, register_two_classes
+from tiny_engine import LinearTrainer, LinearTrainerXU
 from torch.nn import functional as F
 
 from dassl.engine.trainer import SimpleNet, SummaryWriter
 from dassl.utils import InputError
-
-
-@pytest.fixture
-def make_config(tmp_path, monkeypatch):
-    return register_two_classes(tmp_path, monkeypatch)
 
 
 class TwoLosses(LinearTrainer):

@@ -2,15 +2,10 @@
 
 import pytest
 import torch
-from tiny_engine import LinearTrainer, register_two_classes
+from tiny_engine import LinearTrainer
 
 from dassl.utils import load_checkpoint
 from dassl.utils.command_line import report_errors
-
-
-@pytest.fixture
-def make_config(tmp_path, monkeypatch):
-    return register_two_classes(tmp_path, monkeypatch)
 
 
 class Steep(LinearTrainer):

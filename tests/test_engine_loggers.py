@@ -5,16 +5,11 @@ import importlib.util
 import pytest
 import torch
 from conftest import result_of
-from tiny_engine import Killed, LinearTrainer, kill_at, register_two_classes
+from tiny_engine import Killed, LinearTrainer, kill_at
 
 from dassl.engine import loggers
 from dassl.engine.loggers import LOGGER_REGISTRY, RunLogger
 from dassl.utils import InputError
-
-
-@pytest.fixture
-def make_config(tmp_path, monkeypatch):
-    return register_two_classes(tmp_path, monkeypatch)
 
 
 class Recorder(RunLogger):

@@ -8,15 +8,10 @@ from importlib.machinery import ModuleSpec
 import numpy as np
 import pytest
 from conftest import result_of
-from tiny_engine import LinearTrainer, register_two_classes
+from tiny_engine import LinearTrainer
 
 from dassl.engine.metrics_log import MetricsLog
 from dassl.engine.results import command_line, write_picks
-
-
-@pytest.fixture
-def make_config(tmp_path, monkeypatch):
-    return register_two_classes(tmp_path, monkeypatch)
 
 
 class Described(LinearTrainer):

@@ -4,14 +4,9 @@ import shutil
 
 import pytest
 import torch
-from tiny_engine import Killed, LinearTrainer, kill_at, register_two_classes
+from tiny_engine import Killed, LinearTrainer, kill_at
 
 from dassl.utils import InputError, load_checkpoint
-
-
-@pytest.fixture
-def make_config(tmp_path, monkeypatch):
-    return register_two_classes(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("stop", [1, 2])

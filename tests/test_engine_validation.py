@@ -8,16 +8,11 @@ import pytest
 import torch
 from conftest import config, result_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_engine import Killed, LinearTrainer, kill_at, register_two_classes
+from tiny_engine import Killed, LinearTrainer, kill_at
 
 from dassl.config import check_values, differing
 from dassl.engine.formats import read_losses
 from dassl.utils import InputError, load_checkpoint
-
-
-@pytest.fixture
-def make_config(tmp_path, monkeypatch):
-    return register_two_classes(tmp_path, monkeypatch)
 
 
 def lines_of(folder):

@@ -76,18 +76,6 @@ def test_the_server_is_closed_but_for_the_page(served):
 
 
 @pytest.fixture
-def browser():
-    browser_of = pytest.importorskip("playwright.sync_api").sync_playwright
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not chromium:
-        pytest.skip("no Chromium here")
-    with browser_of() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
 def files(own_data, tmp_path):
     """An image, a file that is no image, and an image of 30 megapixels."""
     shutil.copy(own_data / "grey/0.png", tmp_path / "a long name of a photo from the last holidays.png")

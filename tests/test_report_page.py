@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -45,29 +44,22 @@ PLOTS = [
 ]  # fmt: skip
 
 
-def test_a_browser_shows_every_plot_without_requests(swept):
+def test_a_browser_shows_every_plot_without_requests(swept, browser):
     """Chromium reports no error and no request, and no plot is blank."""
-    browser_of = pytest.importorskip("playwright.sync_api").sync_playwright
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not chromium:
-        pytest.skip("no Chromium here")
     from PIL import Image
 
-    with browser_of() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page()
-        requests, errors = [], []
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(swept.as_uri())
-        assert [figure.get_attribute("id") for figure in page.query_selector_all("figure")] == PLOTS
-        for name in PLOTS:
-            picture = page.query_selector(f"#{name} svg").screenshot()
-            pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
-            assert (pixels != 255).any(-1).mean() > 0.02, name
-            assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20, name
-        browser.close()
+    page = browser.new_page()
+    requests, errors = [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(swept.as_uri())
+    assert [figure.get_attribute("id") for figure in page.query_selector_all("figure")] == PLOTS
+    for name in PLOTS:
+        picture = page.query_selector(f"#{name} svg").screenshot()
+        pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+        assert (pixels != 255).any(-1).mean() > 0.02, name
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20, name
     assert not errors
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
 

@@ -19,9 +19,7 @@ from captured_steps import (
     assert_equal,
     batches,
     captured,
-    count_cpu_as_gpu,
     eager,
-    maker,
     trained,
 )
 from recorded_ops import OpCapture
@@ -36,62 +34,55 @@ from trainers.coop import CoOp, CoOpCLIP
 LEARNING = [name for name, cls in TRAINERS.items() if cls.checkpoints and cls.method.has_loop]
 
 
-@pytest.fixture(autouse=True)
-def on_gpu(monkeypatch):
-    count_cpu_as_gpu(monkeypatch)
-
-
-@pytest.fixture
-def make(tiny_weights, monkeypatch):
-    return maker(tiny_weights, monkeypatch)
+pytestmark = pytest.mark.usefixtures("cpu_as_gpu")
 
 
 @pytest.mark.parametrize("name", LEARNING)
-def test_captured_steps_of_every_trainer_equal_eager_steps(name, make):
+def test_captured_steps_of_every_trainer_equal_eager_steps(name, make_trainer):
     """Equal losses, accuracies, parameters, momentum, loss scales and learning rates, to the bit."""
-    ours = captured(make(name))
+    ours = captured(make_trainer(name))
     result = trained(ours)
     assert OpCapture.calls == (CAPTURED if ours.model.has_static_steps else [])
-    assert_equal(result, trained(eager(make(name))))
+    assert_equal(result, trained(eager(make_trainer(name))))
 
 
-def test_captured_steps_equal_plain_steps_up_to_rounding(make):
+def test_captured_steps_equal_plain_steps_up_to_rounding(make_trainer):
     """Plain steps read the learning rate as a number, in double precision."""
-    ours = captured(make())
-    (logs, _, rate), (plain, _, expected) = trained(ours), trained(make())
+    ours = captured(make_trainer())
+    (logs, _, rate), (plain, _, expected) = trained(ours), trained(make_trainer())
     assert rate == expected
     assert isinstance(ours.optim.param_groups[0]["lr"], float)  # checkpoints hold a number
     assert [log["loss"] for log in logs] == pytest.approx([log["loss"] for log in plain], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "amsgrad"])
-def test_captured_steps_of_every_fused_optimiser(name, make):
+def test_captured_steps_of_every_fused_optimiser(name, make_trainer):
     words = ("CoOp", "OPTIM.NAME", name)
-    result = trained(captured(make(*words)))
+    result = trained(captured(make_trainer(*words)))
     assert OpCapture.calls == CAPTURED
-    assert_equal(result, trained(eager(make(*words))))
+    assert_equal(result, trained(eager(make_trainer(*words))))
 
 
-def test_chunks_of_the_text_tower_give_the_same_results(make):
+def test_chunks_of_the_text_tower_give_the_same_results(make_trainer):
     words = ("MaPLe", "TRAINER.TEXT_CHUNK", "24")
-    ours = captured(make(*words))
+    ours = captured(make_trainer(*words))
     assert ours.model.clip.text_chunk == 24
     result = trained(ours)
     assert OpCapture.calls in (CAPTURED, [WARM_UP] * 3)  # the second, if dividing into chunks reads values
-    assert_equal(result, trained(eager(make(*words))))
+    assert_equal(result, trained(eager(make_trainer(*words))))
 
 
-def test_every_batch_shape_has_a_graph(make):
+def test_every_batch_shape_has_a_graph(make_trainer):
     sizes = (4, 4, 2, 4, 2, 4, 4, 2, 2, 4)
-    result = trained(captured(make()), sizes)
+    result = trained(captured(make_trainer()), sizes)
     four = [WARM_UP, WARM_UP, WARM_UP, RECORD, REPLAY, REPLAY, REPLAY]
     two = [WARM_UP, WARM_UP, WARM_UP, RECORD, REPLAY]
     assert OpCapture.calls == [*four[:2], two[0], four[2], two[1], *four[3:6], *two[2:], four[6]]
-    assert_equal(result, trained(eager(make()), sizes))
+    assert_equal(result, trained(eager(make_trainer()), sizes))
 
 
-def test_a_test_after_a_replay_has_new_text_features(make):
-    trainer = captured(make())
+def test_a_test_after_a_replay_has_new_text_features(make_trainer):
+    trainer = captured(make_trainer())
     for batch in batches(trainer.model.clip, (4,) * 6):
         trainer.forward_backward(batch)
         with torch.no_grad():
@@ -114,16 +105,16 @@ class TrainsTwoViews(CoOp):
     method = TwoViews
 
 
-def test_replays_read_all_views_and_draw_new_random_numbers(make, monkeypatch):
+def test_replays_read_all_views_and_draw_new_random_numbers(make_trainer, monkeypatch):
     def twice(clip, sizes, once=batches):
         images = zip(once(clip, sizes), once(clip, sizes)[::-1], strict=True)
         return [batch | {"img": [batch["img"], other["img"]]} for batch, other in images]
 
     monkeypatch.setattr(captured_steps, "batches", twice)
-    result = trained(captured(make(TrainsTwoViews)))
+    result = trained(captured(make_trainer(TrainsTwoViews)))
     assert OpCapture.calls == CAPTURED
     assert set(result[0][0]) == {"loss", "ce", "same", "acc"}
-    assert_equal(result, trained(eager(make(TrainsTwoViews))))
+    assert_equal(result, trained(eager(make_trainer(TrainsTwoViews))))
 
 
 class Rebinds(CoOpCLIP):
@@ -142,15 +133,15 @@ class TrainsRebinds(CoOp):
     method = Rebinds
 
 
-def test_steps_are_captured_again_if_a_method_changes_between_epochs(make):
+def test_steps_are_captured_again_if_a_method_changes_between_epochs(make_trainer):
     def results(trainer):
         trainer.max_epoch = 100
         return trained(trainer, between=lambda number: number % 2 and trainer.end_epoch())
 
-    ours = captured(make(TrainsRebinds))
+    ours = captured(make_trainer(TrainsRebinds))
     result = results(ours)
     assert OpCapture.calls == [WARM_UP, WARM_UP, WARM_UP, RECORD, REPLAY, RECORD, REPLAY]
-    assert_equal(result, results(eager(make(TrainsRebinds))))
+    assert_equal(result, results(eager(make_trainer(TrainsRebinds))))
 
 
 # ---- runs ----

@@ -8,9 +8,7 @@ from captured_steps import (
     assert_equal,
     batches,
     captured,
-    count_cpu_as_gpu,
     eager,
-    maker,
     trained,
 )
 from recorded_ops import OpCapture
@@ -21,15 +19,7 @@ from trainers.base import Batch, total
 from trainers.common import graph
 from trainers.coop import CoOp, CoOpCLIP
 
-
-@pytest.fixture(autouse=True)
-def on_gpu(monkeypatch):
-    count_cpu_as_gpu(monkeypatch)
-
-
-@pytest.fixture
-def make(tiny_weights, monkeypatch):
-    return maker(tiny_weights, monkeypatch)
+pytestmark = pytest.mark.usefixtures("cpu_as_gpu")
 
 
 class OwnBackward(CoOpCLIP):
@@ -73,8 +63,8 @@ SAMPLING = ("SoftCPT", "TRAINER.SOFTCPT.CSC", "True", "TRAINER.SOFTCPT.CLS_SAMPL
         (("CoOp",), remove_captures, "they need a CUDA GPU, but the device is cpu"),
     ],
 )
-def test_a_known_obstacle_is_logged_once(arguments, change, reason, make, capsys):
-    trainer = make(*arguments)
+def test_a_known_obstacle_is_logged_once(arguments, change, reason, make_trainer, capsys):
+    trainer = make_trainer(*arguments)
     if change:
         change(trainer)
     capsys.readouterr()
@@ -85,8 +75,8 @@ def test_a_known_obstacle_is_logged_once(arguments, change, reason, make, capsys
     assert reason in line
 
 
-def test_anomaly_detection_is_an_obstacle(make, capsys):
-    trainer = make()
+def test_anomaly_detection_is_an_obstacle(make_trainer, capsys):
+    trainer = make_trainer()
     with torch.autograd.set_detect_anomaly(True):
         trainer.capture_steps()
     assert trainer.captured is None
@@ -129,10 +119,12 @@ class ReadsDomains(CoOp):
         (ReadsDomains, OpCapture, [], "its batches have the type WithDomains instead of Batch"),
     ],
 )
-def test_a_step_that_cant_be_captured_continues_eagerly(trainer, capture, calls, reason, make, monkeypatch, capsys):
-    expected = trained(eager(make(trainer)))
+def test_a_step_that_cant_be_captured_continues_eagerly(
+    trainer, capture, calls, reason, make_trainer, monkeypatch, capsys
+):
+    expected = trained(eager(make_trainer(trainer)))
     monkeypatch.setitem(graph.CAPTURES, "cpu", capture)
-    ours = captured(make(trainer))
+    ours = captured(make_trainer(trainer))
     capsys.readouterr()
     result = trained(ours)
     assert OpCapture.calls == calls
@@ -141,8 +133,8 @@ def test_a_step_that_cant_be_captured_continues_eagerly(trainer, capture, calls,
     assert line.startswith(f"TRAINER.CUDA_GRAPH: training goes on without CUDA graphs, because {reason}")
 
 
-def test_a_loss_of_nan_stops_training(make):
-    trainer = captured(make())
+def test_a_loss_of_nan_stops_training(make_trainer):
+    trainer = captured(make_trainer())
     images = trained(trainer, (4,) * 4)[0] and batches(trainer.model.clip, (4,))[0]
     with pytest.raises(FloatingPointError, match="infinite or NaN"):
         trainer.forward_backward(images | {"img": images["img"] * torch.nan})
