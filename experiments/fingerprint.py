@@ -47,8 +47,8 @@ class Sources(NamedTuple):
 def sources_of(cfg: CfgNode, dataset: "DatasetBase") -> Sources:
     """Return the images and the weight files of the run with this config.
 
-    A run that only tests has only the images of the tested split. In a run without a seed, the images for training are
-    drawn anew at each start, so only the test images are returned.
+    A run that only tests has only the images of the tested split. A run without a seed draws other images for
+    training at each start, so only the test images are returned.
     """
     splits = {"test": dataset.test}
     if cfg.TEST.EVAL_ONLY:

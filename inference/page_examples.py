@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 from PIL import Image
+from scipy.special import softmax
 
 from dassl.engine.formats import read_predictions
 from dassl.engine.results import PREDICTIONS
@@ -134,8 +135,7 @@ def _read(folder: Path, n_classes: int) -> Tested:
         raise InputError(f"{PREDICTIONS} doesn't fit to the classes of the run")
     if labels.ndim == 2:  # several tasks: -1 marks the classes of other tasks
         logits, labels = np.where(labels < 0, -np.inf, logits), labels.argmax(1)
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    scores = powers / powers.sum(1, keepdims=True)
+    scores = softmax(logits, axis=1)
     return Tested(paths, labels, scores.argmax(1), scores.max(1))
 
 

@@ -11,6 +11,7 @@ from doc_pages import PAGES, ROOT
 
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_plugins
+from tools.generated_pages import table_rows
 
 #: Folders that runs make; the docs name files below them that aren't in the repository.
 IGNORED = {line.strip("/") for line in (ROOT / ".gitignore").read_text().split()}
@@ -134,17 +135,11 @@ def test_the_path_to_the_loss_is_short() -> None:
 # ---- figures ----
 
 
-def rows(page: Path) -> list[list[str]]:
-    """The cells of every table row of a page."""
-    lines = [line for line in page.read_text().splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-
-
 def test_the_readme_s_figures_are_those_of_the_emoji_page() -> None:
     """emoji_food, seed 1: what the demo runs."""
-    table = rows(ROOT / "docs" / "emoji.md")
+    table = list(table_rows(ROOT / "docs" / "emoji.md"))
     by_seed = {row[0]: row[3] for row in table if len(row) == 7 and row[1] in ("1", "all")}  # column: emoji_food
-    shown = [row for row in rows(ROOT / "README.md") if re.fullmatch(r"[\d.]+", row[-1])]
+    shown = [row for row in table_rows(ROOT / "README.md") if re.fullmatch(r"[\d.]+", row[-1])]
     assert len(shown) == 3
     for name, base, new, harmonic in shown:
         assert by_seed[name.split()[0]] == f"{base} / {new}"
@@ -153,7 +148,7 @@ def test_the_readme_s_figures_are_those_of_the_emoji_page() -> None:
 
 def test_the_emoji_page_s_means_are_those_of_its_seeds() -> None:
     """The first table holds the means of the second."""
-    table = rows(ROOT / "docs" / "emoji.md")
+    table = list(table_rows(ROOT / "docs" / "emoji.md"))
     means = {row[0]: row[1:6] for row in table if len(row) == 7 and " / " in row[1]}
     assert len(means) == 12
     for trainer, cells in means.items():
@@ -185,7 +180,7 @@ def test_the_emoji_page_s_means_are_those_of_its_seeds() -> None:
 )
 def test_published_figures_are_those_of_the_papers(page: str, table: str, name: str) -> None:
     expected = [f"{value:.2f}" for value in PUBLISHED[table][name]]
-    found = rows(ROOT / "docs" / f"{page}.md")
+    found = list(table_rows(ROOT / "docs" / f"{page}.md"))
     assert expected in found
     if "order" in PUBLISHED[table]:
         assert PUBLISHED[table]["order"] in found
@@ -206,6 +201,6 @@ def figures_of(trainer: str) -> list[list[float]]:
 
 @pytest.mark.parametrize("trainer", ["KgCoOp", "ProGrad", "PromptSRC", "TCP", "CoPrompt"])
 def test_published_figures_of_successors_are_those_of_the_file(trainer: str) -> None:
-    found = rows(ROOT / "docs" / f"{trainer.lower()}.md")
+    found = list(table_rows(ROOT / "docs" / f"{trainer.lower()}.md"))
     for values in figures_of(trainer):
         assert [f"{value:.2f}" for value in values] in found

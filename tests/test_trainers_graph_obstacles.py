@@ -130,7 +130,7 @@ def test_a_step_that_cant_be_captured_continues_eagerly(
     assert OpCapture.calls == calls
     assert_equal(result, expected)
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"TRAINER.CUDA_GRAPH: training goes on without CUDA graphs, because {reason}")
+    assert line.startswith(f"TRAINER.CUDA_GRAPH: training continues without CUDA graphs, because {reason}")
 
 
 def test_a_loss_of_nan_stops_training(make_trainer):

@@ -1,10 +1,10 @@
-"""What the pages of docs/ that are generated have in common: Markdown tables, and writing or checking a page.
+"""Reads and writes Markdown tables, and writes or checks the generated pages of docs/.
 
 `tools/config_table.py` and `tools/methods_table.py` call this module. Tests fail if a page isn't what its tool writes.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from dassl.utils import InputError, report_errors, write_text
@@ -16,6 +16,13 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table. A | in a cell is escaped."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
+
+
+def table_rows(page: Path) -> Iterator[list[str]]:
+    """Yield the cells of every table row of a Markdown page."""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("| "):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def write_page(file: Path, text: Callable[[], str], argv: Sequence[str], command: str) -> int:

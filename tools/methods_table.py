@@ -9,15 +9,14 @@ costs. Its counts must exist. If there are no measurements, their columns are le
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from msgspec import Struct
 
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, load_plugins
 from dassl.utils.typed import read_json_as
-from tools.generated_pages import DOCS, markdown_table, write_page
+from tools.generated_pages import DOCS, markdown_table, table_rows, write_page
 from trainers.base import PromptTrainer
 
 ROOT = DOCS.parent
@@ -112,13 +111,6 @@ def methods() -> dict[str, type[PromptTrainer]]:
     load_plugins("trainers")
     found = {name: TRAINER_REGISTRY.get(name) for name in TRAINER_REGISTRY.registered_names()}
     return {name: cls for name, cls in sorted(found.items()) if issubclass(cls, PromptTrainer)}
-
-
-def table_rows(page: Path) -> Iterator[list[str]]:
-    """Yield the cells of every table row of a Markdown page."""
-    for line in page.read_text(encoding="utf-8").splitlines():
-        if line.startswith("| "):
-            yield [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def readme_row(name: str) -> tuple[str, str]:

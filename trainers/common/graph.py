@@ -208,4 +208,4 @@ class CapturedSteps:
     def _stop(self, reason: str) -> None:
         self.is_eager = True
         self.shapes.clear()
-        print(f"TRAINER.CUDA_GRAPH: training goes on without CUDA graphs, because {reason}")
+        print(f"TRAINER.CUDA_GRAPH: training continues without CUDA graphs, because {reason}")
