@@ -230,12 +230,10 @@ class CLIPLoRA(StepScheduleTrainer):
         """Return N_ITERS steps for each shot. Without a number of shots (NUM_SHOTS), return N_ITERS."""
         return self.cfg.TRAINER.CLIPLORA.N_ITERS * max(1, self.cfg.DATASET.NUM_SHOTS)
 
-    def after_train(self) -> None:
+    def deploy(self) -> None:
         """Save the official file, too. It holds the model that is tested."""
-        if self._selects_best:
-            self.load_model(self.output_dir)
+        super().deploy()
         distributed.on_main(lambda: save_sealed(self.model.official(), Path(self.output_dir) / OFFICIAL_FILE))
-        super().after_train()
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load our checkpoint, or the official file if there is no checkpoint."""

@@ -175,19 +175,23 @@ class SimpleTrainer(ValidatingTrainer):
         """Test the last or the best model, write `result.json`, and close the logs."""
         print("Finish training")
         print("Finished training")  # log parsers for other versions of Dassl wait for this line
+        self.deploy()
         if not self.cfg.TEST.NO_TEST:
-            if self.cfg.TEST.FINAL_MODEL == "best_val" and self.get_model_names():
-                print("Deploy the model with the best val performance")
-                self.load_model(self.output_dir)
-                name = self.get_model_names()[0]
-                best = distributed.on_main(lambda: load_checkpoint(self.find_checkpoint(self.output_dir, name)))
-                self.loaded_epoch = best["epoch"]  # a third-party load_model may not set loaded_epoch
-            else:
-                print("Deploy the last-epoch model")
             self.test()
             distributed.on_main(lambda: write_result(self))
         print(f"Elapsed: {datetime.timedelta(seconds=round(time.time() - self.time_start))}")
         self.close_writer()
+
+    def deploy(self) -> None:
+        """Turn the trained model into the one to test, which is the last or the best. A subclass may save it here."""
+        if self._selects_best and self.get_model_names():
+            print("Deploy the model with the best val performance")
+            self.load_model(self.output_dir)
+            name = self.get_model_names()[0]
+            best = distributed.on_main(lambda: load_checkpoint(self.find_checkpoint(self.output_dir, name)))
+            self.loaded_epoch = best["epoch"]  # a third-party load_model may not set loaded_epoch
+        elif not self.cfg.TEST.NO_TEST:
+            print("Deploy the last-epoch model")
 
     # ---- batches ----
 
