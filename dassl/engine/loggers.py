@@ -49,7 +49,7 @@ class RunLogger:
         raise TypeError(f"{type(self).__name__} must define write")
 
     def close(self) -> None:
-        """Write what isn't written yet. Called after the training's result is stored."""
+        """Write what isn't written yet. Called after the training's result is stored, and if the training fails."""
 
 
 def find_loggers(cfg: CfgNode) -> dict[str, type[RunLogger]]:
@@ -111,8 +111,7 @@ class TensorBoard(RunLogger):
 class WandB(RunLogger):
     """Logs to Weights & Biases. wandb's environment variables choose the project, the account and the mode.
 
-    With WANDB_MODE=offline, the run is stored in the logger's folder, and `wandb sync` uploads it later. wandb itself
-    appends the folder's name to the output folder.
+    With WANDB_MODE=offline, the run is stored in the logger's folder, and `wandb sync` uploads it later.
     """
 
     module = package = "wandb"
@@ -125,7 +124,7 @@ class WandB(RunLogger):
             name=_name(cfg),
             id=_stored_id(folder) or _store_id(uuid.uuid4().hex[:8], folder),
             resume="allow",  # a resumed run continues its curves
-            dir=str(folder.parent),  # wandb appends /wandb
+            dir=str(folder.parent),  # wandb adds a folder named wandb, which is `folder`
             config=yaml.safe_load(cfg.dump()),
             settings=wandb.Settings(console="off"),  # the run has a log of its own
         )
