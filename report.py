@@ -33,7 +33,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--html", metavar="FILE", help="also write an HTML page with tables and plots to FILE")
     add("--compare", metavar="A,B", help="two trainers whose accuracy per class the HTML page compares")
-    add("--paper", metavar="FILE", help="published results to compare with (default: assets/paper_results.json)")
+    add(
+        "--paper",
+        metavar="FILE",
+        help="published results to compare with (default: all that assets/ holds)",
+    )
     add("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
 
@@ -51,7 +55,7 @@ def make_report(args: argparse.Namespace) -> None:
 
     runs, notes = read(args.folder)
     wanted = [args.protocol] if args.protocol else list(MEASURES)
-    found = {name: rows for name in wanted if (rows := tables.rows(runs, name, args.paper or tables.PAPER))}
+    found = {name: rows for name in wanted if (rows := tables.rows(runs, name, args.paper))}
     if not found:
         raise ReportError(f"{args.folder} holds no runs of the protocol {args.protocol}")
     if args.layout == "paper" and args.format not in paper.FORMS:
@@ -75,6 +79,8 @@ def make_report(args: argparse.Namespace) -> None:
             print(details.show(runs, name, args.format))
         else:
             print(tables.show(rows, name, args.format))
+        if args.layout == "runs":
+            notes += tables.sources(rows)
     for note in notes:
         print(note, file=sys.stderr)
     if args.html:

@@ -1,4 +1,4 @@
-"""Plans a sweep. Lists the runs that a file in configs/sweeps/ declares, and finds the state of each run.
+"""Plans sweeps. Lists the runs that files in configs/sweeps/ declare, and finds the state of each run.
 
 `sweep.py` calls `Sweep.read`, then `plan`. A planned run holds a command line for `run.py`. No run is started here.
 """
@@ -9,7 +9,7 @@ import itertools
 import math
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,24 +93,14 @@ class PlannedRun:
 Job = list[PlannedRun]
 
 
-def plan(sweep: Sweep) -> list[Job]:
-    """Return all jobs of a sweep.
+def plan(sweeps: Sequence[Sweep]) -> list[Job]:
+    """Return all jobs of the sweeps, sweep after sweep.
 
-    Raises InputError for an unknown trainer, config or data set, if two runs have the same folder, or if the sweep has
+    Raises InputError for an unknown trainer, config or data set, if two runs have the same folder, or if a sweep has
     too many jobs.
     """
-    jobs, checker = [], ConfigChecker()
-    lists = (sweep.trainers, sweep.datasets, sweep.seeds, sweep.shots, sweep.depths, sweep.lengths, sweep.backbones)
-    if math.prod(len(values) or 1 for values in lists) > _MOST_JOBS:
-        raise InputError(f"the sweep has more than {_MOST_JOBS:,} combinations. Split it into several sweeps")
-    for spec in sweep.trainers:
-        for seed, shots in itertools.product(sweep.seeds, sweep.shots):
-            for datasets in _groups(sweep):
-                for variation in variations(sweep, spec, datasets[0]):
-                    options = ["DATASET.NUM_SHOTS", str(shots), *variation]
-                    trainer = name_and_options(spec, "the trainer")[0]
-                    lines = _chain(sweep.protocol, trainer, datasets, str(seed), options)
-                    jobs.append([PlannedRun.of(argv, checker) for argv in lines])
+    checker = ConfigChecker()
+    jobs = [job for sweep in sweeps for job in _jobs(sweep, checker)]
     by_folder: dict[str, PlannedRun] = {}
     for run in (run for job in jobs for run in job):
         other = by_folder.setdefault(run.folder, run)
@@ -120,6 +110,20 @@ def plan(sweep: Sweep) -> list[Job]:
                 f"two runs of the sweep would write to the same folder {run.folder}. Their command lines: {both}"
             )
     return jobs
+
+
+def _jobs(sweep: Sweep, checker: ConfigChecker) -> Iterator[Job]:
+    lists = (sweep.trainers, sweep.datasets, sweep.seeds, sweep.shots, sweep.depths, sweep.lengths, sweep.backbones)
+    if math.prod(len(values) or 1 for values in lists) > _MOST_JOBS:
+        raise InputError(f"the sweep has more than {_MOST_JOBS:,} combinations. Split it into several sweeps")
+    for spec in sweep.trainers:
+        trainer = name_and_options(spec, "the trainer")[0]
+        for seed, shots in itertools.product(sweep.seeds, sweep.shots):
+            for datasets in _groups(sweep):
+                for variation in variations(sweep, spec, datasets[0]):
+                    options = ["DATASET.NUM_SHOTS", str(shots), *variation]
+                    lines = _chain(sweep.protocol, trainer, datasets, str(seed), options)
+                    yield [PlannedRun.of(argv, checker) for argv in lines]
 
 
 def _groups(sweep: Sweep) -> list[list[str]]:

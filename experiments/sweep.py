@@ -1,8 +1,9 @@
-"""Executes all runs that a file in configs/sweeps/ declares, then writes a report.
+"""Executes all runs that files in configs/sweeps/ declare, then writes a report.
 
-    python -m experiments.sweep NAME|FILE [--dry-run] [--jobs N] [--on local|slurm|submitit|ray]
+    python -m experiments.sweep NAME|FILE[,...] [--dry-run] [--jobs N] [--on local|slurm|submitit|ray]
                                 [--datasets dtd,eurosat] [flags and KEY VALUE pairs for every run]
 
+Several names, separated by commas, are executed as one sweep with one report.
 Finished runs are skipped, and interrupted runs are resumed. If a run fails, the other runs still start. Each run is
 executed by `run.py`, and has the same output folder as if the user had called the protocol's script. A job is a list of
 runs that are executed one after another. The folder <output>/sweeps/<name> holds sweep.json, a log for each job, and
@@ -35,7 +36,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Return the parsed flags of sweep.py, and a list of all other words, which are passed to every run as options."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0], allow_abbrev=False)
     add = parser.add_argument
-    add("sweep", metavar="NAME|FILE", help="path of a .yaml file, or name of a file in configs/sweeps/")
+    add("sweep", metavar="NAME|FILE[,...]", help="names of files in configs/sweeps/, or paths of .yaml files")
     add("--dry-run", action="store_true", help="list the runs and their states, then stop")
     add("--jobs", type=int, default=1, help="number of jobs that run at the same time (default: 1)")
     add("--on", choices=launchers.LAUNCHERS, default="local", help="where the jobs run (default: local)")
@@ -57,12 +58,12 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def folder_name(args: argparse.Namespace) -> str:
-    """Return the name of the sweep's folder. It consists of the sweep's name and the lists in flags such as --seeds."""
+    """Return the name of the sweep's folder: the sweeps' names, and the lists in flags such as --seeds."""
     narrowed = {key: getattr(args, key) for key in LISTS if getattr(args, key)}
     names = [
         f"{key}_{re.sub(r' [^,]*', '', items)}".replace(",", "+").replace("/", "-") for key, items in narrowed.items()
     ]
-    return "-".join([Path(args.sweep).stem, *names])
+    return "-".join(["+".join(Path(name).stem for name in args.sweep.split(",")), *names])
 
 
 def command(job: plans.Job, log: Path, threads: int, processes: int) -> list[str]:
@@ -162,7 +163,7 @@ def sweep(args: argparse.Namespace, options: list[str]) -> bool:
     convert(args.jobs, Positive, "--jobs")
     convert(args.gpus_per_run, Positive, "--gpus-per-run")
     convert(args.threads or 1, Positive, "--threads")
-    jobs = plans.plan(Sweep.read(args.sweep).narrowed(vars(args), options))
+    jobs = plans.plan([Sweep.read(name).narrowed(vars(args), options) for name in args.sweep.split(",")])
     show(jobs, args.dry_run)
     if args.dry_run:
         return True

@@ -74,7 +74,7 @@ def write(
         "marked": any(is_off),
         "tables": {name: tables.without_empty_columns(rows) for name, rows in cells.items()},
         "plots": drawn,
-        "notes": [*notes, *undrawn],
+        "notes": [*notes, *(note for rows in found.values() for note in tables.sources(rows)), *undrawn],
     }
     template = jinja2.Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"), autoescape=True)
     text = template.render(content)

@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from reporting.measures import Value, summarize
 from reporting.protocols import MEASURES
-from reporting.tables import Row, escape_latex
+from reporting.tables import Row, escape_latex, sources
 
 #: The formats of `show`.
 FORMS = ("terminal", "markdown", "latex")
@@ -35,6 +35,7 @@ class Table:
     datasets: list[str]  # the data sets, then "average" if there are several
     methods: list[Method]
     left_out: list[str]  # data sets that the average leaves out, because a method lacks them
+    sources: list[str]  # a sentence for each source of published figures
 
 
 def table(rows: Sequence[Row], protocol: str) -> Table:
@@ -57,7 +58,8 @@ def table(rows: Sequence[Row], protocol: str) -> Table:
         methods.append(Method(tuple(str(key[place]) for place in shown), values))
     heads = tuple(("method", "config", "shots", "backbone")[place] for place in shown)
     columns = [*datasets, *([_AVERAGE] if len(targets) > 1 else [])]
-    return Table(heads, columns, methods, [dataset for dataset in targets if dataset not in common])
+    left_out = [dataset for dataset in targets if dataset not in common]
+    return Table(heads, columns, methods, left_out, sources(rows))
 
 
 def _is_complete(row: Row | None) -> bool:
@@ -86,7 +88,7 @@ def show(content: Table, protocol: str, form: str) -> str:
         style = "github" if form == "markdown" else "simple"
         text = tabulate(lines, [*content.heads, *content.datasets], style, disable_numparse=True)
         texts.append(f"**{title}**\n\n{text}" if form == "markdown" else f"{title}\n\n{text}")
-    return "\n\n".join([*texts, *notes(content)])
+    return "\n\n".join([*texts, *notes(content), *content.sources])
 
 
 def notes(content: Table) -> list[str]:
@@ -145,6 +147,5 @@ def _latex(content: Table, blocks: Sequence[tuple[str, list[list[str]]]]) -> str
         if len(blocks) > 1:
             lines.append(rf"\multicolumn{{{width}}}{{l}}{{\emph{{{title}}}}} \\")
         lines += [" & ".join(cells) + r" \\" for cells in block]
-    return "\n".join(
-        [*lines, r"\bottomrule", r"\end{tabular}", *(f"% {escape_latex(note)}" for note in notes(content))]
-    )
+    comments = [f"% {escape_latex(note)}" for note in (*notes(content), *content.sources)]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *comments])

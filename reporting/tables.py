@@ -13,7 +13,7 @@ import pandas as pd
 
 from reporting.measures import Value, by_seed, summarize
 from reporting.protocols import MEASURES, of_protocol
-from reporting.published import PAPER, Figures, read_published
+from reporting.published import Figures, read_published
 
 #: Characters that have a meaning in LaTeX, and how they are written.
 _LATEX = {
@@ -40,6 +40,7 @@ class Row:
     seeds: list[int]
     missing: list[str]  # a text for each run that is missing, cut off or failed
     by_seed: pd.DataFrame | None = None  # accuracies: a row for each seed, a column for each measure; None for averages
+    source: str = ""  # a sentence that names the source of the published figures; "" if there are none
 
     @property
     def method(self) -> tuple[str, str]:
@@ -49,7 +50,8 @@ class Row:
         """Return the row as a dict for JSON and CSV.
 
         The dict has three keys for each measure. For the measure `base`, the keys are `base`, `base_std` and
-        `base_ci95`. If there is a published figure, the keys `base_paper`, `base_diff` and `base_off` are added.
+        `base_ci95`. If there is a published figure, the keys `base_paper`, `base_diff` and `base_off` are added,
+        and the key `source`.
         """
         identity = {
             "trainer": self.trainer, "config": self.config, "shots": self.shots, "backbone": self.backbone,
@@ -66,27 +68,28 @@ class Row:
                     f"{name}_diff": value.difference,
                     f"{name}_off": value.is_off,
                 }
-        return content
+        return content | ({"source": self.source} if self.source else {})
 
 
-def rows(runs: pd.DataFrame, protocol: str, paper: str | Path = PAPER) -> list[Row]:
+def rows(runs: pd.DataFrame, protocol: str, paper: str | Path | None = None) -> list[Row]:
     """Return a row for every method, number of shots and data set. A method is a trainer and a config.
 
     For each method and number of shots, the last row is the average over data sets.
 
     Args:
-        paper: file of the published results.
+        paper: file of the published results. None: those that the project knows.
 
     Raises:
         InputError: `paper` doesn't have the structure of published.PAPER.
     """
-    published = read_published(paper, protocol)
+    published = read_published(protocol, paper)
     selected = of_protocol(runs, protocol)
     found = []
     for (trainer, config, shots), group in selected.groupby(["trainer", "config", "shots"], sort=False, dropna=False):
         method = Row(trainer, config, shots, next(iter(group["backbone"].dropna()), None), "", {}, [], [])
         table, averaged = _rows_of_method(method, group, selected[selected["shots"] == shots], protocol)
-        found += [_with_published(row, published.get(trainer, {}), averaged) for row in table]
+        figures = published.get((str(trainer), str(method.backbone), int(shots)))
+        found += [_with_published(row, figures, averaged) for row in table] if figures else table
     return found
 
 
@@ -155,18 +158,21 @@ def _missing(runs: pd.DataFrame, seeds: Sequence[int], measures: Sequence[str]) 
 
 
 def _with_published(row: Row, figures: Figures, averaged: set[str]) -> Row:
-    """Return the row with the published figures. If the figures aren't comparable, return the row unchanged.
+    """Return the row with the published figures of its method. If there are none for its data set, return it unchanged.
 
-    All published figures are for ViT-B/16 and 16 shots. An average is compared only if the published average covers the
-    same data sets.
+    An average is compared only if the published average covers the same data sets.
     """
-    theirs = {name for name in figures if name != "average" and not name.endswith("(source)")}
-    comparable = row.backbone == "ViT-B/16" and row.shots == 16 and (row.dataset != "average" or theirs == averaged)
-    if not comparable or row.dataset not in figures:
+    theirs = {name for name in figures.by_dataset if name != "average" and not name.endswith("(source)")}
+    if row.dataset not in figures.by_dataset or (row.dataset == "average" and theirs != averaged):
         return row
-    published = figures[row.dataset]
+    published = figures.by_dataset[row.dataset]
     values = {name: replace(value, paper=published.get(name)) for name, value in row.values.items()}
-    return replace(row, values=values)
+    return replace(row, values=values, source=figures.describe(row.trainer))
+
+
+def sources(table: Sequence[Row]) -> list[str]:
+    """Return a sentence for each source of published figures in a table."""
+    return list(dict.fromkeys(row.source for row in table if row.source))
 
 
 def _plain(value: object) -> object:

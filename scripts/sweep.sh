@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# Arguments: NAME|FILE. Run all runs of a sweep (configs/sweeps/), then write its report. --dry-run only lists the runs.
+# Arguments: NAME|FILE[,...]. Run all runs of the sweeps (configs/sweeps/), then write one report. --dry-run only lists them.
 exec bash "$(dirname "$0")/run.sh" experiments.sweep "$@"

@@ -45,7 +45,7 @@ def resolve_protocol(arguments: list[str]) -> None:
 
 def resolve_sweep(arguments: list[str]) -> None:
     """Plan a sweep for one seed and one data set."""
-    file = ROOT / "configs" / "sweeps" / f"{arguments[0]}.yaml"
+    file = (ROOT / "configs" / "sweeps" / arguments[0].split(",")[0]).with_suffix(".yaml")
     dataset = yaml.safe_load(file.read_text())["datasets"][0]
     narrow = ["--datasets", dataset, "--seeds", "1"]
     assert sweep.main([arguments[0], *narrow, *arguments[1:], "--dry-run"]) == 0

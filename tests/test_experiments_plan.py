@@ -23,7 +23,7 @@ def test_every_file_plans(name, tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUT", str(tmp_path))
     declared = Sweep.read(name)
     narrowed = declared.narrowed({"datasets": ",".join(declared.datasets[:2]), "seeds": "1"}, [])
-    runs = [run for job in plans.plan(narrowed) for run in job]
+    runs = [run for job in plans.plan([narrowed]) for run in job]
     assert {run.state for run in runs} == {"to do"}
     assert len({run.folder for run in runs}) == len(runs)
     assert all(run.folder.startswith(str(tmp_path)) for run in runs)
@@ -34,18 +34,29 @@ def test_every_file_plans(name, tmp_path, monkeypatch):
         assert all(str(value) in argv for value in getattr(declared, key))
 
 
+def test_several_files_are_one_sweep(tmp_path, capsys):
+    """One call lists the runs of both files. A run that both files declare is refused, as within one file."""
+    words = ["--trainers", "CLIP_Adapter", "--datasets", "emoji_food", "--seeds", "1", "--output", str(tmp_path)]
+    assert sweep.main(["emoji_adapters,emoji_few_shot", "--dry-run", *words]) == 0
+    assert "7 runs in 6 jobs: 7 to do" in capsys.readouterr().out  # training and test, and five numbers of shots
+    args = sweep.parse(["emoji_adapters,emoji_few_shot", *words])[0]
+    assert sweep.folder_name(args).startswith("emoji_adapters+emoji_few_shot-trainers_CLIP_Adapter")
+    assert sweep.main(["emoji_food,emoji_food", "--dry-run", "--output", str(tmp_path)]) == 2
+    assert "two runs of the sweep would write to the same folder" in capsys.readouterr().err
+
+
 def test_backbones_and_variants_have_names(tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUT", "out")
     spec = "MaPLe --variant mine OPTIM.LR 0.1"
     declared = Sweep("few_shot", [spec], ["dtd"], [1], [16], [3], [4], ["ViT-B/32", "X INPUT.SIZE (48,48)"])
-    runs = [run for job in plans.plan(declared) for run in job]
+    runs = [run for job in plans.plan([declared]) for run in job]
     config = "vit_b16_c2_ep5_batch4_2ctx_mine_depth3_length4"
     assert [run.known["config"] for run in runs] == [f"{config}_vit-b-32", f"{config}_x"]
     assert runs[1].folder == f"out/dtd/MaPLe/{config}_x_16shots/seed1"
     assert runs[1].argv[-2:] == ["--variant", "mine_depth3_length4_x"]
     assert {"INPUT.SIZE", "(48,48)", "OPTIM.LR", "0.1", "TRAINER.MAPLE.N_CTX", "4"} <= set(runs[1].argv)
     only = Sweep("base2new", ["IVLP:vit_b16_c2_ep5_batch4_4ctx_language_only"], ["dtd"], [1], depths=[3])
-    argv = plans.plan(only)[0][0].argv
+    argv = plans.plan([only])[0][0].argv
     assert "TRAINER.IVLP.PROMPT_DEPTH_TEXT" in argv
     assert "TRAINER.IVLP.PROMPT_DEPTH_VISION" not in argv  # this config sets it to 0
 

@@ -14,7 +14,9 @@ from conftest import ROOT, SHARED
 from report_runs import ACCURACIES, write_base2new, write_result
 
 import report
-from reporting.published import PAPER
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import load_plugins
+from reporting.published import PAPER, SUCCESSORS, read_published
 from reporting.read import ReportError, read
 
 
@@ -68,6 +70,37 @@ def test_averages_of_published_figures_are_the_published_averages(paper, tmp_pat
     for trainer, row in rows.items():
         assert [row["base"], row["new"], row["hm"]] == pytest.approx(published["base2new_average"][trainer], abs=0.0051)
         assert abs(row["hm_diff"]) < 0.0051
+
+
+def test_figures_of_successors_are_compared_for_the_same_shots_and_backbone(tmp_path, capsys):
+    """A row has the few-shot figure of its backbone and shots, and the report names the source."""
+    fields = dict(subsample_classes="all", protocol="few_shot", trainer="CLIP_Adapter", dataset="EuroSAT")
+    for shots, backbone in ((16, "RN50"), (16, "ViT-B/16"), (2, "ViT-B/16")):
+        folder = tmp_path / backbone.replace("/", "-") / str(shots)
+        write_result(folder, accuracy=80.0, shots=shots, backbone=backbone, config=backbone, **fields)
+    rows = [row for row in rows_of(tmp_path, capsys) if row["dataset"] == "EuroSAT"]
+    found = {(row["backbone"], row["shots"]): row for row in rows}
+    published = json.loads(SUCCESSORS.read_text())
+    of_vit = published["few_shot_clip_lora_protocol"]["figures"]["CLIP-Adapter"]
+    assert found["ViT-B/16", 16]["accuracy_paper"] == of_vit["shots"]["16"]["EuroSAT"]
+    assert "recalled from the paper" in found["ViT-B/16", 16]["source"]
+    of_rn50 = published["few_shot_rn50"]["CLIP-Adapter"]
+    assert found["RN50", 16]["accuracy_paper"] == of_rn50["shots"]["16"]["EuroSAT"]
+    assert "from the official repository" in found["RN50", 16]["source"]
+    assert "accuracy_paper" not in found["ViT-B/16", 2]  # published for 1, 4 and 16 shots
+
+
+@pytest.mark.parametrize(("protocol", "measure"), [("base2new", "base"), ("cross_dataset", "accuracy")])
+def test_the_default_figures_cover_every_registered_method_that_was_published(protocol, measure):
+    """The names in the file of successors are those of trainers, except for methods that the project doesn't have."""
+    trainers = {trainer for trainer, _, _ in read_published(protocol)}
+    without = {"RPO", "PromptKD", "LASP (repository)", "SkipTuning"}
+    load_plugins("trainers")
+    assert trainers - set(TRAINER_REGISTRY.registered_names()) <= without
+    assert {"MaPLe", "PromptSRC", "KgCoOp", "TCP", "CoPrompt", "MultiModalAdapter", "MMRL"} <= trainers
+    for figures in read_published(protocol).values():
+        assert measure in figures.by_dataset["average"]
+        assert figures.source
 
 
 def write_interrupted_run(folder):

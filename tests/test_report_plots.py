@@ -38,7 +38,7 @@ def test_one_seed_has_no_error_mark():
         Method(("MaPLe",), {"EuroSAT": {"accuracy": Value(80.0, 1.0)}}),
         Method(("CoOp",), {"EuroSAT": {"accuracy": Value(70.0)}}),
     ]
-    figure = plots.bars(Table(("method",), ["EuroSAT"], methods, []), "few_shot", "accuracy, %")
+    figure = plots.bars(Table(("method",), ["EuroSAT"], methods, [], []), "few_shot", "accuracy, %")
     (axes,) = figure.axes
     marks = [container for container in axes.containers if type(container).__name__ == "ErrorbarContainer"]
     assert [len(mark.lines[2][0].get_segments()) for mark in marks] == [1, 0]

@@ -16,15 +16,15 @@ from msgspec import Struct
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, load_plugins
 from dassl.utils.typed import read_json_as
+from reporting.published import PAPER, read_published
 from tools.generated_pages import DOCS, markdown_table, table_rows, write_page
 from trainers.base import PromptTrainer
 
 ROOT = DOCS.parent
 PAGE, COMMAND = DOCS / "methods.md", "python -m tools.methods_table"
 COUNTS, TIMES = ROOT / "assets" / "method_costs.json", ROOT / "assets" / "method_times.json"
-#: Trainers whose published averages have another name in the files.
-PUBLISHED_NAMES = {
-    "MultiModalAdapter": "MMA",
+#: Trainers whose averages are among the ablations of MaPLe's paper, and their names there.
+ABLATIONS = {
     "VPT": "VPT (deep vision)",
     "LanguagePrompting": "deep language",
     "IVLP": "IVLP (independent V-L)",
@@ -82,27 +82,9 @@ class Times(Struct):
     trainers: dict[str, dict[str, Measured | None]]
 
 
-class Average(Struct):
-    base: float
-    new: float
-    hm: float
-
-
-class Successor(Struct):
-    """A published result with its source, as one of the provenance codes."""
-
-    average: Average
-    provenance: str
-
-
-class Successors(Struct):
-    base2new: dict[str, Successor]
-
-
 class Paper(Struct):
-    """Averages of MaPLe's paper: {method: (base, new, harmonic mean)}."""
+    """Averages of MaPLe's ablations: {method: (base, new, harmonic mean)}."""
 
-    base2new_average: dict[str, tuple[float, float, float]]
     ablation_average: dict[str, tuple[float, float, float]]
 
 
@@ -128,13 +110,13 @@ def readme_row(name: str) -> tuple[str, str]:
 
 
 def published_averages() -> dict[str, str]:
-    """Return {method: "base / new / harmonic mean (source)"} of the files of published results."""
-    paper = read_json_as(ROOT / "assets" / "paper_results.json", Paper, "file of published results")
-    successors = read_json_as(ROOT / "assets" / "successors_results.json", Successors, "file of published results")
-    averages = paper.ablation_average | paper.base2new_average
-    found = {name: (*values, "M") for name, values in averages.items()}
-    for name, each in successors.base2new.items():
-        found[name] = (each.average.base, each.average.new, each.average.hm, each.provenance)
+    """Return {trainer: "base / new / harmonic mean (source)"} of the files of published results."""
+    paper = read_json_as(PAPER, Paper, "file of published results")
+    ablations = {trainer: paper.ablation_average[name] for trainer, name in ABLATIONS.items()}
+    found = {trainer: (*values, "M") for trainer, values in ablations.items()}
+    for (trainer, _, _), figures in read_published("base2new").items():
+        average = figures.by_dataset["average"]
+        found[trainer] = (average["base"], average["new"], average["hm"], figures.provenance or "M")
     return {name: f"{base:.2f} / {new:.2f} / {hm:.2f} ({code})" for name, (base, new, hm, code) in found.items()}
 
 
@@ -147,7 +129,7 @@ def our_averages() -> dict[str, str]:
 def accuracy_rows(names: Sequence[str]) -> list[list[str]]:
     """Return the rows of the methods that have at least one average."""
     published, ours = published_averages(), our_averages()
-    rows = [[name, published.get(PUBLISHED_NAMES.get(name, name), "-"), ours.get(name, "-")] for name in names]
+    rows = [[name, published.get(name, "-"), ours.get(name, "-")] for name in names]
     return [row for row in rows if row[1:] != ["-", "-"]]
 
 
