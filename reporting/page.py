@@ -22,7 +22,7 @@ from dassl.engine.formats import read_predictions
 from dassl.utils.command_line import one_line
 from dassl.utils.errors import InputError
 from dassl.utils.files import report_full_disk
-from reporting import paper, plots, tables
+from reporting import courses, paper, plots, tables
 from reporting.protocols import of_protocol
 from reporting.read import Run, records
 
@@ -97,8 +97,10 @@ def _plots(
     for protocol, rows in found.items():
         yield from _plots_of_protocol(runs, protocol, rows)
     runs = runs.loc[sorted(set().union(*(of_protocol(runs, protocol).index for protocol in found)))]
-    if figure := plots.training(runs, undrawn):
+    if figure := courses.training(runs, undrawn):
         yield Plot("training", "training loss: mean over runs, with a band of one standard deviation", figure)
+    if figure := courses.epochs(runs, undrawn):
+        yield Plot("epochs", "test accuracy after each epoch: mean over runs, with a band of one deviation", figure)
     trainers = compared or _default_comparison(found)
     if trainers and (figure := plots.by_class(runs, trainers)):
         yield Plot("classes", f"accuracy of {trainers[1]} against {trainers[0]}, by class (mean over seeds)", figure)

@@ -1,7 +1,7 @@
 """Draws the plots of a report's HTML page. `page.write` calls these functions.
 
-Each public function except `legend_names` draws one plot and returns it as a matplotlib figure. A function returns None
-if there is no data for its plot.
+Each public function except `legend_names` and `draw_band` draws one plot and returns it as a matplotlib figure. A
+function returns None if there is no data for its plot.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,9 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL.Image import Image
 
-from dassl.engine.formats import read_losses, read_result
-from dassl.utils.command_line import one_line
-from dassl.utils.errors import InputError
+from dassl.engine.formats import read_result
 from reporting.measures import Value, with_harmonic_mean
 from reporting.paper import Table
 from reporting.protocols import MEASURES, of_protocol
@@ -24,7 +22,10 @@ from reporting.tables import Row
 
 #: Maximum number of classes in plots that show results by class.
 CLASSES = 24
-_TITLES = {"base": "base classes", "new": "new classes", "hm": "harmonic mean", "accuracy": "accuracy"}
+#: How plots name a measure, or a group of classes.
+TITLES = {
+    "base": "base classes", "new": "new classes", "all": "all classes", "hm": "harmonic mean", "accuracy": "accuracy",
+}  # fmt: skip
 
 
 def legend_names(methods: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -50,7 +51,7 @@ def bars(content: Table, protocol: str, label: str) -> Figure | None:
     """
     if protocol == "base2new":
         place = content.datasets[-1]  # the average, or the only data set
-        groups = {_TITLES[measure]: (place, measure) for measure in MEASURES[protocol]}
+        groups = {TITLES[measure]: (place, measure) for measure in MEASURES[protocol]}
     else:
         groups = {dataset: (dataset, "accuracy") for dataset in content.datasets}
     heights: dict[str, dict[str, tuple[float, float | None]]] = {}
@@ -150,53 +151,22 @@ def curves(runs: pd.DataFrame, protocol: str, by: str) -> Figure | None:
             table = with_harmonic_mean(table)
         for measure in (name for name in measures if name in table):
             values = table[measure].groupby(level=0)  # a group holds the seeds' values for one value of `by`
-            _draw_band(panels[measure], values.mean().index, values.mean(), values.std().fillna(0), name)
+            draw_band(panels[measure], values.mean().index, values.mean(), values.std().fillna(0), name)
     for measure, axes in panels.items():
-        axes.set(xlabel=by, title=_TITLES[measure])
+        axes.set(xlabel=by, title=TITLES[measure])
         axes.set_xticks(sorted(runs[by].unique()))
     panels[measures[0]].set_ylabel("%")
     panels[measures[0]].legend(fontsize=8)
     return figure
 
 
-def _draw_band(
+def draw_band(
     axes: Axes, x: np.ndarray | pd.Index, mean: np.ndarray | pd.Series, std: np.ndarray | pd.Series, label: str,
     marker: str = "o-",
 ) -> None:  # fmt: skip
     """Draw the line `mean` against `x`, and a band of one standard deviation around the line."""
     (line,) = axes.plot(x, mean, marker, label=label)
     axes.fill_between(x, mean - std, mean + std, alpha=0.2, color=line.get_color())
-
-
-def training(runs: pd.DataFrame, undrawn: list[str]) -> Figure | None:
-    """Draw each method's training loss, averaged over its runs, with a band of one standard deviation over runs.
-
-    If the losses of a run are damaged, a note is appended to `undrawn`, and the run is left out.
-    """
-    points = np.linspace(0, 1, 41)
-    found: dict[tuple[str, str], list[np.ndarray]] = {}
-    for run in records(runs[runs["state"] == "finished"]):
-        try:
-            losses = np.array(read_losses(Path(run.folder)))
-        except (InputError, OSError) as error:
-            undrawn.append(f"no training loss of a run: {one_line(error)}")
-            continue
-        if len(losses) > 1:
-            window = max(1, len(losses) // 20)  # number of batches to average, because single losses are noisy
-            smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
-            course = np.interp(points, np.linspace(0, 1, len(smooth)), smooth)
-            found.setdefault((run.trainer, run.config), []).append(course)
-    if not found:
-        return None
-    names = legend_names(found)
-    figure = Figure(figsize=(6, 3.4), layout="constrained")
-    axes = figure.subplots()
-    for method, courses in found.items():
-        mean, std = np.mean(courses, axis=0), np.std(courses, axis=0)
-        _draw_band(axes, 100 * points, mean, std, f"{names[method]} ({len(courses)} runs)", "-")
-    axes.set(xlabel="course of training, %", ylabel="training loss")
-    axes.legend(fontsize=8)
-    return figure
 
 
 def by_class(runs: pd.DataFrame, trainers: Sequence[str]) -> Figure | None:

@@ -120,6 +120,7 @@ RUN = {
     "python parse_test_res.py": "parse_test_res",
     "python interpret_prompts/interpret_prompt.py": "interpret_prompt",
     "bash scripts/repeat.sh": "experiments.repeat",
+    "bash scripts/epochs.sh": "experiments.epochs",
     "python predict.py": "predict",
 }
 

@@ -26,6 +26,8 @@ def swept(tmp_path, run, own_data):
                           options={"PROMPT_DEPTH": depth, "N_CTX": length})  # fmt: skip
                     lines = [json.dumps({"epoch": 1, "batch": n, "loss": 3 / n}) + "\n" for n in range(1, 20)]
                     (folder / "metrics.jsonl").write_text("".join(lines))
+                    scores = [{"epoch": n, "base": 20 * n + seed, "new": 40 - n} for n in range(1, 4)]
+                    (folder / "epochs.json").write_text(json.dumps(scores if part == "base" else []))
             for shots in (1, 4):
                 folder = tmp_path / "runs" / "all" / trainer / f"{shots}" / f"seed{seed}"
                 accuracy = 50.0 + shots + seed
@@ -40,7 +42,7 @@ def swept(tmp_path, run, own_data):
 
 PLOTS = [
     "base2new-bars", "base2new-depth", "base2new-length", "base2new-scatter", "few_shot-bars", "few_shot-shots",
-    "training", "classes", "confusion", "worst",
+    "training", "epochs", "classes", "confusion", "worst",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Describes the files of a run that other commands read: result.json, metrics.jsonl, predictions.npz and sweep.json.
+"""Describes the files of a run that other commands read, such as result.json, metrics.jsonl and predictions.npz.
 
 Reports, repetitions and pictures read the files with these descriptions, because a file may be damaged, come from an
 older version, or be written by hand. Unknown keys are ignored. This module imports neither torch nor NumPy.
@@ -61,6 +61,15 @@ class Metrics(Struct):
     split: str = "train"  # only the lines of validations name their split
 
 
+class EpochScores(Struct, omit_defaults=True):
+    """An entry of epochs.json: the accuracies on test images after an epoch, for each group of classes."""
+
+    epoch: Annotated[int, Meta(ge=1)]
+    base: Percent | None = None
+    new: Percent | None = None
+    all: Percent | None = None
+
+
 class PlannedFields(Struct, kw_only=True):
     """A planned run in sweep.json."""
 
@@ -106,6 +115,16 @@ def read_losses(folder: Path) -> list[float]:
     if None in losses:
         raise InputError(f"{path} has a line without a loss")
     return [loss for loss in losses if loss is not None]
+
+
+def read_epochs(folder: Path) -> list[EpochScores]:
+    """Return the accuracies after each epoch of a run, or [] if the run has no epochs.json.
+
+    Raises:
+        InputError: epochs.json isn't a list of accuracies.
+    """
+    path = folder / "epochs.json"
+    return read_json_as(path, list[EpochScores], "list of accuracies by epoch") if path.is_file() else []
 
 
 def read_predictions(folder: Path) -> Predictions:
