@@ -44,6 +44,7 @@ NOT_RUN = {
     "hf auth login": "needs an account of the Hugging Face hub",
     "python push.py": "needs an account of the Hugging Face hub; tests/test_inference_export.py has a stand-in",
     "python predict.py hf-hub:OWNER/NAME": "needs an account of the Hugging Face hub",
+    "bash scripts/epochs.sh output/": "needs checkpoints of several epochs; tests/test_experiments_epochs.py runs it",
     f"python predict.py {RUN_FOLDER} --serve": "serves until it is stopped; tests/test_inference_page_browser.py does",
 }
 #: Starts of code blocks without commands -> what they are.
@@ -120,7 +121,6 @@ RUN = {
     "python parse_test_res.py": "parse_test_res",
     "python interpret_prompts/interpret_prompt.py": "interpret_prompt",
     "bash scripts/repeat.sh": "experiments.repeat",
-    "bash scripts/epochs.sh": "experiments.epochs",
     "python predict.py": "predict",
 }
 
