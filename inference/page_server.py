@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dassl.utils import InputError
+from dassl.utils.stopping import Terminated
 from inference.page import MAX_TOTAL, ServedRun
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def serve_page(runs: Sequence[ServedRun], topk: int, host: str = LOCAL, port: in
             print(f"warning: everybody who can reach {host} can use the page", file=sys.stderr)
         try:
             threading.Event().wait()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Terminated):
             print("stopped", file=sys.stderr)
 
 

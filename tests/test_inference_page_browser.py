@@ -3,7 +3,9 @@
 import http.client
 import os
 import shutil
+import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -73,6 +75,22 @@ def test_the_server_is_closed_but_for_the_page(served):
 
     with pytest.raises(InputError, match=f"port {port}"):
         PageServer([], 3, port=port).__enter__()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_server(how, trained):
+    pytest.importorskip("gradio")
+    command = [sys.executable, ROOT / "predict.py", trained("CoOp", layers=1)[0], "--serve", "--device", "cpu"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs ignore SIGINT
+    try:
+        server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    lines = iter(server.stderr.readline, "")
+    assert any(line.startswith("The page is at http://127.0.0.1:") for line in lines)
+    server.send_signal(how)
+    assert server.communicate(timeout=60)[1].splitlines()[-1] == "stopped"
+    assert server.returncode == 0
 
 
 @pytest.fixture
