@@ -76,10 +76,10 @@ def serve_page(runs: Sequence[ServedRun], topk: int, host: str = LOCAL, port: in
         InputError: the server can't use the host or the port.
     """
     with PageServer(runs, topk, host, port) as address:
-        print(f"The page is at {address}. Press Ctrl-C to stop.", file=sys.stderr)
-        if host not in LOOPBACK:
-            print(f"warning: everybody who can reach {host} can use the page", file=sys.stderr)
         try:
+            print(f"The page is at {address}. Press Ctrl-C to stop.", file=sys.stderr)
+            if host not in LOOPBACK:
+                print(f"warning: everybody who can reach {host} can use the page", file=sys.stderr)
             threading.Event().wait()
         except (KeyboardInterrupt, Terminated):
             print("stopped", file=sys.stderr)
