@@ -117,6 +117,11 @@ def check_folder(folder: Path) -> None:
         raise InputError(f"{folder} (--to) isn't empty and isn't an earlier export. Choose another folder")
 
 
+def torch_is_new_enough() -> bool:
+    """Return whether this PyTorch can export a method."""
+    return tuple(map(int, torch.__version__.split(".")[:2])) >= OLDEST_TORCH
+
+
 def refuse(method: Method, cfg: CfgNode) -> None:
     """Raise InputError if a method can't be exported, with the reason."""
     name = cfg.TRAINER.NAME
@@ -125,7 +130,7 @@ def refuse(method: Method, cfg: CfgNode) -> None:
             f"{name} can't be exported, because its text features depend on the image. predict.py can use the run"
         )
     Preprocessing.of(cfg).with_mean()
-    if tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH:
+    if not torch_is_new_enough():
         raise InputError(f"an export needs torch 2.6 or newer, but this is torch {torch.__version__}")
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(package) is None:

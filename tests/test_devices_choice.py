@@ -23,6 +23,7 @@ CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 def test_cuda_is_preferred_to_mps_and_mps_to_the_cpu(has_cuda, has_mps, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: has_mps)
+    monkeypatch.setattr(torch.amp, "is_autocast_available", lambda device: True)  # False for MPS in PyTorch 2.4
     assert choose_device(use_cuda=True) == expected
     assert choose_device(use_cuda=False) == CPU
 

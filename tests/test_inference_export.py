@@ -17,6 +17,9 @@ import export
 import predict
 import push
 from inference import Classifier
+from inference.export import torch_is_new_enough
+
+pytestmark = pytest.mark.skipif(not torch_is_new_enough(), reason="an export needs torch 2.6")
 
 
 @pytest.fixture(scope="module")

@@ -40,8 +40,10 @@ def test_a_linear_probe_refuses_other_classes(trained, capsys):
 
 #: Trainers that the quick suite exports: prompts in both towers, no text tower, several tasks, refused.
 QUICK = ("MaPLe", "LinearProbe", "MTCoOpHard", "CoCoOp")
+needs_export = pytest.mark.skipif(not export.torch_is_new_enough(), reason="an export needs torch 2.6")
 
 
+@needs_export
 @pytest.mark.parametrize(
     "trainer", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in TRAINERS]
 )
@@ -63,6 +65,7 @@ def test_an_exported_program_gives_the_run_s_logits(trainer, trained):
     assert sum(tensor.numel() for tensor in program.state_dict.values()) - weights < 1_000_000  # without the text tower
 
 
+@needs_export
 @pytest.mark.long
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @each_trainer

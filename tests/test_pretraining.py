@@ -33,6 +33,7 @@ def deterministic():
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="Muon needs torch 2.9")
 @pytest.mark.usefixtures("deterministic")
 def test_pretraining_is_deterministic_and_learns(untrained):
     model, captions, batches = untrained

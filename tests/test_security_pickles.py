@@ -127,7 +127,7 @@ def test_every_content_of_a_checkpoint_is_read_as_torch_reads_it(zipped, folder)
     }
     torch.save(content, folder / "c.pt", _use_new_zipfile_serialization=zipped)
     read = torch_files.read(folder / "c.pt")
-    theirs = torch.load(folder / "c.pt", weights_only=True)
+    theirs = torch.load(folder / "c.pt", weights_only=False)  # True refuses bytes in PyTorch 2.4
     assert type(read["milestones"]) is Counter
     assert {key: read[key] for key in ("epoch", "rest", "milestones", "size")} == {
         key: theirs[key] for key in ("epoch", "rest", "milestones", "size")
