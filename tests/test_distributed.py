@@ -20,7 +20,7 @@ from dassl.utils import load_checkpoint
 
 CASES = [*TRAINERS, *VARIANTS]
 #: {case: tolerance in float32}, if it isn't 1e-4. This case amplifies rounding; in float64 it agrees to 1e-9.
-TOLERANCE = {"sampled classes": 1e-3}
+TOLERANCE = {"sampled classes": 1e-2}
 
 
 @pytest.fixture(scope="module")
