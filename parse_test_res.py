@@ -43,7 +43,10 @@ def summarize(folder: Path, keyword: str, ci95: bool) -> float:
 
     found = read_values(folder, keyword)
     if not found:
-        raise InputError(f"no subfolder of {folder} holds a result.json")
+        raise InputError(
+            f"no subfolder of {folder} holds a result.json. Name the folder that holds seed1, seed2 and so on; with "
+            "--multi-exp, the folder above"
+        )
     print(f"===\nSummary of directory: {folder}")
     for path, value in found.items():
         print(f"file: {path}. {keyword}: {value:.2f}%.")

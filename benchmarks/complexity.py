@@ -88,9 +88,8 @@ def row_of(trainer: str, model: CLIP, classes: int, batch: int, repeats: int) ->
 
 
 def main(argv: list[str]) -> int:
-    names = measure.trainer_names()
     parser = argparse.ArgumentParser(description="Print the complexity table of the trainers.")
-    parser.add_argument("--trainers", nargs="+", default=names, choices=names)
+    measure.add_trainers(parser)
     parser.add_argument("--backbone", default="vit_b16", choices=measure.SIZES)
     parser.add_argument("--classes", type=int, default=100, help="number of classes")
     parser.add_argument("--batch", type=int, default=4, help="number of images in a batch")
@@ -100,7 +99,7 @@ def main(argv: list[str]) -> int:
     print(f"{args.backbone}, {args.classes} classes, batch {args.batch}, {torch.get_num_threads()} threads, float32")
     print(f"{'trainer':<18}{'parameters':>12}{'GFLOPs':>9}{'+ text':>9}{'test/s':>9}{'train/s':>9}")
     rows = []
-    for name in args.trainers:
+    for name in measure.chosen_trainers(args):
         try:
             row = row_of(name, model, args.classes, args.batch, args.repeats)
         except InputError as error:

@@ -60,6 +60,24 @@ def trainer_names() -> list[str]:
     return [n for n in TRAINER_REGISTRY.registered_names() if issubclass(TRAINER_REGISTRY.get(n), PromptTrainer)]
 
 
+def add_trainers(parser: argparse.ArgumentParser) -> None:
+    """Add the flag --trainers, which takes names of trainers, separated by spaces or by commas. The default is all."""
+    names = "names of trainers, separated by spaces or commas (default: all)"
+    parser.add_argument("--trainers", nargs="+", type=_known, default=[trainer_names()], metavar="NAME", help=names)
+
+
+def chosen_trainers(args: argparse.Namespace) -> list[str]:
+    """Return the names of the trainers in the flag --trainers."""
+    return [name for names in args.trainers for name in names]
+
+
+def _known(text: str) -> list[str]:
+    for name in text.split(","):
+        if name not in trainer_names():
+            raise argparse.ArgumentTypeError(f"unknown trainer {name}. There is: {', '.join(trainer_names())}")
+    return text.split(",")
+
+
 def trained_in_steps() -> list[str]:
     """Return the names of the prompt trainers that learn something, in training steps."""
     classes = {name: TRAINER_REGISTRY.get(name) for name in trainer_names()}

@@ -106,40 +106,44 @@ def measure_once(trainer: str, classes: int) -> dict[str, float] | None:
     return {"seconds": seconds, "mib": (peak - before) / 2**20}
 
 
-def measure_all(trainers: list[str]) -> dict[str, object]:
-    """Measure every method in processes of its own, one after the other. Prints each figure."""
-    found: dict[str, dict[str, dict[str, float] | None]] = {}
+def measure_all(trainers: list[str]) -> None:
+    """Measure methods in processes of their own, one after the other. Prints each figure and stores it at once.
+
+    Figures of other methods stay, if they were measured under the same conditions. If a process fails, for example
+    because memory is full, its figures are left out, and the reason is printed.
+    """
+    threads = os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads()
+    conditions = f"{platform.machine()} CPU, {threads} threads, fp32"
+    stored = json.loads(TIMES.read_text(encoding="utf-8")) if TIMES.is_file() else {}
+    found = stored["trainers"] if stored.get("conditions") == conditions else {}
     for trainer in trainers:
         found[trainer] = {}
         for classes in MEASURED_CLASSES:
             command = [sys.executable, __file__, "--trainers", trainer, "--classes", str(classes)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            found[trainer][str(classes)] = json.loads(done.stdout.splitlines()[-1])
-            print(trainer, classes, found[trainer][str(classes)], flush=True)
-    conditions = (
-        f"{platform.machine()} CPU, {os.environ.get('OMP_NUM_THREADS') or torch.get_num_threads()} threads, fp32"
-    )
-    return {"conditions": conditions, "trainers": found}
+            done = subprocess.run(command, capture_output=True, text=True)
+            figures = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+            print(trainer, classes, figures if done.returncode == 0 else done.stderr[-300:], flush=True)
+            found[trainer][str(classes)] = figures
+        write_json({"conditions": conditions, "trainers": dict(sorted(found.items()))}, TIMES)
 
 
 def main(argv: list[str]) -> int:
-    names = measure.trainer_names()
     parser = argparse.ArgumentParser(description="Count or measure what each method costs.")
-    parser.add_argument("--trainers", nargs="+", default=names, choices=names)
+    measure.add_trainers(parser)
     parser.add_argument("--measure", action="store_true", help="measure time and memory of a training step")
     parser.add_argument("--classes", type=int, help="for internal use: measure one trainer in this process")
     args = parser.parse_args(argv)
     if args.classes:
-        print(json.dumps(measure_once(args.trainers[0], args.classes)))
+        print(json.dumps(measure_once(measure.chosen_trainers(args)[0], args.classes)))
         return 0
     if args.measure:
-        write_json(measure_all(args.trainers), TIMES)
+        measure_all(measure.chosen_trainers(args))
         return 0
-    counts = {}
-    for name in args.trainers:
+    counts = json.loads(COUNTS.read_text(encoding="utf-8")) if COUNTS.is_file() else {}
+    for name in measure.chosen_trainers(args):
         counts[name] = count(name)
         print(name, counts[name], flush=True)
-    write_json(counts, COUNTS)
+    write_json(dict(sorted(counts.items())), COUNTS)
     return 0
 
 

@@ -97,7 +97,7 @@ def test_nearest_words(trainer, run, tmp_path, tiny_path, capsys):
 @pytest.mark.slow
 def test_the_complexity_table(capsys):
     complexity = module("benchmarks/complexity.py")
-    arguments = "--trainers MaPLe ZeroshotCLIP VPT --backbone vit_b32 --classes 3 --batch 2 --repeats 1"
+    arguments = "--trainers MaPLe,ZeroshotCLIP VPT --backbone vit_b32 --classes 3 --batch 2 --repeats 1"
     assert complexity.main(arguments.split()) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = {row["trainer"]: row for row in json.loads(lines[-1])["rows"]}

@@ -88,6 +88,22 @@ def test_a_missing_torch_is_one_line(tmp_path):
     )
 
 
+def test_another_package_with_our_name_is_named(tmp_path):
+    """A script that imports Hugging Face's `datasets` before this project gets the reason in one line."""
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets/__init__.py").touch()
+    argv = ["--trainer", "MaPLe", *EMOJI, "--output-dir", str(tmp_path / "out")]
+    code = f"import datasets, sys; sys.path.insert(0, {str(ROOT)!r}); import train; sys.exit(train.main({argv}))"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: another package has the name of a folder of this project: {tmp_path / 'datasets/__init__.py'}. "
+        "Import the project's modules first\n"
+    )
+
+
 def test_a_finished_run_is_recognised_without_torch(zero_shot_argv):
     import train
 

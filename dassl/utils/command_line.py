@@ -9,6 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from dassl import distributed
 from dassl.utils.errors import InputError
@@ -16,6 +17,7 @@ from dassl.utils.files import FULL
 from dassl.utils.logger import Logger
 from dassl.utils.stopping import STOPPED, Terminated, exit_code, killed_worker, raise_when_terminated
 
+_ROOT = Path(__file__).resolve().parents[2]
 _FOLDERS = ("clip", "dassl", "datasets", "experiments", "inference", "reporting", "tools", "trainers", "untrusted")
 
 
@@ -63,6 +65,9 @@ def _report(error: Exception) -> int:
         advice = "activate your environment, or let bash scripts/demo.sh make one"
         _print(f"{sys.executable} has no {error.name}: {advice}")
         return 2
+    if isinstance(error, ImportError) and (other := _foreign_package(error.name or "")):
+        _print(f"another package has the name of a folder of this project: {other}. Import the project's modules first")
+        return 2
     if isinstance(error, _reported_errors()):
         _print(one_line(error))
         return 2 if isinstance(error, InputError) else 1
@@ -109,6 +114,15 @@ def one_line(error: BaseException) -> str:
 
 def _is_ours(module: str) -> bool:
     return module.partition(".")[0] in _FOLDERS
+
+
+def _foreign_package(module: str) -> str:
+    """Return the file of a package with the name of ours from which `module` is imported, or "" if there is none."""
+    package = sys.modules.get(module.partition(".")[0])
+    if not _is_ours(module) or package is None or package.__file__ is None:
+        return ""
+    file = Path(package.__file__).resolve()
+    return "" if _ROOT in file.parents else str(file)
 
 
 def _reported_errors() -> tuple[type[Exception], ...]:

@@ -53,4 +53,4 @@ def check_depth(clip: CLIP, depth: int, key: str, towers: Sequence[str] = ("visi
     for tower in towers:
         layers = clip.sizes.vision_layers if tower == "vision" else clip.sizes.transformer_layers
         if not 1 <= depth <= layers:  # type: ignore[operator]  # a ViT's number of layers is an int
-            raise InputError(f"{key} is {depth}, but the {tower} tower has layers 1 to {layers}")
+            raise InputError(f"{key} is {depth}, but the {tower} tower has layers 1 to {layers}: use one of them")
