@@ -34,6 +34,7 @@ NOT_RUN = {
     "python -m tools.pretrain.conditioning": "encodes ten thousand images several times",
     "bash scripts/demo.sh": "installs packages, then trains for minutes; its commands are those of the README",
     "bash scripts/test.sh": "installs packages and runs this test",
+    "bash scripts/lowest.sh": "makes an environment of 6 GB",
     "python3 -m venv": "makes an environment",
     "pip install": "downloads packages",
     "python -m mkdocs": "builds or serves the site; tests/test_docs_site.py builds it",
