@@ -79,8 +79,8 @@ def make_report(args: argparse.Namespace) -> None:
             print(details.show(runs, name, args.format))
         else:
             print(tables.show(rows, name, args.format))
-        if args.layout == "runs":
-            notes += tables.sources(rows)
+    if args.layout == "runs":
+        notes += tables.sources(row for rows in found.values() for row in rows)
     for note in notes:
         print(note, file=sys.stderr)
     if args.html:

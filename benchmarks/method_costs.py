@@ -106,25 +106,30 @@ def measure_once(trainer: str, classes: int) -> dict[str, float] | None:
     return {"seconds": seconds, "mib": (peak - before) / 2**20}
 
 
-def measure_all(trainers: list[str]) -> None:
+def measure_all(trainers: list[str]) -> bool:
     """Measure methods in processes of their own, one after the other. Prints each figure and stores it at once.
 
-    Figures of other methods stay, if they were measured under the same conditions. If a process fails, for example
-    because memory is full, its figures are left out, and the reason is printed.
+    Earlier figures stay until they are measured again, if they were measured under the same conditions. If a process
+    fails, for example because memory is full, the reason is printed. Returns True if no process failed.
     """
     threads = os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads()
     conditions = f"{platform.machine()} CPU, {threads} threads, fp32"
     stored = json.loads(TIMES.read_text(encoding="utf-8")) if TIMES.is_file() else {}
     found = stored["trainers"] if stored.get("conditions") == conditions else {}
+    succeeded = True
     for trainer in trainers:
-        found[trainer] = {}
         for classes in MEASURED_CLASSES:
             command = [sys.executable, __file__, "--trainers", trainer, "--classes", str(classes)]
-            done = subprocess.run(command, capture_output=True, text=True)
-            figures = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
-            print(trainer, classes, figures if done.returncode == 0 else done.stderr[-300:], flush=True)
-            found[trainer][str(classes)] = figures
-        write_json({"conditions": conditions, "trainers": dict(sorted(found.items()))}, TIMES)
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                reason = done.stderr[-300:] or f"exit code {done.returncode}"
+                print(f"{trainer} {classes} failed: {reason}", file=sys.stderr, flush=True)
+                succeeded = False
+                continue
+            found.setdefault(trainer, {})[str(classes)] = json.loads(done.stdout.splitlines()[-1])
+            print(trainer, classes, found[trainer][str(classes)], flush=True)
+            write_json({"conditions": conditions, "trainers": dict(sorted(found.items()))}, TIMES)
+    return succeeded
 
 
 def main(argv: list[str]) -> int:
@@ -137,8 +142,7 @@ def main(argv: list[str]) -> int:
         print(json.dumps(measure_once(measure.chosen_trainers(args)[0], args.classes)))
         return 0
     if args.measure:
-        measure_all(measure.chosen_trainers(args))
-        return 0
+        return int(not measure_all(measure.chosen_trainers(args)))
     counts = json.loads(COUNTS.read_text(encoding="utf-8")) if COUNTS.is_file() else {}
     for name in measure.chosen_trainers(args):
         counts[name] = count(name)

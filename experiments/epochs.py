@@ -14,32 +14,32 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from dassl.engine.formats import EpochScores
+from dassl.engine.formats import EpochScores, read_result
+from dassl.engine.run_folder import RESULT, exclusive_lock
 from dassl.utils.checkpoint_files import saved_epochs
 from dassl.utils.command_line import report_errors
 from dassl.utils.errors import InputError
 from dassl.utils.files import write_json
+from experiments.third_party import plain_surface
 
 
 def accuracies_by_epoch(folder: Path) -> list[EpochScores]:
     """Return the accuracies on the test images after each epoch that has a checkpoint, in per cent.
 
     Raises:
-        InputError: `folder` isn't a run that was trained, or it didn't keep the checkpoints of several epochs.
+        InputError: `folder` isn't a finished training, or it didn't keep the checkpoints of several epochs.
     """
     from dassl.engine import build_trainer
-    from dassl.utils import set_random_seed
+    from dassl.utils import choose_device, set_deterministic, set_random_seed
     from trainers.common.options import run_config
 
     cfg = run_config(folder)
-    if cfg.TEST.EVAL_ONLY:
-        raise InputError(f"{folder} only tested prompts. Name the run that trained them: {cfg.TEST.MODEL_DIR}")
-    if not cfg.TRAIN.CHECKPOINT_FREQ:
-        raise InputError(f"{folder} kept only its last checkpoints. To keep all, train with TRAIN.CHECKPOINT_FREQ 1")
+    _check(folder, cfg)
+    set_deterministic(cfg.DETERMINISTIC or choose_device(cfg.USE_CUDA).type == "cpu")
     classes = cfg.DATASET.SUBSAMPLE_CLASSES
     found: dict[int, dict[str, float]] = {}
     for part in ("base", "new") if classes == "base" else (classes,):
-        with tempfile.TemporaryDirectory() as temporary:
+        with tempfile.TemporaryDirectory() as temporary, plain_surface(cfg):
             if cfg.SEED >= 0:
                 set_random_seed(cfg.SEED)
             trainer = build_trainer(_config_of_test(cfg, part, temporary))
@@ -49,6 +49,19 @@ def accuracies_by_epoch(folder: Path) -> list[EpochScores]:
                 print(f"Epoch {epoch}, {part} classes: {found[epoch][part]:.2f} %")
             trainer.close_writer()
     return [EpochScores(epoch=epoch, **scores) for epoch, scores in sorted(found.items())]
+
+
+def _check(folder: Path, cfg: CfgNode) -> None:
+    """Raise InputError if the run in `folder` can't have the checkpoints of several epochs, or isn't finished."""
+    if cfg.TEST.EVAL_ONLY:
+        trained = f": {cfg.TEST.MODEL_DIR}" if cfg.TEST.MODEL_DIR else ""
+        raise InputError(f"{folder} was only tested. Name the folder of the training{trained}")
+    if not (folder / RESULT).is_file():
+        raise InputError(f"the run in {folder} isn't finished: it has no {RESULT}")
+    if read_result(folder).trained_on == "":
+        raise InputError(f"{folder}: {cfg.TRAINER.NAME} learns nothing, so it has no epochs")
+    if not cfg.TRAIN.CHECKPOINT_FREQ:
+        raise InputError(f"{folder} kept only its last checkpoints. To keep all, train with TRAIN.CHECKPOINT_FREQ 1")
 
 
 def _config_of_test(cfg: CfgNode, part: str, output: str) -> CfgNode:
@@ -79,8 +92,11 @@ def main(argv: list[str]) -> int:
     def job() -> None:
         import msgspec
 
-        scores = accuracies_by_epoch(args.folder)
-        write_json([msgspec.to_builtins(each) for each in scores], args.folder / "epochs.json")
+        if not args.folder.is_dir():
+            raise InputError(f"the folder {args.folder} doesn't exist")
+        with exclusive_lock(args.folder):
+            scores = accuracies_by_epoch(args.folder)
+            write_json([msgspec.to_builtins(each) for each in scores], args.folder / "epochs.json")
         print(f"Wrote {args.folder / 'epochs.json'}. report.py --html draws it")
 
     return report_errors(job, args.debug)

@@ -96,19 +96,31 @@ Job = list[PlannedRun]
 def plan(sweeps: Sequence[Sweep]) -> list[Job]:
     """Return all jobs of the sweeps, sweep after sweep.
 
-    Raises InputError for an unknown trainer, config or data set, if two runs have the same folder, or if a sweep has
-    too many jobs.
+    A run that occurs several times is planned once. If a job begins with a run of an earlier job, such as the training
+    on ImageNet, its other runs are added to that job.
+
+    Raises InputError for an unknown trainer, config or data set, if two different runs have the same folder, or if a
+    sweep has too many jobs.
     """
     checker = ConfigChecker()
-    jobs = [job for sweep in sweeps for job in _jobs(sweep, checker)]
-    by_folder: dict[str, PlannedRun] = {}
-    for run in (run for job in jobs for run in job):
-        other = by_folder.setdefault(run.folder, run)
-        if other is not run:
-            both = f"{shlex.join(other.argv)}; {shlex.join(run.argv)}"
-            raise InputError(
-                f"two runs of the sweep would write to the same folder {run.folder}. Their command lines: {both}"
-            )
+    jobs: list[Job] = []
+    planned: dict[str, tuple[PlannedRun, Job]] = {}  # folder -> its run, and the run's job
+    for runs_of_job in (job for sweep in sweeps for job in _jobs(sweep, checker)):
+        target: Job = []
+        for run in runs_of_job:
+            other, job = planned.setdefault(run.folder, (run, target))
+            if other is run:
+                target.append(run)
+                continue
+            if other.argv != run.argv:
+                raise InputError(
+                    f"two runs would write to the same folder {run.folder}. Leave one of them out, or give one a "
+                    f"--variant. Their command lines: {shlex.join(other.argv)}; {shlex.join(run.argv)}"
+                )
+            if run is runs_of_job[0]:
+                target = job
+        if target and target[0] is runs_of_job[0]:
+            jobs.append(target)
     return jobs
 
 

@@ -3,7 +3,7 @@
     python -m experiments.sweep NAME|FILE[,...] [--dry-run] [--jobs N] [--on local|slurm|submitit|ray]
                                 [--datasets dtd,eurosat] [flags and KEY VALUE pairs for every run]
 
-Several names, separated by commas, are executed as one sweep with one report.
+Several sweeps, separated by commas, run as one sweep with one report.
 Finished runs are skipped, and interrupted runs are resumed. If a run fails, the other runs still start. Each run is
 executed by `run.py`, and has the same output folder as if the user had called the protocol's script. A job is a list of
 runs that are executed one after another. The folder <output>/sweeps/<name> holds sweep.json, a log for each job, and
@@ -57,13 +57,18 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args(argv)
 
 
+def sweep_names(text: str) -> list[str]:
+    """Return the names and files of the sweeps that the user wrote. A file's path may contain commas."""
+    return [text] if Path(text).is_file() else text.split(",")
+
+
 def folder_name(args: argparse.Namespace) -> str:
     """Return the name of the sweep's folder: the sweeps' names, and the lists in flags such as --seeds."""
     narrowed = {key: getattr(args, key) for key in LISTS if getattr(args, key)}
     names = [
         f"{key}_{re.sub(r' [^,]*', '', items)}".replace(",", "+").replace("/", "-") for key, items in narrowed.items()
     ]
-    return "-".join(["+".join(Path(name).stem for name in args.sweep.split(",")), *names])
+    return "-".join(["+".join(Path(name).stem for name in sweep_names(args.sweep)), *names])
 
 
 def command(job: plans.Job, log: Path, threads: int, processes: int) -> list[str]:
@@ -163,7 +168,7 @@ def sweep(args: argparse.Namespace, options: list[str]) -> bool:
     convert(args.jobs, Positive, "--jobs")
     convert(args.gpus_per_run, Positive, "--gpus-per-run")
     convert(args.threads or 1, Positive, "--threads")
-    jobs = plans.plan([Sweep.read(name).narrowed(vars(args), options) for name in args.sweep.split(",")])
+    jobs = plans.plan([Sweep.read(name).narrowed(vars(args), options) for name in sweep_names(args.sweep)])
     show(jobs, args.dry_run)
     if args.dry_run:
         return True

@@ -45,7 +45,7 @@ def training(runs: pd.DataFrame, undrawn: list[str]) -> Figure | None:
 
 
 def epochs(runs: pd.DataFrame, undrawn: list[str]) -> Figure | None:
-    """Draw the accuracies on test images after each epoch, with a panel for base classes and one for new classes.
+    """Draw the accuracies on test images after each epoch, with a panel for each group of classes.
 
     Only runs with an epochs.json are drawn. A curve is the mean over a method's runs, with a band of one standard
     deviation, for the epochs that all these runs have. If an epochs.json is damaged, a note is appended to `undrawn`.
@@ -65,6 +65,9 @@ def epochs(runs: pd.DataFrame, undrawn: list[str]) -> Figure | None:
     for (part, courses), axes in zip(found.items(), figure.subplots(1, len(found), squeeze=False)[0], strict=True):
         for method, name in legend_names(courses).items():
             table = pd.concat(courses[method], axis=1, join="inner")  # a row for each epoch, a column for each run
+            if table.empty:
+                undrawn.append(f"no accuracies by epoch of {name}, because its runs have no common epochs")
+                continue
             label = f"{name} ({table.shape[1]} runs)"
             draw_band(axes, table.index, table.mean(axis=1), table.std(axis=1).fillna(0), label)
         axes.set(xlabel="epoch", ylabel="accuracy, %", title=TITLES[part])

@@ -5,6 +5,7 @@ The page is a single file that loads nothing from the network.
 
 import contextlib
 import io
+import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def write(
         "marked": any(is_off),
         "tables": {name: tables.without_empty_columns(rows) for name, rows in cells.items()},
         "plots": drawn,
-        "notes": [*notes, *(note for rows in found.values() for note in tables.sources(rows)), *undrawn],
+        "notes": [*notes, *tables.sources(itertools.chain(*found.values())), *undrawn],
     }
     template = jinja2.Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"), autoescape=True)
     text = template.render(content)
@@ -100,7 +101,9 @@ def _plots(
     if figure := courses.training(runs, undrawn):
         yield Plot("training", "training loss: mean over runs, with a band of one standard deviation", figure)
     if figure := courses.epochs(runs, undrawn):
-        yield Plot("epochs", "test accuracy after each epoch: mean over runs, with a band of one deviation", figure)
+        yield Plot(
+            "epochs", "test accuracy after each epoch: mean over runs, with a band of one standard deviation", figure
+        )
     trainers = compared or _default_comparison(found)
     if trainers and (figure := plots.by_class(runs, trainers)):
         yield Plot("classes", f"accuracy of {trainers[1]} against {trainers[0]}, by class (mean over seeds)", figure)

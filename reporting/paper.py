@@ -35,7 +35,7 @@ class Table:
     datasets: list[str]  # the data sets, then "average" if there are several
     methods: list[Method]
     left_out: list[str]  # data sets that the average leaves out, because a method lacks them
-    sources: list[str]  # a sentence for each source of published figures
+    sources: list[str]  # a text for each source of published figures
 
 
 def table(rows: Sequence[Row], protocol: str) -> Table:

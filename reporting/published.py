@@ -20,9 +20,9 @@ PAPER = Path(__file__).resolve().parents[1] / "assets" / "paper_results.json"
 SUCCESSORS = PAPER.with_name("successors_results.json")
 #: What the provenance codes of SUCCESSORS mean.
 PROVENANCE = {
-    "E": "read in a paper or a README that reprints it",
-    "R": "recalled from the paper: check it before you quote it",
-    "C": "from the official repository",
+    "E": "copied from a reprint",
+    "R": "from memory, not looked up: check them before you quote them",
+    "C": "copied from the official repository",
 }
 #: Trainers whose methods have another name in SUCCESSORS.
 _TRAINERS = {
@@ -48,10 +48,10 @@ class Figures:
     provenance: str = ""  # a key of PROVENANCE, or "" if the source itself was read
     note: str = ""
 
-    def describe(self, trainer: str) -> str:
-        """Return sentences that name the source, for a note below a table."""
-        how = f" ({PROVENANCE[self.provenance]})" if self.provenance else ""
-        return f"Published figures of {trainer}: {self.source}{how}. {self.note}".rstrip()
+    def describe(self, trainer: str, backbone: str) -> str:
+        """Return a line that names the source, for a note below a table."""
+        how = f" ({self.provenance}: {PROVENANCE[self.provenance]})" if self.provenance else ""
+        return " ".join(f"Published figures of {trainer} with {backbone}: {self.source}{how}. {self.note}".split())
 
 
 class BaseNew(Struct):
@@ -179,7 +179,10 @@ def _of_paper(file: Path, protocol: str) -> Iterator[tuple[Key, Figures]]:
 
 
 def _of_successors(content: _Successors, protocol: str) -> Iterator[tuple[Key, Figures]]:
-    """Yield the figures in SUCCESSORS, under the methods' names there. Where two tables overlap, the first counts."""
+    """Yield the figures in SUCCESSORS. If two tables have the same method, the caller keeps the first.
+
+    The methods have their names in SUCCESSORS, not those of trainers.
+    """
     if protocol == "base2new":
         for method, result in content.base2new.items():
             average = {"base": result.average.base, "new": result.average.new, "hm": result.average.hm}

@@ -5,7 +5,7 @@ If a paper has published figures for the same method, data set, backbone and num
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class Row:
     seeds: list[int]
     missing: list[str]  # a text for each run that is missing, cut off or failed
     by_seed: pd.DataFrame | None = None  # accuracies: a row for each seed, a column for each measure; None for averages
-    source: str = ""  # a sentence that names the source of the published figures; "" if there are none
+    source: str = ""  # a text that names the source of the published figures; "" if there are none
 
     @property
     def method(self) -> tuple[str, str]:
@@ -77,7 +77,7 @@ def rows(runs: pd.DataFrame, protocol: str, paper: str | Path | None = None) -> 
     For each method and number of shots, the last row is the average over data sets.
 
     Args:
-        paper: file of the published results. None: those that the project knows.
+        paper: file of the published results. None: published.PAPER and published.SUCCESSORS.
 
     Raises:
         InputError: `paper` doesn't have the structure of published.PAPER.
@@ -167,11 +167,11 @@ def _with_published(row: Row, figures: Figures, averaged: set[str]) -> Row:
         return row
     published = figures.by_dataset[row.dataset]
     values = {name: replace(value, paper=published.get(name)) for name, value in row.values.items()}
-    return replace(row, values=values, source=figures.describe(row.trainer))
+    return replace(row, values=values, source=figures.describe(row.trainer, str(row.backbone)))
 
 
-def sources(table: Sequence[Row]) -> list[str]:
-    """Return a sentence for each source of published figures in a table."""
+def sources(table: Iterable[Row]) -> list[str]:
+    """Return a text for each source of published figures in the rows of tables."""
     return list(dict.fromkeys(row.source for row in table if row.source))
 
 

@@ -38,15 +38,22 @@ def test_runs_without_checkpoints_of_the_epochs_are_refused(run, tmp_path, capsy
     assert "kept only its last checkpoints. To keep all, train with TRAIN.CHECKPOINT_FREQ 1" in capsys.readouterr().err
     assert run("--eval-only", "--model-dir", tmp_path / "out", output=tmp_path / "tested")[0] == 0
     assert epochs.main([str(tmp_path / "tested")]) == 2
-    assert f"Name the run that trained them: {tmp_path / 'out'}" in capsys.readouterr().err
+    assert f"was only tested. Name the folder of the training: {tmp_path / 'out'}" in capsys.readouterr().err
     assert epochs.main([str(tmp_path / "none")]) == 2
     assert run("TRAIN.CHECKPOINT_FREQ", 1, output=tmp_path / "one")[0] == 0
     assert epochs.main([str(tmp_path / "one")]) == 2
     assert "no checkpoints of several epochs" in capsys.readouterr().err
+    (tmp_path / "one/result.json").unlink()
+    assert epochs.main([str(tmp_path / "one")]) == 2
+    assert "isn't finished" in capsys.readouterr().err
+    assert run(trainer="ZeroshotCLIP", output=tmp_path / "zero")[0] == 0
+    assert epochs.main([str(tmp_path / "zero")]) == 2
+    assert "ZeroshotCLIP learns nothing" in capsys.readouterr().err
 
 
-def test_a_damaged_file_costs_only_its_curve(run, tmp_path, capsys):
+@pytest.mark.parametrize("scores", [[{"epoch": 1, "all": 200}], [{"epoch": 1, "all": 20}, {"epoch": 1, "all": 30}]])
+def test_a_damaged_file_costs_only_its_curve(scores, run, tmp_path, capsys):
     assert run()[0] == 0
-    (tmp_path / "out/epochs.json").write_text(json.dumps([{"epoch": 1, "all": 200}]))
+    (tmp_path / "out/epochs.json").write_text(json.dumps(scores))
     assert report.main([str(tmp_path / "out"), "--html", str(tmp_path / "report.html")]) == 0
     assert "no accuracies by epoch of a run" in (tmp_path / "report.html").read_text()

@@ -1,5 +1,6 @@
 """Plans of sweeps: every file plans, runs have names and folders, and wrong input is refused before anything runs."""
 
+import re
 import shutil
 
 import pytest
@@ -35,14 +36,23 @@ def test_every_file_plans(name, tmp_path, monkeypatch):
 
 
 def test_several_files_are_one_sweep(tmp_path, capsys):
-    """One call lists the runs of both files. A run that both files declare is refused, as within one file."""
+    """One call lists the runs of both files. A run that both files declare is listed once."""
     words = ["--trainers", "CLIP_Adapter", "--datasets", "emoji_food", "--seeds", "1", "--output", str(tmp_path)]
     assert sweep.main(["emoji_adapters,emoji_few_shot", "--dry-run", *words]) == 0
     assert "7 runs in 6 jobs: 7 to do" in capsys.readouterr().out  # training and test, and five numbers of shots
     args = sweep.parse(["emoji_adapters,emoji_few_shot", *words])[0]
     assert sweep.folder_name(args).startswith("emoji_adapters+emoji_few_shot-trainers_CLIP_Adapter")
-    assert sweep.main(["emoji_food,emoji_food", "--dry-run", "--output", str(tmp_path)]) == 2
-    assert "two runs of the sweep would write to the same folder" in capsys.readouterr().err
+    shared = ["--trainers", "CoOp", "--seeds", "1", "--output", str(tmp_path)]
+    assert sweep.main(["cross_dataset", "--dry-run", *shared]) == 0
+    assert sweep.main(["domain_generalization", "--dry-run", *shared]) == 0
+    assert sweep.main(["cross_dataset,domain_generalization", "--dry-run", *shared]) == 0
+    one, other, both = re.findall(r"(\d+) runs in (\d+) jobs", capsys.readouterr().out)
+    assert int(both[0]) == int(one[0]) + int(other[0]) - 1  # the training on ImageNet
+    assert both[1] == one[1] == other[1] == "1"
+    different = tmp_path / "a,b.yaml"  # a path may contain a comma
+    different.write_text("protocol: base2new\ntrainers: [MaPLe, MaPLe OPTIM.LR 0.1]\ndatasets: [emoji_food]")
+    assert sweep.main([str(different), "--dry-run", "--output", str(tmp_path)]) == 2
+    assert "Leave one of them out, or give one a --variant" in capsys.readouterr().err
 
 
 def test_backbones_and_variants_have_names(tmp_path, monkeypatch):

@@ -83,10 +83,13 @@ def test_figures_of_successors_are_compared_for_the_same_shots_and_backbone(tmp_
     published = json.loads(SUCCESSORS.read_text())
     of_vit = published["few_shot_clip_lora_protocol"]["figures"]["CLIP-Adapter"]
     assert found["ViT-B/16", 16]["accuracy_paper"] == of_vit["shots"]["16"]["EuroSAT"]
-    assert "recalled from the paper" in found["ViT-B/16", 16]["source"]
+    assert "with ViT-B/16: CLIP-LoRA (CVPRW 2024), main table (R: from memory" in found["ViT-B/16", 16]["source"]
     of_rn50 = published["few_shot_rn50"]["CLIP-Adapter"]
     assert found["RN50", 16]["accuracy_paper"] == of_rn50["shots"]["16"]["EuroSAT"]
-    assert "from the official repository" in found["RN50", 16]["source"]
+    assert (
+        "with RN50: exp.log of gaopengcuhk/Tip-Adapter (C: copied from the official repository)"
+        in found["RN50", 16]["source"]
+    )
     assert "accuracy_paper" not in found["ViT-B/16", 2]  # published for 1, 4 and 16 shots
 
 

@@ -78,7 +78,7 @@ def test_what_distinguishes_the_methods_is_a_column(tmp_path, capsys):
     assert re.search(r"method +shots +DescribableTextures", text)
     assert re.search(r"MaPLe +16 +66.00", text)
     assert "average" not in text.split("Published figures")[0]
-    assert "Published figures of MaPLe: PromptSRC table 13 (appendix) (recalled from the paper" in text
+    assert "Published figures of MaPLe with ViT-B/16: PromptSRC table 13 (appendix) (R: from memory" in text
 
 
 def test_latex_compiles(folder, tmp_path, capsys):

@@ -99,7 +99,7 @@ def test_another_package_with_our_name_is_named(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == (
-        f"error: another package has the name of a folder of this project: {tmp_path / 'datasets/__init__.py'}. "
+        f"error: `datasets` was imported from {tmp_path / 'datasets/__init__.py'}, not from this project. "
         "Import the project's modules first\n"
     )
 

@@ -4,6 +4,7 @@ Reports, repetitions and pictures read the files with these descriptions, becaus
 older version, or be written by hand. Unknown keys are ignored. This module imports neither torch nor NumPy.
 """
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -121,10 +122,13 @@ def read_epochs(folder: Path) -> list[EpochScores]:
     """Return the accuracies after each epoch of a run, or [] if the run has no epochs.json.
 
     Raises:
-        InputError: epochs.json isn't a list of accuracies.
+        InputError: epochs.json isn't a list of accuracies, or its epochs don't increase.
     """
     path = folder / "epochs.json"
-    return read_json_as(path, list[EpochScores], "list of accuracies by epoch") if path.is_file() else []
+    scores = read_json_as(path, list[EpochScores], "list of accuracies by epoch") if path.is_file() else []
+    if any(one.epoch >= next_one.epoch for one, next_one in itertools.pairwise(scores)):
+        raise InputError(f"{path} is damaged: its epochs don't increase")
+    return scores
 
 
 def read_predictions(folder: Path) -> Predictions:

@@ -66,7 +66,8 @@ def _report(error: Exception) -> int:
         _print(f"{sys.executable} has no {error.name}: {advice}")
         return 2
     if isinstance(error, ImportError) and (other := _foreign_package(error.name or "")):
-        _print(f"another package has the name of a folder of this project: {other}. Import the project's modules first")
+        name = (error.name or "").partition(".")[0]
+        _print(f"`{name}` was imported from {other}, not from this project. Import the project's modules first")
         return 2
     if isinstance(error, _reported_errors()):
         _print(one_line(error))
@@ -117,12 +118,12 @@ def _is_ours(module: str) -> bool:
 
 
 def _foreign_package(module: str) -> str:
-    """Return the file of a package with the name of ours from which `module` is imported, or "" if there is none."""
-    package = sys.modules.get(module.partition(".")[0])
-    if not _is_ours(module) or package is None or package.__file__ is None:
+    """Return the file of a package that hides this project's package of the same name, or "" if none does."""
+    name = module.partition(".")[0]
+    file = vars(sys.modules[name]).get("__file__") if name in sys.modules else None
+    if not _is_ours(name) or file is None:
         return ""
-    file = Path(package.__file__).resolve()
-    return "" if _ROOT in file.parents else str(file)
+    return "" if Path(file).resolve().parent == _ROOT / name else str(file)
 
 
 def _reported_errors() -> tuple[type[Exception], ...]:

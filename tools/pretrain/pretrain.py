@@ -32,7 +32,6 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from clip import mini
 from clip.model import CLIP
 from clip.sizes import Sizes
-from dassl.utils import InputError
 from datasets.scenes import DrawnClass, Scene, rasterise, read_drawings, render
 from tools.pretrain.captions import Captions
 from tools.pretrain.evaluate import to_input, zero_shot
@@ -150,8 +149,6 @@ def load_drawings(packages: Path) -> tuple[list[DrawnClass], list[list[np.ndarra
 
 def optimizers(model: Pretraining) -> list[torch.optim.Optimizer]:
     """Return two optimizers: Muon for the matrices of both towers' blocks, and AdamW for all other parameters."""
-    if not hasattr(torch.optim, "Muon"):
-        raise InputError(f"the pretraining needs torch 2.9 or newer, but this is torch {torch.__version__}")
     towers = (model.clip.vision_transformer.transformer, model.clip.transformer)
     matrices = [p for tower in towers for p in tower.parameters() if p.ndim == 2]
     chosen = {id(p) for p in matrices}
@@ -258,6 +255,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=7200, help="number of training steps")
     parser.add_argument("--out", type=Path, default=mini.FILE, help="file to write the weights to")
     args = parser.parse_args()
+    if not hasattr(torch.optim, "Muon"):
+        parser.error(f"the pretraining needs torch 2.9 or newer, but this is torch {torch.__version__}")
     torch.manual_seed(SEED)
     torch.set_num_threads(2)
     torch.use_deterministic_algorithms(True)
