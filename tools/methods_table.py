@@ -149,7 +149,8 @@ def cost_table(names: Sequence[str], costs: dict[str, Cost]) -> str:
         for row in rows:
             measured = times.trainers.get(row[0], {}).get(count)
             row += ["-", "-"] if measured is None else [f"{1000 * measured.seconds:,.0f}", f"{measured.mib:,.0f}"]
-    return f"{markdown_table(header, rows)}\n\nMeasured on {times.conditions}, one after the other. Differences below 20 % may be noise."
+    note = f"Measured on {times.conditions}, one after the other. Differences below 20 % may be noise."
+    return f"{markdown_table(header, rows)}\n\n{note}"
 
 
 def content() -> str:
