@@ -15,6 +15,7 @@ import jinja2
 import matplotlib
 import numpy as np
 import pandas as pd
+from cycler import cycler
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
@@ -26,6 +27,9 @@ from dassl.utils.files import report_full_disk
 from reporting import courses, paper, plots, tables
 from reporting.protocols import of_protocol
 from reporting.read import Run, records
+
+#: Colors for twenty methods. The first ten are matplotlib's usual ones, and the others are lighter.
+_COLORS = cycler(color=[matplotlib.colormaps["tab20"](number) for number in (*range(0, 20, 2), *range(1, 20, 2))])
 
 #: Maximum number of images in the plot of the worst predictions.
 _WORST = 12
@@ -58,7 +62,7 @@ def write(
     """
     undrawn: list[str] = []
     # Names are text: a $ in a name must not start a formula, and letters that matplotlib's font lacks don't matter.
-    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+    with matplotlib.rc_context({"text.parse_math": False, "axes.prop_cycle": _COLORS}), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         drawn = [
             {"name": plot.name, "caption": plot.caption, "svg": _svg(plot.figure)}

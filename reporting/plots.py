@@ -140,7 +140,7 @@ def curves(runs: pd.DataFrame, protocol: str, by: str) -> Figure | None:
     if runs.empty:
         return None
     measures = MEASURES[protocol]
-    figure = Figure(figsize=(3.6 * len(measures) + 1, 3.2), layout="constrained")
+    figure = Figure(figsize=(3.6 * len(measures) + 2.6, 3.2), layout="constrained")
     panels = dict(zip(measures, figure.subplots(1, len(measures), squeeze=False)[0], strict=True))
     names = legend_names(zip(runs["trainer"], runs["config"], strict=True))
     for (trainer, config), name in names.items():
@@ -156,7 +156,7 @@ def curves(runs: pd.DataFrame, protocol: str, by: str) -> Figure | None:
         axes.set(xlabel=by, title=TITLES[measure])
         axes.set_xticks(sorted(runs[by].unique()))
     panels[measures[0]].set_ylabel("%")
-    panels[measures[0]].legend(fontsize=8)
+    figure.legend(*panels[measures[0]].get_legend_handles_labels(), fontsize=8, loc="outside right upper")
     return figure
 
 
