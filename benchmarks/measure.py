@@ -72,10 +72,11 @@ def chosen_trainers(args: argparse.Namespace) -> list[str]:
 
 
 def _known(text: str) -> list[str]:
-    for name in text.split(","):
-        if name not in trainer_names():
-            raise argparse.ArgumentTypeError(f"unknown trainer {name}. There is: {', '.join(trainer_names())}")
-    return text.split(",")
+    chosen, known = text.split(","), trainer_names()
+    for name in chosen:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"unknown trainer {name}. There is: {', '.join(known)}")
+    return chosen
 
 
 def trained_in_steps() -> list[str]:

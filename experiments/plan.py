@@ -105,22 +105,20 @@ def plan(sweeps: Sequence[Sweep]) -> list[Job]:
     checker = ConfigChecker()
     jobs: list[Job] = []
     planned: dict[str, tuple[PlannedRun, Job]] = {}  # folder -> its run, and the run's job
-    for runs_of_job in (job for sweep in sweeps for job in _jobs(sweep, checker)):
-        target: Job = []
-        for run in runs_of_job:
-            other, job = planned.setdefault(run.folder, (run, target))
+    for candidate in (job for sweep in sweeps for job in _jobs(sweep, checker)):
+        known = planned.get(candidate[0].folder)
+        job: Job = known[1] if known else []
+        if not known:
+            jobs.append(job)
+        for run in candidate:
+            other = planned.setdefault(run.folder, (run, job))[0]
             if other is run:
-                target.append(run)
-                continue
-            if other.argv != run.argv:
+                job.append(run)
+            elif other.argv != run.argv:
                 raise InputError(
                     f"two runs would write to the same folder {run.folder}. Leave one of them out, or give one a "
                     f"--variant. Their command lines: {shlex.join(other.argv)}; {shlex.join(run.argv)}"
                 )
-            if run is runs_of_job[0]:
-                target = job
-        if target and target[0] is runs_of_job[0]:
-            jobs.append(target)
     return jobs
 
 

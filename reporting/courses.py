@@ -1,6 +1,8 @@
 """Draws how loss and accuracy change during the training. `page.write` calls these functions."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,9 @@ from dassl.engine.formats import EpochScores, read_epochs, read_losses
 from dassl.utils.command_line import one_line
 from dassl.utils.errors import InputError
 from reporting.plots import TITLES, draw_band, legend_names
-from reporting.read import records
+from reporting.read import Run, records
+
+Content = TypeVar("Content")
 
 
 def training(runs: pd.DataFrame, undrawn: list[str]) -> Figure | None:
@@ -20,12 +24,7 @@ def training(runs: pd.DataFrame, undrawn: list[str]) -> Figure | None:
     """
     points = np.linspace(0, 1, 41)
     found: dict[tuple[str, str], list[np.ndarray]] = {}
-    for run in records(runs[runs["state"] == "finished"]):
-        try:
-            losses = np.array(read_losses(Path(run.folder)))
-        except (InputError, OSError) as error:
-            undrawn.append(f"no training loss of a run: {one_line(error)}")
-            continue
+    for run, losses in _contents(runs, read_losses, "training loss", undrawn):
         if len(losses) > 1:
             window = max(1, len(losses) // 20)  # number of batches to average, because single losses are noisy
             smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
@@ -51,12 +50,7 @@ def epochs(runs: pd.DataFrame, undrawn: list[str]) -> Figure | None:
     deviation, for the epochs that all these runs have. If an epochs.json is damaged, a note is appended to `undrawn`.
     """
     found: dict[str, dict[tuple[str, str], list[pd.Series]]] = {}
-    for run in records(runs[runs["state"] == "finished"]):
-        try:
-            scores = read_epochs(Path(run.folder))
-        except (InputError, OSError) as error:
-            undrawn.append(f"no accuracies by epoch of a run: {one_line(error)}")
-            continue
+    for run, scores in _contents(runs, read_epochs, "accuracies by epoch", undrawn):
         for part, course in _by_part(scores).items():
             found.setdefault(part, {}).setdefault((run.trainer, run.config), []).append(course)
     if not found:
@@ -74,6 +68,17 @@ def epochs(runs: pd.DataFrame, undrawn: list[str]) -> Figure | None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(fontsize=8)
     return figure
+
+
+def _contents(
+    runs: pd.DataFrame, read: Callable[[Path], list[Content]], what: str, undrawn: list[str]
+) -> Iterator[tuple[Run, list[Content]]]:
+    """Yield each finished run with what `read` reads from its folder. If it is damaged, append a note to `undrawn`."""
+    for run in records(runs[runs["state"] == "finished"]):
+        try:
+            yield run, read(Path(run.folder))
+        except (InputError, OSError) as error:
+            undrawn.append(f"no {what} of a run: {one_line(error)}")
 
 
 def _by_part(scores: list[EpochScores]) -> dict[str, pd.Series]:

@@ -161,9 +161,10 @@ def _of_paper(file: Path, protocol: str) -> Iterator[tuple[Key, Figures]]:
     try:
         if protocol == "base2new":
             for trainer, datasets in paper.base2new.items():
-                average = dict(zip(("base", "new", "hm"), paper.base2new_average[trainer], strict=True))
-                by_dataset = {name: _base_to_new(both) for name, both in datasets.items()} | {"average": average}
-                yield (trainer, "ViT-B/16", 16), Figures(by_dataset, source)
+                yield (
+                    (trainer, "ViT-B/16", 16),
+                    Figures(_base_to_new(datasets, *paper.base2new_average[trainer]), source),
+                )
             return
         tables = {"cross_dataset": paper.cross_dataset, "domain_generalization": paper.domain_generalization}
         table = dict(tables.get(protocol, {}))
@@ -185,8 +186,8 @@ def _of_successors(content: _Successors, protocol: str) -> Iterator[tuple[Key, F
     """
     if protocol == "base2new":
         for method, result in content.base2new.items():
-            average = {"base": result.average.base, "new": result.average.new, "hm": result.average.hm}
-            by_dataset = {name: _base_to_new(both) for name, both in result.datasets.items()} | {"average": average}
+            average = result.average
+            by_dataset = _base_to_new(result.datasets, average.base, average.new, average.hm)
             yield (method, result.backbone, result.shots), result.figures(by_dataset)
     elif protocol == "few_shot":
         for table in (content.few_shot, content.few_shot_clip_lora_protocol.figures, content.few_shot_rn50):
@@ -208,8 +209,13 @@ def _by_shots(method: str, result: _FewShot) -> Iterator[tuple[Key, Figures]]:
             yield (method, result.backbone, int(shots)), result.figures(_accuracies(accuracies, average))
 
 
-def _base_to_new(both: BaseNew) -> Values:
-    return {"base": both.base, "new": both.new, "hm": harmonic_mean(both.base, both.new)}
+def _base_to_new(datasets: Mapping[str, BaseNew], base: float, new: float, hm: float) -> dict[str, Values]:
+    """Return the values of each data set, and the given averages."""
+    values: dict[str, Values] = {
+        name: {"base": both.base, "new": both.new, "hm": harmonic_mean(both.base, both.new)}
+        for name, both in datasets.items()
+    }
+    return values | {"average": {"base": base, "new": new, "hm": hm}}
 
 
 def _accuracies(by_dataset: Mapping[str, float], average: float) -> dict[str, Values]:
