@@ -20,6 +20,7 @@ from dassl.utils.checkpoint_files import saved_epochs
 from dassl.utils.command_line import report_errors
 from dassl.utils.errors import InputError
 from dassl.utils.files import write_json
+from experiments.execute import prepare_torch
 from experiments.third_party import plain_surface
 
 
@@ -30,18 +31,15 @@ def accuracies_by_epoch(folder: Path) -> list[EpochScores]:
         InputError: `folder` isn't a finished training, or it didn't keep the checkpoints of several epochs.
     """
     from dassl.engine import build_trainer
-    from dassl.utils import choose_device, set_deterministic, set_random_seed
     from trainers.common.options import run_config
 
     cfg = run_config(folder)
     _check(folder, cfg)
-    set_deterministic(cfg.DETERMINISTIC or choose_device(cfg.USE_CUDA).type == "cpu")
     classes = cfg.DATASET.SUBSAMPLE_CLASSES
     found: dict[int, dict[str, float]] = {}
     for part in ("base", "new") if classes == "base" else (classes,):
         with tempfile.TemporaryDirectory() as temporary, plain_surface(cfg):
-            if cfg.SEED >= 0:
-                set_random_seed(cfg.SEED)
+            prepare_torch(cfg)
             trainer = build_trainer(_config_of_test(cfg, part, temporary))
             for epoch in _epochs(folder, trainer.get_model_names()):
                 trainer.load_model(str(folder), epoch=epoch)

@@ -21,6 +21,8 @@ from experiments.config import resolve, values_of
 from experiments.third_party import plain_surface
 
 if TYPE_CHECKING:
+    import torch
+
     from dassl.data.datasets import DatasetBase
 
 
@@ -73,22 +75,30 @@ def _print_finished(folder: str | Path) -> None:
     print(f"Finished already, nothing to do: the result of this config is in {folder}")
 
 
+def prepare_torch(cfg: CfgNode) -> "torch.device":
+    """Choose deterministic algorithms, on a CPU always, and set the seed. Returns the run's device."""
+    from dassl.utils import choose_device, set_deterministic, set_random_seed
+
+    device = choose_device(cfg.USE_CUDA)
+    set_deterministic(cfg.DETERMINISTIC or device.type == "cpu")
+    if cfg.SEED >= 0:
+        print(f"Setting fixed seed: {cfg.SEED}")
+        set_random_seed(cfg.SEED)
+    return device
+
+
 def train_and_test(cfg: CfgNode, no_train: bool, run: Run | None) -> None:
     """Build the trainer, then train and test, or only test. Doesn't check whether the run has finished."""
     from dassl.engine import build_trainer
     from dassl.engine.results import write_picks, write_result
-    from dassl.utils import choose_device, collect_env_info, set_deterministic, set_random_seed, setup_logger
+    from dassl.utils import collect_env_info, setup_logger
     from dassl.utils.logger import print_details
     from inference.record import write_run_record
     from trainers.base import PromptTrainer
 
     log = Path(cfg.OUTPUT_DIR) / "log.txt"  # a name such as x.log is a folder, too
     setup_logger(log, is_verbose=bool(run and run.verbose))
-    device = choose_device(cfg.USE_CUDA)
-    set_deterministic(cfg.DETERMINISTIC or device.type == "cpu")
-    if cfg.SEED >= 0:
-        print(f"Setting fixed seed: {cfg.SEED}")
-        set_random_seed(cfg.SEED)
+    device = prepare_torch(cfg)
     print(f"{cfg.TRAINER.NAME} on {dataset_label(cfg)}, output in {cfg.OUTPUT_DIR}")
     print_details(f"{cfg}\n")
     print(collect_env_info(device))
